@@ -1,0 +1,1 @@
+"""silvertune's Hydra plugins: the sweeper and the search path."""

@@ -1,0 +1,69 @@
+"""Where configs are looked for: the user's `./conf` and `./experiments` before the shipped ones.
+
+Appending through `hydra.searchpath` would leave a user's `conf/filter/agreement.yaml` silently ignored.
+Light on purpose: Hydra imports every plugin at every start.
+"""
+
+from pathlib import Path
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.object_type import ObjectType
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+
+class SilvertuneSearchPath(SearchPathPlugin):
+    """Prepends the user's folders, then the shipped studies; only where the app is silvertune."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        main = next((element for element in search_path.get_path() if element.provider == "main"), None)
+        if main is None or main.path is None:
+            return
+        shipped = Path(main.path.removeprefix("file://")).parent
+        if not (shipped / "experiments").is_dir() or not (shipped / "conf" / "evaluation").is_dir():
+            return  # another application's configs
+        search_path.prepend("silvertune", f"experiments://{shipped / 'experiments'}")
+        for folder, scheme in (("experiments", "experiments"), ("conf", "file")):
+            own = Path.cwd() / folder
+            if own.is_dir() and own.resolve() != (shipped / folder).resolve():
+                search_path.prepend("user", f"{scheme}://{own}")
+
+
+class ExperimentsSource(ConfigSource):
+    """A folder of studies as the group `experiments`, wherever the folder stands.
+
+    A plain `file://` source would have to name its parent, and so offer everything beside it as configs.
+    """
+
+    def __init__(self, provider: str, path: str) -> None:
+        super().__init__(provider=provider, path=path)
+        from hydra._internal.core_plugins.file_config_source import FileConfigSource
+
+        self.files = FileConfigSource(provider=provider, path=f"file://{self.path}")
+
+    @staticmethod
+    def scheme() -> str:
+        return "experiments"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        return self.files.load_config(self._inside(config_path))
+
+    def available(self) -> bool:
+        return self.files.available()
+
+    def is_group(self, config_path: str) -> bool:
+        return config_path in ("", "experiments")
+
+    def is_config(self, config_path: str) -> bool:
+        return config_path.startswith("experiments/") and self.files.is_config(self._inside(config_path))
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        if config_path == "":
+            return [] if results_filter == ObjectType.CONFIG else ["experiments"]
+        if config_path != "experiments" or results_filter == ObjectType.GROUP:
+            return []
+        return sorted(path.stem for path in Path(self.path).glob("*.yaml"))
+
+    @staticmethod
+    def _inside(config_path: str) -> str:
+        return config_path.removeprefix("experiments/")

@@ -1,0 +1,298 @@
+"""From a composed configuration to bound parts: the one place where configs become objects.
+
+Every part is a callable named by `_target_`. Its parameters that are named like something the run has
+(`task`, `annotations`, `gold`, ... ; for filters, evidence) are filled by the run; the others come from its
+yaml. Two keys are read here and not passed on: `_gold_: true` says that the part sees gold, `_simulated_:
+true` that its labels are simulated. Everything is checked before anything is labelled.
+"""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+from silvertune import evidence
+from silvertune.errors import UserError, either
+from silvertune.items import Data
+from silvertune.runner import Parts, Source
+from silvertune.schema import Evaluation, Task
+
+OWN_KEYS = ("_gold_", "_simulated_")
+
+
+def plain(cfg: DictConfig, sources: Iterable[Any]) -> dict[str, Any]:
+    """The configuration as plain dicts: interpolations resolved, names of filters under `like` replaced by them.
+
+    sources: Hydra's search path (`hydra.runtime.config_sources`), where those filters are looked up.
+    Raises UserError for values that are still `???`.
+    """
+    if missing := sorted(str(key) for key in OmegaConf.missing_keys(cfg) if not str(key).startswith("hydra.")):
+        raise UserError(f"{missing[0]}=???: no value was given; say {missing[0]}=... on the command line")
+    content: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    content.pop("hydra", None)
+    filters = content.get("filter")
+    if not isinstance(filters, dict) or not filters:
+        raise UserError("filter: names no filter; want filter=none or another")
+    for key, node in filters.items():
+        if isinstance(node, dict) and "like" in node:
+            node["like"] = _filters_named(node["like"], f"filter.{key}.like", list(sources))
+    return content
+
+
+def _filters_named(names: Any, key: str, sources: list[Any]) -> dict[str, Any]:
+    if isinstance(names, dict):
+        return names
+    folders = [Path(source["path"]) / "filter" for source in sources if source["schema"] == "file"]
+    found: dict[str, Any] = {}
+    for name in [names] if isinstance(names, str) else list(names):
+        file = next((folder / f"{name}.yaml" for folder in folders if (folder / f"{name}.yaml").is_file()), None)
+        if file is None:
+            there = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+            raise UserError(f"{key}={name}: no such filter; there is {', '.join(there)}")
+        found |= yaml.safe_load(file.read_text(encoding="utf-8"))
+    return found
+
+
+def build(config: Mapping[str, Any]) -> Parts:
+    """The parts of the run that `config` (from `plain`) describes.
+
+    Raises UserError for a target that can't be found, a parameter that it does not have, evidence that does
+    not exist, data that are not as the config says, and a model that the backend can't tune.
+    """
+    task = _task(config["task"])
+    data = _data(json.dumps(config["dataset"], sort_keys=True), json.dumps(config["task"], sort_keys=True))
+    known = {
+        "task": task,
+        "annotations": data.annotations,
+        "gold": data.gold,
+        "cache": Path(config["tracking"]["dir"]).absolute() / "cache",
+    }
+    backend = _make(config["backend"], "backend", {})
+    model = None if config["model"] is None else _make(config["model"], "model", {})
+    if model is not None:
+        backend.check(model)
+    bind = partial(bind_filters, key="filter")
+    return Parts(
+        task=task,
+        data=data,
+        preselect=_source(config["preselect"], "preselect", known),
+        labeler=Source(_make(config["labeler"], "labeler", known), _make(config["aggregation"], "aggregation", known)),
+        bind=bind,
+        filters=bind(config["filter"]),
+        fallback=_source(config["fallback"], "fallback", known),
+        model=model,
+        backend=backend,
+        evaluation=Evaluation(**config["evaluation"]),
+        seed=config["seed"],
+    )
+
+
+def load_data(config: Mapping[str, Any]) -> Data:
+    """The dataset of `config`, read once a process."""
+    return _data(json.dumps(config["dataset"], sort_keys=True), json.dumps(config["task"], sort_keys=True))
+
+
+@cache
+def _data(dataset: str, task: str) -> Data:
+    data: Data = _make(json.loads(dataset), "dataset", {"task": _task(json.loads(task))})
+    return data
+
+
+def _task(content: Mapping[str, Any]) -> Task:
+    task = Task(**content)
+    if len(set(task.classes)) < 2 or len(set(task.classes)) != len(task.classes):
+        raise UserError(f"task.classes={task.classes}: want at least two different classes")
+    if task.positive is not None and task.positive not in task.classes:
+        raise UserError(f"task.positive={task.positive}: is no class; want {either(task.classes)} or null")
+    if unknown := set(task.descriptions) - set(task.classes):
+        raise UserError(f"task.descriptions.{sorted(unknown)[0]}: is no class; want {either(task.classes)}")
+    return task
+
+
+def bind_filters(filters: Mapping[str, Any], *, key: str) -> list[evidence.BoundFilter]:
+    """Each filter of a chain with its yaml's parameters, in the order of the chain."""
+    bound = []
+    for name, node in filters.items():
+        where = f"{key}.{name}"
+        function, needs = _bind(node, where, evidence.NAMES, "evidence")
+        bound.append(evidence.BoundFilter(name, function, needs))
+    return bound
+
+
+def _source(node: Mapping[str, Any] | None, key: str, known: Mapping[str, Any]) -> Source | None:
+    """A fallback or a preselection: a labeler with its own aggregation."""
+    if node is None:
+        return None
+    if unknown := set(node) - {"labeler", "aggregation", "keep"}:
+        raise UserError(f"{key}.{sorted(unknown)[0]}: no such setting; want labeler, aggregation or keep")
+    classes = known["task"].classes
+    keep = tuple(node.get("keep") or ())
+    if wrong := [name for name in keep if name not in classes]:
+        raise UserError(f"{key}.keep={list(keep)}: {wrong[0]!r} is no class; want some of {', '.join(classes)}")
+    return Source(
+        _make(node["labeler"], f"{key}.labeler", known),
+        _make(node["aggregation"], f"{key}.aggregation", known),
+        keep,
+    )
+
+
+def _make(node: Any, key: str, known: Mapping[str, Any]) -> Any:
+    """What the target of `node` gives when called with its yaml's parameters and what it asks for of `known`.
+
+    Parts among the parameters are made first. A function of `votes` is not called: votes are yet to come.
+    """
+    function, needs = _bind(node, key, (*known, "votes") if known else (), "something that the run has")
+    nested = {
+        name: _make(value, f"{key}.{name}", {})
+        for name, value in node.items()
+        if isinstance(value, Mapping) and "_target_" in value
+    }
+    made = partial(function, **nested, **{name: known[name] for name in needs if name != "votes"})
+    return made if "votes" in needs else made()
+
+
+def _bind(node: Any, key: str, names: Iterable[str], what: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
+    """The target with the yaml's parameters, as a partial, and which of `names` it still asks for."""
+    names = tuple(names)
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise UserError(f"{key}: names no _target_; want the import path of a function or class")
+    target, given = node["_target_"], {name: node[name] for name in node if not str(name).startswith("_")}
+    try:
+        function = get_object(target)
+        parameters = inspect.signature(function).parameters
+    except Exception as error:  # whatever a user's module raises while it is imported
+        raise UserError(f"{key}._target_={target}: can't be imported ({_one_line(error)})") from None
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    own = [name for name in parameters if name not in names]
+    for name in given:
+        if name in names:
+            raise UserError(f"{key}.{name}: is filled by the run and can't be set ({what}: {', '.join(names)})")
+        if name not in parameters and not open_ended:
+            raise UserError(f"{key}.{name}: {target} has no such parameter; it takes {', '.join(own) or 'none'}")
+    needs = tuple(name for name in parameters if name in names)
+    for name, parameter in parameters.items():
+        required = parameter.default is parameter.empty and parameter.kind in (
+            parameter.POSITIONAL_OR_KEYWORD,
+            parameter.KEYWORD_ONLY,
+        )
+        if required and name not in needs and name not in given:
+            raise UserError(
+                f"{key}.{name}: {target} needs it, and it is neither in the yaml nor {what}; there is {', '.join(names)}"
+            )
+    if "gold" in needs and not node.get("_gold_"):
+        raise UserError(f"{key}: {target} asks for gold; its yaml has to say so with `_gold_: true`")
+    return partial(function, **given), needs
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+
+
+# -------------------------------------------------------------------------------------------- names and identity
+
+
+def names(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, str]:
+    """What the parts of a run are called: the names of their configs, and `arm`, made of them if it has no name."""
+    parts = {
+        part: str(choices.get(part) or "none")
+        for part in ("dataset", "task", "preselect", "labeler", "aggregation", "fallback", "model", "backend")
+    }
+    # A list choice such as filter=[a,b] is missing from Hydra's choices; the keys are the names.
+    parts["filter"] = "+".join(config["filter"])
+    if config["model"] is None:
+        parts["model"] = "none"
+    made = f"{parts['labeler']}/{parts['filter']}"
+    if parts["aggregation"] not in ("any_view", "none"):
+        made = f"{parts['labeler']}.{parts['aggregation']}/{parts['filter']}"
+    if parts["fallback"] != "none":
+        made += f"/{parts['fallback']}"
+    parts["arm"] = config["arm"] or made
+    parts["simulated"] = str(_says(config, "_simulated_")).lower()
+    parts["uses_gold"] = str(_says(config, "_gold_")).lower()
+    if parts["simulated"] == "true" and "simulated" not in parts["arm"]:
+        raise UserError(
+            f"study.arms.{parts['arm']}: its labels are simulated (labeler={parts['labeler']}, fallback="
+            f"{parts['fallback']}) and its name does not say so; put 'simulated' in it"
+        )
+    return parts
+
+
+def _says(node: Any, key: str) -> bool:
+    if isinstance(node, Mapping):
+        return bool(node.get(key)) or any(_says(value, key) for value in node.values())
+    return False
+
+
+CANNOT_CHANGE_RESULT = (
+    "tracking",
+    "study",
+    "experiments",
+    "arm",
+    "variant",
+    "mode",
+    "on_error",
+    "resume",
+    "retry_of",
+)
+
+
+def identity(config: Mapping[str, Any]) -> str:
+    """A digest of everything that decides a run's result, known before anything is labelled.
+
+    The resolved configuration without what can't change the result; files stand in it by their content, not
+    their place; the source of silvertune and of every module that a `_target_` outside of it names.
+    """
+    deciding = {key: value for key, value in config.items() if key not in CANNOT_CHANGE_RESULT}
+    content = {
+        "config": _by_content(deciding),
+        "code": [_source_digest(module) for module in sorted({"silvertune", *_modules(deciding)})],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _by_content(node: Any, key: str = "") -> Any:
+    if isinstance(node, Mapping):
+        inside = "path" if key == "files" else ""
+        return {str(name): _by_content(value, inside or str(name)) for name, value in node.items()}
+    if isinstance(node, list):
+        return [_by_content(value, key) for value in node]
+    if key == "path" and isinstance(node, str) and Path(node).is_file():
+        return "sha256:" + hashlib.sha256(Path(node).read_bytes()).hexdigest()
+    return node
+
+
+def _modules(node: Any) -> set[str]:
+    """The modules that `_target_`s name, silvertune's own aside."""
+    if isinstance(node, list):
+        return set().union(*map(_modules, node))
+    if not isinstance(node, Mapping):
+        return set()
+    found = set().union(*map(_modules, node.values()))
+    target = str(node.get("_target_") or "")
+    return found | ({target.rpartition(".")[0]} if target and not target.startswith("silvertune.") else set())
+
+
+@cache
+def _source_digest(module: str) -> str:
+    """SHA-256 of the Python source of a module, or of all modules of a package; its name where there is none."""
+    import importlib.util
+
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return module
+    file = Path(spec.origin)
+    files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.read_bytes())
+    return f"{module}:{digest.hexdigest()}"

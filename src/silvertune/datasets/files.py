@@ -1,0 +1,147 @@
+"""Any JSONL, CSV or Parquet file of items, mapped by config: tables or texts."""
+
+import json
+import string
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from silvertune import votes
+from silvertune.datasets import tables
+from silvertune.datasets.label_columns import annotations_of, gold_of
+from silvertune.datasets.rows import Rows, name_of, read, text_of
+from silvertune.errors import UserError
+from silvertune.items import RESERVED, Data
+from silvertune.schema import Task
+
+
+def load(
+    task: Task,
+    *,
+    path: str | None,
+    files: Mapping[str, str | None],
+    id: str,
+    group: str | None,
+    views: Mapping[str, str],
+    cells: str | None,
+    page_text: str | None,
+    caption: str | None,
+    footnotes: str | None,
+    captions: bool,
+    gold: Mapping[str, Any] | None,
+    annotations: Mapping[str, Mapping[str, Any]],
+) -> Data:
+    """Read the items, their gold and the annotations that came with them.
+
+    path: the file, `.jsonl`, `.csv` or `.parquet`, UTF-8. Or
+    files: one file each for `train`, `test` and, if there is one, `validation` (then
+        `evaluation=given` uses them).
+    id: column of the item's id, unique over all files.
+    group: column of the item's group (its protocol), by which data are split; null: each item is its own.
+    views: name -> template over the columns, such as `"{title}: {text}"`; a table has the further
+        fields of `silvertune.datasets.tables.fields`. A view whose every field is empty is absent (None).
+    cells, page_text, caption, footnotes: columns of a table's parts; null where there is none. `cells` null:
+        the items are texts.
+    captions: false leaves the caption out of every view (and its lines out of the page's text).
+    gold: a column specification (`Labels`), or null.
+    annotations: annotator -> column specification. A column `name.*` holds an object of annotator -> label:
+        its annotators are called `<annotator>/<key>`.
+
+    Raises UserError with the file and the row for anything that is not as the config says.
+    """
+    rows = read(path, files)
+    parts = {"cells": cells, "page_text": page_text, "caption": caption, "footnotes": footnotes}
+    for key, column in {"id": id, "group": group, **parts}.items():
+        rows.require(column, f"dataset.{key}")
+    ids = _ids(rows, id)
+    index = pd.Index(ids, name="item_id", dtype=object)
+    items = pd.DataFrame({"group_id": ids if group is None else _groups(rows, group)}, index=index, dtype=object)
+    fields = set(rows.columns) | (set() if cells is None else set(tables.FIELDS))
+    if not views:
+        raise UserError('dataset.views={}: want at least one view, such as text: "{text}"')
+    templates = {name: _template(name, text, fields) for name, text in views.items()}
+    values = [
+        row
+        | _table_fields(
+            {name: row.get(column) if column else None for name, column in parts.items()},
+            captions,
+            f"{place}: dataset.cells={cells}",
+        )
+        if cells is not None
+        else row
+        for row, place in rows
+    ]
+    for name, template in templates.items():
+        items[name] = pd.Series([_render(template, row) for row in values], index=index, dtype=object)
+    return Data(
+        items=items,
+        annotations=votes.check(
+            annotations_of(annotations, rows, ids, task), task.classes, index, "dataset.annotations"
+        ),
+        gold=gold_of(gold, rows, ids, task),
+        partition=pd.Series(rows.partition, index=index, name="partition") if rows.partition else None,
+        digest=rows.digest,
+    )
+
+
+def _ids(rows: Rows, id: str) -> list[str]:
+    seen: dict[str, str] = {}
+    for row, place in rows:
+        value = row.get(id)
+        if value is None or isinstance(value, (list, dict)) or not str(value).strip():
+            raise UserError(f"{place}: dataset.id={id}: the item has no id (got {value!r})")
+        key = name_of(value)
+        if key in seen:
+            raise UserError(f"{place}: dataset.id={id}: {key!r} stands twice; first at {seen[key]}")
+        seen[key] = place
+    return list(seen)
+
+
+def _groups(rows: Rows, group: str) -> list[str]:
+    for row, place in rows:
+        if row.get(group) is None:
+            raise UserError(f"{place}: dataset.group={group}: the item has no group; null would make each item its own")
+    return [name_of(row[group]) for row, _ in rows]
+
+
+def _template(view: str, text: str, fields: set[str]) -> list[tuple[str, str | None]]:
+    key = f"dataset.views.{view}"
+    if view in RESERVED:
+        raise UserError(f"{key}: {view!r} can't name a view (nor can {', '.join(sorted(RESERVED - {view}))})")
+    try:
+        parts = [(literal, name) for literal, name, _, _ in string.Formatter().parse(text)]
+    except ValueError as error:
+        raise UserError(f"{key}={text!r}: not a template ({error}); write braces that mean themselves twice") from None
+    names = [name for _, name in parts if name is not None]
+    if not names:
+        raise UserError(f"{key}={text!r}: names no field; there is {', '.join(sorted(fields))}")
+    if unknown := [name for name in names if name not in fields]:
+        raise UserError(f"{key}={text!r}: no field {unknown[0]!r}; there is {', '.join(sorted(fields))}")
+    return parts
+
+
+def _render(template: list[tuple[str, str | None]], values: Mapping[str, Any]) -> str | None:
+    filled = [(literal, text_of(values.get(name)) if name else "") for literal, name in template]
+    if not any(value.strip() for _, value in filled):
+        return None
+    return "".join(literal + value for literal, value in filled).strip()
+
+
+def _table_fields(parts: Mapping[str, Any], captions: bool, where: str) -> dict[str, str]:
+    cells = parts["cells"]
+    try:
+        if isinstance(cells, str):
+            cells = json.loads(cells)
+        rows = tables.grid(cells)
+    except json.JSONDecodeError:
+        raise UserError(f"{where}: a string that is not JSON; want a list of rows") from None
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
+    return tables.fields(
+        rows,
+        page_text=text_of(parts["page_text"]),
+        caption=text_of(parts["caption"]),
+        footnotes=text_of(parts["footnotes"]),
+        captions=captions,
+    )

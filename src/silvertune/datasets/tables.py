@@ -1,0 +1,65 @@
+"""A table's cells, and the fields that views of it are made of."""
+
+import json
+from typing import Any
+
+FIELDS = {
+    "cells_json": "column -> {row: cell}, empty cells left out (the paper's JSON view)",
+    "cells_text": "one line a row, cells joined by ' | ', empty cells left out",
+    "caption": "the lines above the table",
+    "footnotes": "the lines below the table",
+    "page_text": "all the text of the page (the paper's text view)",
+}
+"""The fields that a template may use for a table, beside the columns of its file."""
+
+
+def fields(cells: list[list[str]], *, page_text: str, caption: str, footnotes: str, captions: bool) -> dict[str, str]:
+    """The text of each of `FIELDS`.
+
+    cells: rows of equal length. captions: false empties `caption`, and takes its lines out of `page_text`.
+    """
+    if not captions:
+        lines = {_bare(line) for line in caption.split("|")} - {""}
+        page_text = "\n".join(line for line in page_text.split("\n") if _bare(line) not in lines)
+        caption = ""
+    columns = {
+        str(j): {str(i): row[j] for i, row in enumerate(cells) if row[j].strip()}
+        for j in range(len(cells[0]) if cells else 0)
+    }
+    return {
+        "cells_json": json.dumps({j: column for j, column in columns.items() if column}, ensure_ascii=False)
+        if any(columns.values())
+        else "",
+        "cells_text": "\n".join(" | ".join(cell for cell in row if cell.strip()) for row in cells).strip(),
+        "caption": caption,
+        "footnotes": footnotes,
+        "page_text": page_text,
+    }
+
+
+def grid(value: Any) -> list[list[str]]:
+    """Cells as rows of equal length, from rows or from column -> {row: cell} (what camelot's `to_json` gives).
+
+    Raises ValueError for anything else, ragged rows among them.
+    """
+    if value is None:
+        return []
+    if isinstance(value, dict):
+        columns = list(value.values())
+        if not all(isinstance(column, dict) for column in columns):
+            raise ValueError("an object that is not column -> {row: cell}")
+        keys = list(dict.fromkeys(key for column in columns for key in column))
+        rows: list[Any] = [[column.get(key) for column in columns] for key in keys]
+    elif isinstance(value, list) and all(isinstance(row, list) for row in value):
+        rows = value
+    else:
+        raise ValueError(f"want a list of rows, or column -> {{row: cell}}, got {type(value).__name__}")
+    widths = [len(row) for row in rows]
+    if len(set(widths)) > 1:
+        wrong = next(i for i, width in enumerate(widths) if width != widths[0])
+        raise ValueError(f"ragged rows: row {wrong} has {widths[wrong]} cells, row 0 has {widths[0]}; pad it with ''")
+    return [["" if cell is None else str(cell) for cell in row] for row in rows]
+
+
+def _bare(line: str) -> str:
+    return " ".join(line.split()).lower()

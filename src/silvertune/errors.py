@@ -1,0 +1,28 @@
+"""The one exception that is shown to a user as a single line, and how others become one."""
+
+
+class UserError(Exception):
+    """Something in the configuration or the data that its author can mend.
+
+    The message is one line: the config key, its value, what would be right, and the file or row.
+    """
+
+
+def either(names: list[str] | tuple[str, ...]) -> str:
+    """`a, b or c`, for the part of a message that says what would be right."""
+    return " or ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def in_one_line(error: BaseException) -> str:
+    """An exception's message, and those of its causes, without line breaks.
+
+    Hydra lists the search path under its messages; that part is left out.
+    """
+    told: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        text = str(cause).split("Config search path:")[0].split("Set the environment variable")[0]
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        told += [line for line in lines if line not in told]
+        cause = cause.__cause__
+    return " ".join(told) or type(error).__name__

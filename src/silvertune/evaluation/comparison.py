@@ -1,0 +1,167 @@
+"""Arms beside each other, and the differences that matter: paired, by group, with intervals.
+
+Computed from logged predictions, so that it can be done again later for any set of runs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from silvertune.errors import UserError
+from silvertune.evaluation import bootstrap
+
+POINTS = ("test/auroc", "test/auprc", "test_by_group/share_full_recall", "test_by_group/share_full_precision")
+LABELS = (
+    "labels/kept_fraction",
+    "labels/noise_before",
+    "labels/noise_after",
+    "labels/n_train",
+    "labels/cost_usd",
+)
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """One arm with one seed. `predictions`: item_id -> label, gold, group_id. `data`: digest of its data."""
+
+    run_id: str
+    arm: str
+    model: str
+    variant: str
+    seed: int
+    simulated: bool
+    data: str
+    predictions: pd.DataFrame
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """table: one row an arm. deltas: run_id -> the `delta/...` metrics of that run."""
+
+    table: pd.DataFrame
+    deltas: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+def compare(
+    runs: Sequence[FinishedRun], references: Sequence[str], scored: list[str], *, replicates: int
+) -> Comparison:
+    """The table of the arms, in the order of `runs`, and their differences to the references.
+
+    A row is the mean over an arm's seeds; its interval comes from resamples of groups, of each of which the
+    mean over the seeds is taken. `delta/<reference>/f1` is the mean over the common seeds of the difference
+    in F1 to that arm (same model and variant), resampled together: the two arms are tested on the same
+    groups. `delta/<reference>/mcnemar_p` (per run) is McNemar's exact test on the items that only one of
+    the two has right (Dietterich 1998, section 3.1); it takes items as independent, which those of a group
+    are not: go by the interval.
+    Raises UserError if the runs were not measured on the same data, or arms with one seed not on the same items.
+    """
+    if len({run.data for run in runs}) > 1:
+        raise UserError("not comparable: the runs were measured on different data (tag `data`)")
+    groups = np.unique(np.concatenate([run.predictions["group_id"].to_numpy(dtype=str) for run in runs]))
+    weights = bootstrap.resamples(len(groups), replicates)
+    scores = {run.run_id: _Scores.of(run, groups, weights, scored) for run in runs}
+    by_arm: dict[tuple[str, str, str], list[FinishedRun]] = {}
+    for run in runs:
+        by_arm.setdefault((run.arm, run.model, run.variant), []).append(run)
+
+    rows: list[dict[str, object]] = []
+    deltas: dict[str, dict[str, float]] = {run.run_id: {} for run in runs}
+    for (arm, model, variant), own in by_arm.items():
+        row: dict[str, object] = {
+            "arm": arm, "model": model, "variant": variant, "seeds": len(own), "simulated": own[0].simulated,
+        }  # fmt: skip
+        for prefix, part in (("test", "micro"), ("test_by_group", "grouped")):
+            for name in bootstrap.METRICS:
+                row[f"{prefix}/{name}"] = np.nanmean([getattr(scores[run.run_id], part)[0][name] for run in own])
+                resampled = _mean([getattr(scores[run.run_id], part)[1][name] for run in own])
+                row[f"{prefix}/{name}_low"], row[f"{prefix}/{name}_high"] = bootstrap.interval(resampled)
+        row["test/f1_seed_sd"] = float(np.std([scores[run.run_id].micro[0]["f1"] for run in own]))
+        for name in (*POINTS, *LABELS):
+            values = [run.metrics[name] for run in own if name in run.metrics]
+            row[name] = float(np.mean(values)) if values else np.nan
+        for reference in references:
+            others = {run.seed: run for run in _reference(by_arm, reference, model, variant)}
+            pairs = [(run, others[run.seed]) for run in own if run.seed in others and arm != reference]
+            if not pairs:
+                continue
+            differences = []
+            for run, other in pairs:
+                point, resampled = scores[run.run_id].minus(scores[other.run_id])
+                low, high = bootstrap.interval(resampled)
+                deltas[run.run_id] |= {
+                    f"delta/{reference}/f1": point,
+                    f"delta/{reference}/f1_low": low,
+                    f"delta/{reference}/f1_high": high,
+                    f"delta/{reference}/mcnemar_p": _mcnemar(run, other),
+                }
+                differences.append((point, resampled))
+            row[f"delta/{reference}/f1"] = float(np.mean([point for point, _ in differences]))
+            low, high = bootstrap.interval(_mean([resampled for _, resampled in differences]))
+            row[f"delta/{reference}/f1_low"], row[f"delta/{reference}/f1_high"] = low, high
+        rows.append(row)
+    return Comparison(pd.DataFrame(rows), deltas)
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """A run's metrics: (values, resampled values), over all items and as means over groups."""
+
+    micro: tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
+    grouped: tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
+
+    @staticmethod
+    def of(run: FinishedRun, groups: np.ndarray, weights: np.ndarray, scored: list[str]) -> "_Scores":
+        counts = bootstrap.count(
+            run.predictions["label"], run.predictions["gold"], run.predictions["group_id"].astype(str), scored
+        )
+        # A hold-out split tests other groups with every seed: each takes its columns of the common resamples.
+        own = weights[:, np.searchsorted(groups, counts.groups.astype(str))]
+        table = bootstrap.by_group(counts)
+        return _Scores(
+            (bootstrap.micro(counts), bootstrap.micro(counts, own)),
+            (bootstrap.group_means(table), bootstrap.group_means(table, own)),
+        )
+
+    def minus(self, other: "_Scores") -> tuple[float, np.ndarray]:
+        return float(self.micro[0]["f1"] - other.micro[0]["f1"]), self.micro[1]["f1"] - other.micro[1]["f1"]
+
+
+def _reference(
+    by_arm: Mapping[tuple[str, str, str], list[FinishedRun]], reference: str, model: str, variant: str
+) -> list[FinishedRun]:
+    """The reference's runs with the same model and variant; an arm without a model is held against the only one."""
+    same = [
+        runs
+        for (arm, m, v), runs in by_arm.items()
+        if arm == reference and v == variant and (m == model or "none" in (m, model))
+    ]
+    return same[0] if len(same) == 1 else []
+
+
+def _mean(resampled: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean over seeds of each replicate, those left out where a seed's own groups were never drawn."""
+    stack = np.stack(resampled)
+    defined = ~np.isnan(stack)
+    mean: np.ndarray = np.divide(
+        np.nansum(stack, axis=0),
+        defined.sum(axis=0),
+        out=np.full(stack.shape[1], np.nan),
+        where=defined.any(axis=0),
+    )
+    return mean
+
+
+def _mcnemar(run: FinishedRun, other: FinishedRun) -> float:
+    from scipy.stats import binomtest
+
+    if set(run.predictions.index) != set(other.predictions.index):
+        raise UserError(
+            f"not comparable: arms {run.arm!r} and {other.arm!r} with seed {run.seed} were tested on other items"
+        )
+    mine = run.predictions["label"] == run.predictions["gold"]
+    theirs = (other.predictions["label"] == other.predictions["gold"]).reindex(mine.index)
+    only_mine, only_theirs = int((mine & ~theirs).sum()), int((theirs & ~mine).sum())
+    return float(binomtest(only_mine, only_mine + only_theirs).pvalue) if only_mine + only_theirs else 1.0

@@ -1,0 +1,98 @@
+"""Predictions against gold: what a run reports of its student."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from silvertune.evaluation import bootstrap
+from silvertune.schema import Task
+from silvertune.votes import prob_columns
+
+
+@dataclass(frozen=True)
+class Report:
+    """metrics: name -> value; groups: one row a group with its metrics, `n` items and `n_positive`."""
+
+    metrics: dict[str, float]
+    groups: pd.DataFrame
+
+
+def evaluate(predictions: pd.DataFrame, gold: pd.Series, task: Task, *, replicates: int) -> Report:
+    """Metrics of `predictions` (item_id: group_id, label, prob:<class>) on the items that have gold.
+
+    Under `test/`: precision, recall, f1, accuracy, auroc, auprc over all items; under `test_by_group/` the
+    first four as means over groups, and the shares of groups at 100% recall (of those with something to
+    find) and at 100% precision (of those with something to find or predicted; nothing predicted is not
+    100%). `_low` and `_high` bound 95% intervals from bootstrap resamples by group. With task.positive they
+    are about that class; without, they are macro averages (AUROC and AUPRC one class against the rest).
+    Also `test/brier` (mean squared distance of the distribution to the gold class, 0-2), `test/ece` (15
+    equal bins of the top probability; Guo et al. 2017, section 2), `test/unanswered` (items without a
+    label, counted as wrong), `test/prevalence` and `test/n`.
+    """
+    scored = scored_classes(task)
+    true = gold.reindex(predictions.index)
+    counts = bootstrap.count(predictions["label"], true, predictions["group_id"], scored)
+    weights = bootstrap.resamples(len(counts.groups), replicates)
+    groups = bootstrap.by_group(counts)
+
+    metrics: dict[str, float] = {}
+
+    def put(prefix: str, values: dict[str, np.ndarray], resampled: dict[str, np.ndarray]) -> None:
+        for name, value in values.items():
+            low, high = bootstrap.interval(resampled[name])
+            metrics.update(
+                {f"{prefix}/{name}": float(value), f"{prefix}/{name}_low": low, f"{prefix}/{name}_high": high}
+            )
+
+    put("test", bootstrap.micro(counts), bootstrap.micro(counts, weights))
+    put("test", *_ranking(predictions, true, counts.groups, weights, scored))
+    put("test_by_group", bootstrap.group_means(groups), bootstrap.group_means(groups, weights))
+    metrics["test_by_group/share_full_recall"] = _mean(groups["recall"].dropna() == 1)
+    relevant = (counts.tp + counts.fp + counts.fn).sum(axis=1) > 0
+    metrics["test_by_group/share_full_precision"] = _mean(groups.loc[relevant, "precision"].fillna(0.0) == 1)
+
+    probs = predictions[prob_columns(task.classes)].to_numpy(dtype=float)
+    onehot = true.to_numpy()[:, None] == np.asarray(task.classes, dtype=object)[None, :]
+    metrics["test/brier"] = float(((probs - onehot) ** 2).sum(axis=1).mean())
+    metrics["test/ece"] = expected_calibration_error(
+        probs.max(axis=1), onehot[np.arange(len(probs)), probs.argmax(axis=1)]
+    )
+    metrics["test/unanswered"] = float(predictions["label"].isna().sum())
+    metrics["test/n"] = float(len(predictions))
+    if task.positive is not None:
+        metrics["test/prevalence"] = _mean(true == task.positive)
+    per_group = groups.assign(n=counts.total.astype(int), n_positive=(counts.tp + counts.fn).sum(axis=1).astype(int))
+    return Report(metrics, per_group)
+
+
+def scored_classes(task: Task) -> list[str]:
+    """The classes that precision, recall and F1 are about: the positive one, or all."""
+    return [task.positive] if task.positive is not None else list(task.classes)
+
+
+def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
+    """Mean gap between confidence and accuracy over equal-width bins, weighted by their items (Guo et al. 2017)."""
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    gap = np.bincount(bin_of, weights=confidence - right, minlength=bins)
+    return float(np.abs(gap).sum() / len(confidence))
+
+
+def _ranking(
+    predictions: pd.DataFrame, true: pd.Series, groups: np.ndarray, weights: np.ndarray, scored: list[str]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    position = np.searchsorted(groups, predictions["group_id"].to_numpy())
+    points, resampled = [], []
+    for name in scored:
+        score, positive = predictions[f"prob:{name}"].to_numpy(dtype=float), (true == name).to_numpy()
+        points.append(bootstrap.ranking(score, positive, position))
+        resampled.append(bootstrap.ranking(score, positive, position, weights))
+    names = ("auroc", "auprc")
+    return (
+        {name: np.mean([values[name] for values in points], axis=0) for name in names},
+        {name: np.mean([values[name] for values in resampled], axis=0) for name in names},
+    )
+
+
+def _mean(values: pd.Series) -> float:
+    return float(values.mean()) if len(values) else float("nan")

@@ -1,0 +1,98 @@
+"""The comparison as a person reads it: in the terminal and as one HTML page."""
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.table import Table
+
+
+def cells(table: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
+    """The comparison in the paper's order, as strings: recall, precision, F1 with its interval, accuracy, ..."""
+    shown = pd.DataFrame({"arm": [_name(row) for _, row in table.iterrows()]})
+    models = table["model"].where(table["model"] != "none", "-")
+    if models.nunique() > 1 or table["variant"].any():
+        shown["model"] = models.to_numpy()
+    if table["variant"].any():
+        shown["variant"] = table["variant"].to_numpy()
+    percent = {"recall %": "test/recall", "precision %": "test/precision"}
+    for title, column in percent.items():
+        shown[title] = [f"{100 * value:.1f}" for value in table[column]]
+    shown["F1"] = [_interval(row, "test/f1") for _, row in table.iterrows()]
+    shown["accuracy %"] = [f"{100 * value:.1f}" for value in table["test/accuracy"]]
+    shown["F1 by group"] = [_interval(row, "test_by_group/f1") for _, row in table.iterrows()]
+    shown["AUPRC"] = [_number(value) for value in table["test/auprc"]]
+    shown["kept %"] = [f"{100 * value:.0f}" if pd.notna(value) else "" for value in table["labels/kept_fraction"]]
+    shown["noise before"] = [_number(value) for value in table["labels/noise_before"]]
+    shown["noise after"] = [_number(value) for value in table["labels/noise_after"]]
+    for reference in references:
+        if f"delta/{reference}/f1" in table:
+            shown[f"Δ {reference}"] = [
+                _interval(row, f"delta/{reference}/f1", sign=True) for _, row in table.iterrows()
+            ]
+    return shown
+
+
+def terminal(table: pd.DataFrame, references: Sequence[str], title: str) -> "list[Table]":
+    """Rich tables: the arms, and their differences to the references."""
+    from rich.table import Table
+
+    shown = cells(table, references)
+    names = [name for name in ("arm", "model", "variant") if name in shown]
+    differences = [str(name) for name in shown if str(name).startswith("Δ")]
+    parts = [(title, [str(name) for name in shown if name not in differences])]
+    if differences:
+        parts.append(("difference in F1 to (95% interval, paired by group)", names + differences))
+    made = []
+    for heading, columns in parts:
+        rich = Table(title=heading, title_justify="left", header_style="bold")
+        for name in columns:
+            rich.add_column(
+                name.removeprefix("Δ "), justify="left" if name in names else "right", no_wrap=name == "arm"
+            )
+        for row in shown[columns].itertuples(index=False):
+            rich.add_row(*map(str, row))
+        made.append(rich)
+    return made
+
+
+def page(table: pd.DataFrame, references: Sequence[str], title: str, figure: "Figure", notes: Sequence[str]) -> str:
+    """One self-contained HTML page: the table, the figure, what to know when reading them."""
+    image = io.BytesIO()
+    figure.savefig(image, format="png")
+    shown = cells(table, references)
+    body = shown.to_html(index=False, border=0, escape=True)
+    remarks = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title><style>
+body {{ font: 14px/1.45 system-ui, sans-serif; margin: 2em; color: #222; }}
+table {{ border-collapse: collapse; }} th, td {{ padding: .3em .7em; text-align: right; white-space: nowrap; }}
+th {{ border-bottom: 2px solid #222; vertical-align: bottom; }} td {{ border-bottom: 1px solid #ddd; }}
+th:first-child, td:first-child {{ text-align: left; position: sticky; left: 0; background: #fff; }}
+.wide {{ overflow-x: auto; }} img {{ max-width: 100%; margin-top: 1.5em; }}
+</style></head><body><h1>{html.escape(title)}</h1><div class="wide">{body}</div>
+<img alt="F1 of every arm, and differences to the references" src="data:image/png;base64,{base64.b64encode(image.getvalue()).decode()}">
+<ul>{remarks}</ul></body></html>
+"""
+
+
+def _name(row: "pd.Series[Any]") -> str:
+    arm = str(row["arm"])
+    return f"{arm} *" if row["simulated"] else arm
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}".replace("0.", ".", 1) if pd.notna(value) else ""
+
+
+def _interval(row: "pd.Series[Any]", key: str, sign: bool = False) -> str:
+    if pd.isna(row.get(key)):
+        return ""
+    number = (lambda value: f"{value:+.3f}".replace("0.", ".", 1)) if sign else _number
+    return f"{number(row[key])} ({number(row[f'{key}_low'])}, {number(row[f'{key}_high'])})"

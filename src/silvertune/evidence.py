@@ -1,0 +1,109 @@
+"""What a filter may ask for, computed when it is first asked for.
+
+A filter is a function whose parameter names say what evidence it needs. `Evidence` looks those names up:
+
+| name | what |
+| --- | --- |
+| items | the training pool, indexed by item_id (see `silvertune.items`) |
+| votes | the labeler's votes on it |
+| labels | the aggregated labels, indexed by item_id |
+| task | the task: classes, positive, descriptions |
+| kept_by | a function: given another filter's config, what that filter keeps (for controls of its size) |
+| rng | a `numpy.random.Generator` seeded by the run's seed, fresh for each filter |
+| gold | trusted labels of the pool; only where the yaml says `_gold_: true`, and the run is tagged |
+
+Test items are never among them.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from silvertune.errors import UserError
+from silvertune.schema import Task
+
+NAMES = ("items", "votes", "labels", "task", "kept_by", "rng", "gold")
+
+Filter = Callable[..., pd.Series | pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class BoundFilter:
+    """A filter with its yaml's parameters: `function(**evidence)`, and the names of that evidence."""
+
+    key: str
+    function: Filter
+    needs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The evidence about one training pool."""
+
+    items: pd.DataFrame
+    votes: pd.DataFrame
+    labels: pd.DataFrame
+    task: Task
+    gold: pd.Series
+    seed: int
+    bind: Callable[[Mapping[str, Any]], list[BoundFilter]]
+
+    @property
+    def rng(self) -> np.random.Generator:
+        return np.random.default_rng(self.seed)
+
+    def kept_by(self, filters: Mapping[str, Any]) -> pd.Series:
+        """True for the items that the chain `filters` (key -> filter config) keeps of the same evidence."""
+        return decide(self.bind(filters), self)["keep"]
+
+
+def decide(filters: list[BoundFilter], evidence: Evidence) -> pd.DataFrame:
+    """What a chain keeps: the items that every filter keeps, each judging the same evidence.
+
+    Returns a DataFrame indexed like `evidence.labels`: `keep` (bool), `weight` (product over the chain, 1
+    where a filter gives none), `reason` (the first filter that rejected the item, or what that filter says)
+    and `score:<filter>` where one is given. Items without a label are never kept.
+    Raises UserError where a filter's answer is not about the items that it was asked about.
+    """
+    index = evidence.labels.index
+    has_label = evidence.labels["label"].notna()
+    verdict = pd.DataFrame({"keep": has_label, "weight": 1.0, "reason": ""}, index=index)
+    verdict.loc[~has_label, "reason"] = "no label"
+    for bound in filters:
+        answer = _checked(bound, bound.function(**{name: getattr(evidence, name) for name in bound.needs}), index)
+        fell = verdict["keep"] & ~answer["keep"]
+        verdict.loc[fell, "reason"] = answer["reason"][fell] if "reason" in answer else bound.key
+        verdict["keep"] &= answer["keep"]
+        if "weight" in answer:
+            verdict["weight"] *= answer["weight"]
+        if "score" in answer:
+            verdict[f"score:{bound.key}"] = answer["score"]
+    return verdict
+
+
+def _checked(bound: BoundFilter, answer: object, index: pd.Index) -> pd.DataFrame:
+    where = f"filter.{bound.key}"
+    if isinstance(answer, pd.Series):
+        answer = answer.to_frame("keep")
+    if not isinstance(answer, pd.DataFrame) or "keep" not in answer:
+        raise UserError(
+            f"{where} returned {type(answer).__name__}: a filter returns a boolean Series, or a DataFrame with "
+            "`keep` and any of score, weight, reason"
+        )
+    if unknown := set(answer.columns) - {"keep", "score", "weight", "reason"}:
+        raise UserError(
+            f"{where} returned the columns {', '.join(sorted(map(str, unknown)))}: only keep, score, weight, reason are known"
+        )
+    if not answer.index.is_unique or set(answer.index) != set(index):
+        raise UserError(
+            f"{where} answered about {len(answer)} item(s) ({answer.index.nunique()} different), and was asked "
+            f"about {len(index)}: its answer is indexed by item_id, each once"
+        )
+    if answer["keep"].isna().any() or answer["keep"].dtype not in (bool, "boolean", object):
+        raise UserError(
+            f"{where}: keep is {answer['keep'].dtype} with {int(answer['keep'].isna().sum())} null(s), not bool"
+        )
+    return answer.reindex(index).astype({"keep": bool})

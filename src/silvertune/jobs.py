@@ -1,0 +1,58 @@
+"""One job of a sweep, between Hydra's configuration and MLflow's run."""
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from omegaconf import DictConfig
+
+from silvertune import composition, runner
+from silvertune.tracking import runs, store
+
+
+def run(cfg: DictConfig, *, choices: Mapping[str, Any], sources: Iterable[Any], overrides: list[str]) -> str:
+    """Do the run that `cfg` describes, and log it as a child of `tracking.parent_run_id`. Returns its id.
+
+    choices: Hydra's group choices. sources: its search path. overrides: what the job was given.
+    """
+    config = composition.plain(cfg, sources)
+    names = composition.names(config, choices)
+    client = store.client(config["tracking"])
+    parent = config["tracking"]["parent_run_id"]
+    experiment = client.get_run(parent).info.experiment_id
+    if client.get_run(parent).data.tags.get("stop"):
+        raise Stopped("not started: on_error=stop, and another job failed")
+    with runs.open_run(client, experiment, name(config, names), tags(config, names), parent) as run_id:
+        started = time.perf_counter()
+        runs.log_config(client, run_id, config, overrides)
+        parts = composition.build(config)
+        source = str(config["dataset"].get("path") or config["dataset"].get("files") or names["dataset"])
+        runs.log_data(client, run_id, parts.data, names["dataset"], source)
+        client.set_tag(run_id, "data", parts.data.digest)
+        result = runner.run(parts)
+        runs.log_result(
+            client, run_id, result, title=name(config, names), save_models=config["tracking"]["save_models"]
+        )
+        runs.log_metrics(client, run_id, {"wall_s": time.perf_counter() - started})
+    return run_id
+
+
+class Stopped(Exception):
+    """The job was not started, because the sweep is to stop."""
+
+
+def name(config: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """`arm/model/s<seed>`, and what else the sweep varies."""
+    return "/".join(part for part in (names["arm"], names["model"], f"s{config['seed']}", config["variant"]) if part)
+
+
+def tags(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, str]:
+    """The tags by which runs are found and grouped."""
+    retry = {"retry_of": config["retry_of"]} if config["retry_of"] else {}
+    return {
+        **names,
+        "seed": str(config["seed"]),
+        "variant": config["variant"] or "",
+        "identity": composition.identity(config),
+        **retry,
+    }

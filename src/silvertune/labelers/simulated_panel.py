@@ -1,0 +1,110 @@
+"""Six non-experts that do not exist: labels made from gold by a noise process, and named as simulated."""
+
+import hashlib
+import math
+
+import pandas as pd
+
+from silvertune import votes
+from silvertune.errors import UserError
+from silvertune.schema import Task
+
+SKILL = (0.7, 0.85, 1.0, 1.0, 1.15, 1.3)
+"""How often each of the six errs, as multiples of the panel's mean error rate."""
+
+
+class SimulatedPanel:
+    """A panel after the paper's (Kumar et al. 2024, section 4): it sees gold, and errs on what is confusable.
+
+    The process:
+
+    1. *Confusable* items are all positives and a fixed random share of the others. In the paper people were
+       only shown tables that a base model had called positive, so the figures below are about those; on the
+       rest (a list of abbreviations, say) people do not err. Without `task.positive` all are confusable.
+    2. On a confusable item each annotator independently says "do not know" with `do_not_know`, or errs
+       (any other class alike) with their own rate. The mean rate e solves (1 - e)^2 + e^2 = pairwise_agreement:
+       two people agree if both are right or, of two classes, both wrong.
+    3. One annotator, drawn at random, labels each item; where they do not know, an expert (gold) answers.
+       The first `shared` confusable items are labelled by all six, one after the other; aggregate with
+       `first`, and only the first counts.
+
+    Errors are independent of the item's text, which real people's are not: it makes them easier to learn
+    around. Every draw depends on `seed`, annotator and item alone, so any subset of items gets the same votes.
+
+    pairwise_agreement: of two non-experts on confusable items, 0.5-1 (paper: 81.2%).
+    confusable: share of the negatives that look positive, 0-1 (paper: its base model calls 10% of the
+        negatives of its test set positive).
+    do_not_know: share of answers that are "do not know", 0-1 (not in the paper).
+    shared: confusable items labelled by all six (paper: sets of 50).
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        gold: pd.Series,
+        *,
+        pairwise_agreement: float,
+        confusable: float,
+        do_not_know: float,
+        shared: int,
+        seed: int,
+    ) -> None:
+        if gold.empty:
+            raise UserError("labeler=simulated_panel: it is made from gold, and dataset.gold gives none")
+        for key, value, low in (
+            ("pairwise_agreement", pairwise_agreement, 0.5),
+            ("confusable", confusable, 0.0),
+            ("do_not_know", do_not_know, 0.0),
+        ):
+            if not low <= value <= 1:
+                raise UserError(f"labeler.{key}={value}: want a number from {low} to 1")
+        self.task, self.gold, self.seed, self.shared = task, gold, seed, shared
+        self.confusable, self.do_not_know = confusable, do_not_know
+        self.error = (1 - math.sqrt(2 * pairwise_agreement - 1)) / 2
+
+    def label(self, items: pd.DataFrame) -> pd.DataFrame:
+        """The panel's votes on the items that have gold (the others get none). See `silvertune.votes`."""
+        known = [item for item in items.index if item in self.gold.index]
+        hard = {item for item in known if self._is_confusable(item)}
+        # By a hash and not by their order, so that which items are shared does not depend on the file's order.
+        by_all = set(sorted(hard, key=lambda item: self._draw("shared", item))[: self.shared])
+        rows: list[dict[str, object]] = []
+        for item in known:
+            start = int(self._draw("who", item) * len(SKILL))
+            panel = [(start + k) % len(SKILL) for k in range(len(SKILL) if item in by_all else 1)]
+            for person in panel:
+                label = self._answer(person, item, item in hard)
+                rows.append(_row(item, f"simulated_non_expert/{person + 1}", label))
+                if label is None:
+                    rows.append(_row(item, "simulated_expert", self.gold[item]))
+        table = votes.table(rows, self.task.classes)
+        return table.drop_duplicates(["item_id", "annotator"]).reset_index(drop=True)
+
+    def estimate(self, items: pd.DataFrame) -> dict[str, float]:
+        """Nobody is asked: nothing is spent."""
+        return {"calls": 0.0, "tokens": 0.0, "dollars": 0.0}
+
+    def _is_confusable(self, item: str) -> bool:
+        if self.task.positive is None or self.gold[item] == self.task.positive:
+            return True
+        return self._draw("confusable", item) < self.confusable
+
+    def _answer(self, person: int, item: str, hard: bool) -> str | None:
+        right = str(self.gold[item])
+        if not hard:
+            return right
+        if self._draw("knows", person, item) < self.do_not_know:
+            return None
+        if self._draw("errs", person, item) >= self.error * SKILL[person]:
+            return right
+        others = [name for name in self.task.classes if name != right]
+        return others[int(self._draw("which", person, item) * len(others))]
+
+    def _draw(self, *what: object) -> float:
+        """A uniform number in [0, 1) that depends on the seed and on `what` alone."""
+        text = "\x1f".join(map(str, (self.seed, *what)))
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest()) / 2**56
+
+
+def _row(item: str, annotator: str, label: str | None) -> dict[str, object]:
+    return {"item_id": item, "annotator": annotator, "view": votes.WHOLE_ITEM, "label": label}

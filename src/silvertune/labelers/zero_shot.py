@@ -1,0 +1,82 @@
+"""A zero-shot labeler: each view goes to the class whose description it is most like."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from silvertune import votes
+from silvertune.encoders import Encoder
+from silvertune.errors import UserError
+from silvertune.items import views_of
+from silvertune.schema import Task
+
+
+class ZeroShot:
+    """Labels each view by the cosine similarity of its embedding to the task's class descriptions.
+
+    A class has the similarity of its nearest description (zero-shot text classification by embedding,
+    e.g. Yin et al. 2019, "Benchmarking zero-shot text classification"). The label is the class with the
+    highest; no threshold is chosen on anything.
+
+    task: `descriptions` has at least one sentence a class.
+    cache: folder where embeddings are kept.
+    views: the views to vote on; null is all.
+    temperature: `prob:<class>` is the softmax of similarity / temperature, and the confidence is that of
+        the label. It orders the items; **it is not calibrated**, and thresholds on it mean nothing by
+        themselves.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        cache: Path,
+        *,
+        encoder: Encoder,
+        views: Sequence[str] | None,
+        temperature: float,
+    ) -> None:
+        if missing := [name for name in task.classes if not task.descriptions.get(name)]:
+            raise UserError(
+                f"labeler=zero_shot: task.descriptions has no sentence for {', '.join(missing)}: say in one or "
+                f"more what belongs to each class of task {task.name!r}"
+            )
+        if temperature <= 0:
+            raise UserError(f"labeler.temperature={temperature}: want a number above 0")
+        encoder.folder()
+        self.task, self.cache, self.encoder = task, cache, encoder
+        self.views, self.temperature = views, temperature
+
+    def label(self, items: pd.DataFrame) -> pd.DataFrame:
+        """One vote a view of each item; a view that the item lacks gets an abstention. See `silvertune.votes`."""
+        chosen = self._views(items)
+        pairs: list[tuple[str, str, Any]] = [(i, view, items.at[i, view]) for i in items.index for view in chosen]
+        texts = list(dict.fromkeys(text for _, _, text in pairs if text is not None))
+        descriptions = [(name, text) for name in self.task.classes for text in self.task.descriptions[name]]
+        vectors = self.encoder.embed(texts + [text for _, text in descriptions], self.cache)
+        alike = vectors[: len(texts)] @ vectors[len(texts) :].T
+        owner = np.array([self.task.classes.index(name) for name, _ in descriptions])
+        similarity = np.stack([alike[:, owner == k].max(axis=1) for k in range(len(self.task.classes))], axis=1)
+        odds = np.exp((similarity - similarity.max(axis=1, keepdims=True)) / self.temperature)
+        probs = dict(zip(texts, odds / odds.sum(axis=1, keepdims=True), strict=True))
+        rows: list[dict[str, object]] = []
+        for item, view, text in pairs:
+            row: dict[str, object] = {"item_id": item, "annotator": "zero_shot", "view": view, "label": None}
+            if text is not None:
+                best = int(probs[text].argmax())
+                row |= {"label": self.task.classes[best], "confidence": float(probs[text][best])}
+                row |= dict(zip(votes.prob_columns(self.task.classes), map(float, probs[text]), strict=True))
+            rows.append(row)
+        return votes.table(rows, self.task.classes, probs=True)
+
+    def estimate(self, items: pd.DataFrame) -> dict[str, float]:
+        """What labelling `items` would take: `calls`, `tokens`, `dollars`."""
+        return {"calls": float(items[self._views(items)].notna().sum().sum()), "tokens": 0.0, "dollars": 0.0}
+
+    def _views(self, items: pd.DataFrame) -> list[str]:
+        there = views_of(items)
+        if missing := set(self.views or ()) - set(there):
+            raise UserError(f"labeler.views={self.views}: no view {sorted(missing)[0]!r}; there is {', '.join(there)}")
+        return list(self.views or there)

@@ -1,0 +1,94 @@
+"""The light student: TF-IDF and logistic regression, one pair a view."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from silvertune.errors import UserError
+from silvertune.items import views_of
+
+
+@dataclass(frozen=True)
+class TfidfLogreg:
+    """What to tune; `fit` tunes it with scikit-learn.
+
+    views: the views to read; null is all. token_pattern: what counts as a word (the default keeps one-letter
+    words and the marks of schedule tables). ngram_max: longest run of words that is a feature.
+    min_df: a feature must be in this many texts. max_features: the most frequent are kept.
+    C: inverse strength of the L2 penalty. class_weight: `balanced` or null.
+    max_iter: of the solver.
+    """
+
+    views: Sequence[str] | None
+    token_pattern: str
+    ngram_max: int
+    min_df: int
+    max_features: int
+    C: float
+    class_weight: str | None
+    max_iter: int
+
+    def fit(self, train: pd.DataFrame, validation: pd.DataFrame, seed: int) -> "TfidfPredictor":
+        """A predictor from `train`: items with `label` and `weight`. `validation` is not needed.
+
+        Raises UserError if a view of the training set has no text.
+        """
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+
+        there = views_of(train)
+        if missing := set(self.views or ()) - set(there):
+            raise UserError(f"model.views={self.views}: no view {sorted(missing)[0]!r}; there is {', '.join(there)}")
+        pipelines = {}
+        for view in self.views or there:
+            rows = train[train[view].notna()]
+            pipeline = make_pipeline(
+                TfidfVectorizer(
+                    token_pattern=self.token_pattern,
+                    ngram_range=(1, self.ngram_max),
+                    min_df=min(self.min_df, max(len(rows), 1)),
+                    max_features=self.max_features,
+                    sublinear_tf=True,
+                    dtype=np.float32,
+                ),
+                LogisticRegression(C=self.C, class_weight=self.class_weight, max_iter=self.max_iter, random_state=seed),
+            )
+            try:
+                pipeline.fit(rows[view], rows["label"], logisticregression__sample_weight=rows["weight"])
+            except ValueError as error:
+                raise UserError(
+                    f"model.views: view {view!r} can't be learned from: {str(error).splitlines()[0]}"
+                ) from None
+            pipelines[view] = pipeline
+        return TfidfPredictor(pipelines)
+
+
+@dataclass(frozen=True)
+class TfidfPredictor:
+    """A tuned `TfidfLogreg`: view -> fitted pipeline."""
+
+    pipelines: dict[str, Any]
+
+    def predict_proba(self, items: pd.DataFrame) -> pd.DataFrame:
+        """Class probabilities, indexed by (item_id, view); views that an item lacks are left out."""
+        parts = []
+        for view, pipeline in self.pipelines.items():
+            texts = items[view].dropna()
+            if len(texts):
+                index = pd.MultiIndex.from_product([texts.index, [view]], names=["item_id", "view"])
+                parts.append(pd.DataFrame(pipeline.predict_proba(texts), index=index, columns=pipeline.classes_))
+        if not parts:
+            raise UserError("no item to predict has any of the views that the model was tuned on")
+        return pd.concat(parts)
+
+    def save(self, path: Path) -> None:
+        """Write the pipelines to `path`/pipelines.joblib."""
+        import joblib
+
+        path.mkdir(parents=True, exist_ok=True)
+        joblib.dump(self.pipelines, path / "pipelines.joblib")

@@ -1,0 +1,194 @@
+"""One run: one arm, one seed, all folds of its split. Reads like the picture in the README, top to bottom."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import pandas as pd
+
+from silvertune.backends.local import Predictor
+from silvertune.errors import UserError
+from silvertune.evaluation import label_quality, metrics, predictions
+from silvertune.evidence import BoundFilter, Evidence, decide
+from silvertune.items import Data
+from silvertune.schema import Evaluation, Task
+from silvertune.splits import Fold, split
+
+
+class Labeler(Protocol):
+    """Makes votes for items; people, rules and machines alike."""
+
+    def label(self, items: pd.DataFrame) -> pd.DataFrame:
+        """Votes (`silvertune.votes`) on items (`silvertune.items`)."""
+        ...
+
+    def estimate(self, items: pd.DataFrame) -> dict[str, float]:
+        """What that would take: `calls`, `tokens`, `dollars`."""
+        ...
+
+
+class Backend(Protocol):
+    """Where and how a model is tuned."""
+
+    def check(self, model: object) -> None:
+        """UserError if `model` can't be tuned here."""
+        ...
+
+    def tune(self, model: object, train: pd.DataFrame, validation: pd.DataFrame, *, seed: int) -> Predictor:
+        """A predictor, from items with `label` and `weight`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """A labeler and how its votes become one label an item. keep: classes a preselection goes on with."""
+
+    labeler: Labeler
+    aggregate: Callable[[pd.DataFrame], pd.DataFrame]
+    keep: tuple[str, ...] = ()
+
+    def annotate(self, items: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Votes on `items`, and labels for every one of them (null where nobody had a label)."""
+        votes = self.labeler.label(items)
+        labels = self.aggregate(votes).reindex(items.index)
+        labels["label"] = labels["label"].astype(object).where(labels["label"].notna(), None)
+        labels["n_votes"] = labels["n_votes"].fillna(0).astype(int)
+        return votes, labels
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything that a run is made of, composed and bound. `model` None: the labeler itself is the arm."""
+
+    task: Task
+    data: Data
+    preselect: Source | None
+    labeler: Source
+    bind: Callable[..., list[BoundFilter]]
+    filters: list[BoundFilter]
+    fallback: Source | None
+    model: object | None
+    backend: Backend
+    evaluation: Evaluation
+    seed: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run found. `decisions`: one row an (item, fold) of the training pools; `predictors`: one a fold."""
+
+    votes: pd.DataFrame
+    decisions: pd.DataFrame
+    predictions: pd.DataFrame
+    report: metrics.Report
+    labels: label_quality.Report
+    predictors: list[Predictor]
+
+
+def run(parts: Parts) -> Result:
+    """Label, filter, tune, predict and evaluate. Raises UserError for what its author can mend."""
+    items, task = parts.data.items, parts.task
+    folds = split(parts.data, parts.evaluation, task, parts.seed)
+    pool = _preselected(parts, folds)
+    wanted = pool if parts.model is not None else _union(items.index, pool, *(fold.test for fold in folds))
+    votes, labels = parts.labeler.annotate(items.loc[wanted])
+
+    decided, predicted, predictors = [], [], []
+    for number, fold in enumerate(folds):
+        trained_on = _union(pool, fold.train, fold.validation)
+        decision = _decide(parts, votes, labels.loc[trained_on])
+        decision = _with_fallback(parts, decision)
+        if parts.model is None:
+            test_votes = votes[votes["item_id"].isin(fold.test)]
+            found = predictions.from_labels(labels.loc[fold.test], test_votes, task, parts.evaluation)
+        else:
+            training = _training_set(items, decision)
+            train = training[training.index.isin(fold.train)]
+            _check_classes(train, decision, parts)
+            validation = training[training.index.isin(fold.validation)]
+            predictor = parts.backend.tune(parts.model, train, validation, seed=parts.seed)
+            predictors.append(predictor)
+            probs = predictor.predict_proba(items.loc[fold.test])
+            found = predictions.decide(probs, task, parts.evaluation).reindex(fold.test)
+        decided.append(decision.assign(fold=number))
+        predicted.append(found.assign(fold=number))
+
+    prediction = pd.concat(predicted).join(items["group_id"])
+    decisions = pd.concat(decided)
+    gold = parts.data.gold
+    return Result(
+        votes=votes,
+        decisions=decisions,
+        predictions=prediction.assign(gold=gold.reindex(prediction.index)),
+        report=metrics.evaluate(prediction, gold, task, replicates=parts.evaluation.replicates),
+        labels=label_quality.report(decisions, votes[votes["item_id"].isin(pool)], parts.data.annotations, gold, task),
+        predictors=predictors,
+    )
+
+
+def _union(order: pd.Index, *parts: pd.Index) -> pd.Index:
+    """The members of `parts` that are in `order`, in its order."""
+    wanted = set().union(*parts)
+    return order[order.isin(list(wanted))]
+
+
+def _preselected(parts: Parts, folds: list[Fold]) -> pd.Index:
+    """The items that may be trained on: all that are in a training set, or those that a preselection goes on with."""
+    pool = _union(parts.data.items.index, *(fold.train for fold in folds), *(fold.validation for fold in folds))
+    if parts.preselect is None:
+        return pool
+    _, labels = parts.preselect.annotate(parts.data.items.loc[pool])
+    chosen = labels.index[labels["label"].isin(list(parts.preselect.keep))]
+    if chosen.empty:
+        raise UserError(f"preselect.keep={list(parts.preselect.keep)}: the preselection found no such item")
+    return chosen
+
+
+def _decide(parts: Parts, votes: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
+    """The labels of one training pool with what the filters say of them."""
+    evidence = Evidence(
+        items=parts.data.items.loc[labels.index],
+        votes=votes[votes["item_id"].isin(labels.index)],
+        labels=labels,
+        task=parts.task,
+        gold=parts.data.gold.loc[parts.data.gold.index.isin(labels.index)],
+        seed=parts.seed,
+        bind=parts.bind,
+    )
+    return labels.join(decide(parts.filters, evidence))
+
+
+def _with_fallback(parts: Parts, decision: pd.DataFrame) -> pd.DataFrame:
+    """`train_label` and `source` of each item: the kept label, the fallback's, or none."""
+    used = decision.assign(
+        train_label=decision["label"].where(decision["keep"], None),
+        source=decision["keep"].map({True: "labeler", False: "dropped"}),
+        cost_usd=0.0,
+    )
+    rejected = decision.index[~decision["keep"]]
+    if parts.fallback is not None and len(rejected):
+        votes, labels = parts.fallback.annotate(parts.data.items.loc[rejected])
+        answered = labels.index[labels["label"].notna()]
+        used.loc[answered, "train_label"] = labels.loc[answered, "label"]
+        used.loc[answered, "source"] = "fallback"
+        used.loc[answered, "weight"] = 1.0
+        used["cost_usd"] = used["cost_usd"].add(votes.groupby("item_id")["cost_usd"].sum(), fill_value=0.0)
+    return used
+
+
+def _training_set(items: pd.DataFrame, decision: pd.DataFrame) -> pd.DataFrame:
+    chosen = decision[decision["train_label"].notna()]
+    return items.loc[chosen.index].assign(label=chosen["train_label"], weight=chosen["weight"])
+
+
+def _check_classes(train: pd.DataFrame, decision: pd.DataFrame, parts: Parts) -> None:
+    """A student can't be tuned on nothing or on one class, and a filter must not lose a class without a word."""
+    before, after = decision["label"].value_counts(), train["label"].value_counts()
+    chain = "+".join(bound.key for bound in parts.filters)
+    counts = {name: f"{int(before.get(name, 0))} -> {int(after.get(name, 0))}" for name in parts.task.classes}
+    if train.empty:
+        raise UserError(f"filter={chain}: no label is left to tune on (labels before -> after, by class: {counts})")
+    if lost := [name for name in parts.task.classes if name in before and name not in after]:
+        raise UserError(f"filter={chain}: every label of class {lost[0]!r} was dropped (before -> after: {counts})")
+    if len(after) < 2:
+        raise UserError(f"labeler: every label is {after.index[0]!r}; a model needs at least two classes to be tuned")

@@ -1,0 +1,101 @@
+"""The shape of the configuration: what Hydra checks every yaml and every override against.
+
+Only dataclasses, so that `silvertune --help` and `--cfg job` import nothing heavy.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+
+@dataclass
+class Task:
+    """What is to be told apart.
+
+    classes: the class names, at least two; probability columns stand in this order.
+    positive: the class whose precision and recall are reported, or null (then macro averages are).
+    descriptions: for each class, sentences that say what belongs to it (a zero-shot labeler reads them).
+    """
+
+    name: str = MISSING
+    classes: list[str] = MISSING
+    positive: str | None = None
+    descriptions: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass
+class Evaluation:
+    """How a run is split and measured.
+
+    split: `holdout`, `kfold` (grouped, predictions pooled over the folds) or `given` (the data's own files).
+    decision: how the views' probabilities become one per item: `any_view`, `all_views` or `mean`.
+    threshold: probability of task.positive from which an item is called positive, 0-1 (unused without one).
+    replicates: bootstrap replicates, by group, behind every 95% interval.
+    """
+
+    split: str = MISSING
+    folds: int = 5
+    test_fraction: float = 0.25
+    decision: str = "any_view"
+    threshold: float = 0.5
+    replicates: int = 10_000
+
+
+@dataclass
+class Tracking:
+    """Where runs are logged.
+
+    uri: an MLflow tracking URI; null is the SQLite store in `dir`.
+    dir: folder of the local store, of the evidence kept on disk (`dir/cache`) and of the logs.
+    experiment: the MLflow experiment; null is the study's name.
+    save_models: keep the tuned model of each fold among the artifacts.
+    parent_run_id: set by the sweeper.
+    """
+
+    uri: str | None = None
+    dir: str = "mlruns"
+    experiment: str | None = None
+    save_models: bool = True
+    parent_run_id: str | None = None
+
+
+@dataclass
+class Study:
+    """Named arms on the same data with the same student.
+
+    arms: name -> the overrides that the arm fixes. Empty: one arm a job, named by its parts.
+    references: the arms that every other arm is compared with.
+    seeds: every arm is run with seeds 0 .. seeds-1, unless the command line sweeps `seed`.
+    """
+
+    name: str | None = None
+    arms: dict[str, list[str]] = field(default_factory=dict)
+    references: list[str] = field(default_factory=list)
+    seeds: int = 1
+
+
+@dataclass
+class Config:
+    """A run: one arm, one seed, all folds of its split."""
+
+    task: Task = field(default_factory=Task)
+    dataset: Any = MISSING
+    preselect: Any = None
+    labeler: Any = MISSING
+    aggregation: Any = MISSING
+    filter: Any = MISSING
+    fallback: Any = None
+    model: Any = None
+    backend: Any = MISSING
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    tracking: Tracking = field(default_factory=Tracking)
+    study: Study = field(default_factory=Study)
+    experiments: Any = None
+    seed: int = 0
+    arm: str | None = None
+    variant: str | None = None
+    retry_of: str | None = None
+    mode: str = "run"
+    on_error: str = "continue"
+    resume: bool = True

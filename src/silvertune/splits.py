@@ -1,0 +1,92 @@
+"""Which groups are trained on and which are tested on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from silvertune.errors import UserError
+from silvertune.items import Data
+from silvertune.schema import Evaluation, Task
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Item ids. `test` items have gold; no group is on two sides; `validation` may be empty."""
+
+    train: pd.Index
+    validation: pd.Index
+    test: pd.Index
+
+
+def split(data: Data, how: Evaluation, task: Task, seed: int) -> list[Fold]:
+    """The folds of one run: one for `holdout` and `given`, `how.folds` for `kfold`.
+
+    Only groups in which some item has gold can be tested; the others are always trained on. Of a tested group, only
+    the items with gold are tested and no item is trained on. Which groups are tested depends on the seed alone.
+    Raises UserError for a group on two sides, an empty side, or a test side with one class only.
+    """
+    groups = data.items["group_id"]
+    if how.split == "given":
+        folds = [_given(data, groups)]
+    elif data.partition is not None:
+        raise UserError(
+            f"evaluation={how.split}: dataset.files already says what is trained and tested on; use evaluation=given"
+        )
+    elif how.split in ("holdout", "kfold"):
+        folds = [_fold(groups, data.gold.index, tested) for tested in _tested(data, groups, how, seed)]
+    else:
+        raise UserError(f"evaluation.split={how.split}: want holdout, kfold or given")
+    tested = data.gold.reindex(folds[0].test.append([fold.test for fold in folds[1:]]))
+    if not all(len(fold.train) and len(fold.test) for fold in folds):
+        raise UserError(f"evaluation.split={how.split}: no item to train on, or none with gold to test on")
+    if tested.nunique() < 2:
+        raise UserError(
+            f"evaluation.split={how.split}: every test item is {tested.iloc[0]!r}; want both sides of "
+            f"{', '.join(task.classes)} among them: more groups, or another seed"
+        )
+    return folds
+
+
+def _tested(data: Data, groups: pd.Series, how: Evaluation, seed: int) -> Sequence[Sequence[object]]:
+    from sklearn.model_selection import GroupKFold, GroupShuffleSplit
+
+    # Sorted, so that the split does not depend on the order of the file.
+    candidates = np.sort(groups[data.gold.index].unique().astype(str))
+    if how.split == "kfold":
+        if not 2 <= how.folds <= len(candidates):
+            raise UserError(
+                f"evaluation.folds={how.folds}: want from 2 to the number of groups with gold, here {len(candidates)}"
+            )
+        splitter = GroupKFold(n_splits=how.folds, shuffle=True, random_state=seed)
+    else:
+        if not 0 < how.test_fraction < 1 or len(candidates) < 2:
+            raise UserError(
+                f"evaluation.test_fraction={how.test_fraction}: want a number between 0 and 1 and at least two groups "
+                f"with gold (here {len(candidates)})"
+            )
+        splitter = GroupShuffleSplit(n_splits=1, test_size=how.test_fraction, random_state=seed)
+    return [candidates[test] for _, test in splitter.split(candidates, groups=candidates)]
+
+
+def _fold(groups: pd.Series, gold: pd.Index, tested: Sequence[object]) -> Fold:
+    away = groups.isin(tested)
+    return Fold(groups.index[~away], groups.index[:0], groups.index[away & groups.index.isin(gold)])
+
+
+def _given(data: Data, groups: pd.Series) -> Fold:
+    if data.partition is None:
+        raise UserError(
+            "evaluation=given: dataset.files names no train and test files; set them, or use evaluation=holdout"
+        )
+    sides = pd.DataFrame({"group": groups, "side": data.partition}).drop_duplicates()
+    twice = sides[sides.duplicated("group", keep=False)]
+    if len(twice):
+        name = twice["group"].iloc[0]
+        raise UserError(
+            f"dataset.files: group {name!r} is in {' and '.join(twice.loc[twice['group'] == name, 'side'])}; "
+            "each group belongs to one of them"
+        )
+    train, validation, test = (data.partition.index[data.partition == side] for side in ("train", "validation", "test"))
+    return Fold(train, validation, test.intersection(data.gold.index, sort=False))

@@ -1,0 +1,162 @@
+"""A run in MLflow: open while it works, then FINISHED, FAILED or KILLED, and never anything else."""
+
+import hashlib
+import importlib.metadata
+import json
+import subprocess
+import tempfile
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import yaml
+
+from silvertune.evaluation import figures
+from silvertune.items import Data
+from silvertune.runner import Result
+from silvertune.tracking import store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+LONGEST_PARAM = 6000
+PACKAGES = ("silvertune", "hydra-core", "mlflow", "numpy", "pandas", "scikit-learn", "torch", "transformers")
+
+
+@contextmanager
+def open_run(
+    client: "MlflowClient", experiment: str, name: str, tags: Mapping[str, str], parent: str | None
+) -> Iterator[str]:
+    """A new run, by id. Leaving it marks it FINISHED; an exception FAILED, with its traceback; an interrupt KILLED."""
+    nested = {"mlflow.parentRunId": parent} if parent else {}
+    run = client.create_run(
+        experiment, run_name=name, tags={**tags, **nested, **store.process_tags(), **provenance()}
+    ).info.run_id
+    try:
+        yield run
+    except BaseException as error:
+        client.log_text(run, traceback.format_exc(), "traceback.txt")
+        client.set_tag(run, "error", " ".join(str(error).split())[:500] or type(error).__name__)
+        client.set_terminated(run, store.FAILED if isinstance(error, Exception) else store.KILLED)
+        raise
+    client.set_terminated(run, store.FINISHED)
+
+
+def log_config(client: "MlflowClient", run: str, config: Mapping[str, Any], overrides: list[str]) -> None:
+    """The resolved configuration as flat params, and whole, with the overrides, as artifacts."""
+    from mlflow.entities import Param
+
+    client.log_text(run, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), "config.yaml")
+    client.log_text(run, yaml.safe_dump(overrides), "overrides.yaml")
+    shown = {key: value for key, value in config.items() if key not in ("tracking", "study", "experiments")}
+    params = [Param(key[:250], _short(value)) for key, value in _flat(shown)]
+    for start in range(0, len(params), 100):
+        client.log_batch(run, params=params[start : start + 100])
+
+
+def log_data(client: "MlflowClient", run: str, data: Data, name: str, source: str) -> None:
+    """The dataset as MLflow's own dataset input."""
+    from mlflow.data.pandas_dataset import from_pandas
+    from mlflow.entities import DatasetInput, InputTag
+
+    with warnings.catch_warnings():
+        # It says that a local path may be two kinds of local path.
+        warnings.simplefilter("ignore", UserWarning)
+        dataset = from_pandas(data.items, source=source, name=name, digest=data.digest[:36])
+    client.log_inputs(
+        run,
+        datasets=[DatasetInput(dataset._to_mlflow_entity(), tags=[InputTag("mlflow.data.context", "training")])],
+    )
+
+
+def log_result(client: "MlflowClient", run: str, result: Result, *, title: str, save_models: bool) -> None:
+    """Everything that a run found: artifacts first, metrics last, so that a run with metrics has its artifacts."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        (folder / "figures").mkdir()
+        _parquet(result.votes, folder / "votes.parquet")
+        _parquet(result.decisions.reset_index(), folder / "decisions.parquet")
+        _parquet(result.predictions.reset_index(), folder / "predictions.parquet")
+        result.report.groups.to_csv(folder / "groups.csv")
+        result.labels.by_class.to_csv(folder / "labels_by_class.csv")
+        result.labels.by_view.to_csv(folder / "labels_by_view.csv", index=False)
+        result.labels.agreement.to_csv(folder / "agreement.csv", index=False)
+        figures.groups(result.report.groups, title).savefig(folder / "figures" / "groups.png")
+        if (matrix := figures.agreement(result.labels.agreement)) is not None:
+            matrix.savefig(folder / "figures" / "agreement.png")
+        if save_models:
+            for number, predictor in enumerate(result.predictors):
+                predictor.save(folder / "model" / f"fold{number}")
+        client.log_artifacts(run, made)
+    log_metrics(client, run, {**result.report.metrics, **result.labels.metrics})
+
+
+def log_metrics(client: "MlflowClient", run: str, metrics: Mapping[str, float]) -> None:
+    """Metrics in one batch, those that are undefined (NaN) left out."""
+    import time
+
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    client.log_batch(
+        run, metrics=[Metric(_key(name), value, now, 0) for name, value in metrics.items() if value == value]
+    )
+
+
+def predictions_of(client: "MlflowClient", run: str) -> pd.DataFrame:
+    """The logged predictions, indexed by item_id."""
+    with tempfile.TemporaryDirectory() as made:
+        return pd.read_parquet(client.download_artifacts(run, "predictions.parquet", made)).set_index("item_id")
+
+
+@cache
+def provenance() -> dict[str, str]:
+    """Tags that say what code ran: git commit and whether it was changed since, versions of the packages."""
+    tags = {}
+    for package in PACKAGES:
+        try:
+            tags[f"version.{package}"] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    if (commit := _git("rev-parse", "HEAD")) is not None:
+        tags["git_commit"] = commit
+        tags["git_dirty"] = str(bool(_git("status", "--porcelain"))).lower()
+    return tags
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        return subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _parquet(frame: pd.DataFrame, path: Path) -> None:
+    frame.to_parquet(path, index=False)
+
+
+def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield _key(f"{prefix}{key}"), value
+
+
+def _key(name: str) -> str:
+    """MLflow allows letters, digits and _-. :/ in names."""
+    return "".join(letter if letter.isalnum() or letter in "_-. :/" else "_" for letter in name)
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return (
+        text if len(text) <= LONGEST_PARAM else f"sha256:{hashlib.sha256(text.encode()).hexdigest()} (see config.yaml)"
+    )

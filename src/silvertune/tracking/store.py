@@ -1,0 +1,113 @@
+"""The MLflow store that a sweep logs to: made once, by one process, before any job starts."""
+
+import logging
+import os
+import socket
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from silvertune.errors import UserError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+FINISHED, FAILED, KILLED, RUNNING = "FINISHED", "FAILED", "KILLED", "RUNNING"
+
+
+def uri(tracking: Mapping[str, Any]) -> str:
+    """The tracking URI: the configured one, or the SQLite store in `tracking.dir`, absolute."""
+    return tracking["uri"] or f"sqlite:///{Path(tracking['dir']).absolute() / 'mlflow.db'}"
+
+
+def client(tracking: Mapping[str, Any]) -> "MlflowClient":
+    """A client of an existing store."""
+    # An inherited run id would make this process log into somebody else's run (mlflow#15713).
+    os.environ.pop("MLFLOW_RUN_ID", None)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    from mlflow import MlflowClient
+
+    return MlflowClient(uri(tracking))
+
+
+def prepare(tracking: Mapping[str, Any], experiment: str) -> tuple["MlflowClient", str]:
+    """Create what is missing: database, schema, experiment. Returns a client and the experiment's id.
+
+    Raises UserError if the store can't be reached or written.
+    """
+    from mlflow.exceptions import MlflowException
+
+    folder = Path(tracking["dir"]).absolute()
+    address = uri(tracking)
+    if address.startswith("file:") or "://" not in address:
+        raise UserError(f"tracking.uri={address}: MLflow keeps no runs in plain files any more; want sqlite:///..., "
+                        "postgresql://... or http(s)://...")  # fmt: skip
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Two sweeps started together must not both create the schema (hydraflow#245).
+        with FileLock(folder / "mlflow.lock"):
+            if address.startswith("sqlite:///"):
+                with closing(sqlite3.connect(address.removeprefix("sqlite:///"), timeout=60)) as database:
+                    database.execute("PRAGMA journal_mode=WAL")  # readers (the UI) don't block writers
+            made = client(tracking)
+            found = made.get_experiment_by_name(experiment)
+            if found is None:
+                local = (folder / "artifacts").as_uri() if tracking["uri"] is None else None
+                return made, made.create_experiment(experiment, artifact_location=local)
+    except (MlflowException, OSError, sqlite3.Error) as error:
+        raise UserError(f"tracking.uri={address}: can't be used ({str(error).splitlines()[0]})") from None
+    if found.lifecycle_stage != "active":
+        raise UserError(f"tracking.experiment={experiment}: that experiment is deleted; restore it or name another")
+    return made, found.experiment_id
+
+
+def process_tags() -> dict[str, str]:
+    """What tells later whether the process that owns a run is still there."""
+    import psutil
+
+    return {
+        "host": socket.gethostname(),
+        "pid": str(os.getpid()),
+        "pid_started": str(psutil.Process().create_time()),
+    }
+
+
+def reap(client: "MlflowClient", experiment: str) -> int:
+    """Mark as KILLED the runs left RUNNING by processes of this host that are gone. Returns how many."""
+    dead = 0
+    for run in runs(client, experiment, "attributes.status = 'RUNNING'"):
+        if run.data.tags.get("host") == socket.gethostname() and not _alive(run.data.tags):
+            client.set_tag(run.info.run_id, "error", "its process ended without a word (killed?)")
+            client.set_terminated(run.info.run_id, KILLED)
+            dead += 1
+    return dead
+
+
+def runs(client: "MlflowClient", experiment: str, query: str) -> "list[Run]":
+    """All runs of the experiment that match, oldest first."""
+    found: list[Run] = []
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment], query, max_results=1000, order_by=["attributes.start_time ASC"], page_token=token
+        )
+        found += page
+        if not (token := page.token):
+            return found
+
+
+def _alive(tags: Mapping[str, str]) -> bool:
+    import psutil
+
+    try:
+        started = psutil.Process(int(tags["pid"])).create_time()
+    except (psutil.NoSuchProcess, KeyError, ValueError):
+        return False
+    return abs(started - float(tags.get("pid_started", started))) < 1

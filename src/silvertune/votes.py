@@ -1,0 +1,101 @@
+"""The votes table: the one thing that labelers hand on.
+
+One row is one label that one annotator gave to one view of one item, once:
+
+| column | type | meaning |
+| --- | --- | --- |
+| item_id | str | the item |
+| annotator | str | who voted: a model, a person, a rule |
+| view | str | the rendering that was read; `item` where the whole item was |
+| repeat | int | 0, 1, ... where the same annotator read the same view again |
+| label | str or None | one of the task's classes, or None: then `status` says why |
+| confidence | float | 0-1 or NaN; the labeler says what it means |
+| status | str | one of `STATUSES`; `ok` exactly where there is a label |
+| cost_usd | float | what the vote cost, dollars |
+| prob:<class> | float | where the annotator gives a distribution over the classes |
+
+Nothing is ever coerced to a class.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from silvertune.errors import UserError
+
+STATUSES = ("ok", "abstained", "parse_error", "refused", "truncated", "api_error")
+COLUMNS = ("item_id", "annotator", "view", "repeat", "label", "confidence", "status", "cost_usd")
+WHOLE_ITEM = "item"
+"""The `view` of a vote whose annotator, usually a person, saw the item and not one rendering of it."""
+
+
+def table(rows: Iterable[Mapping[str, object]], classes: Sequence[str], *, probs: bool = False) -> pd.DataFrame:
+    """A votes table from rows that may leave out `repeat`, `confidence`, `cost_usd` and `status`."""
+    columns = [*COLUMNS, *(prob_columns(classes) if probs else [])]
+    votes = pd.DataFrame(list(rows)).reindex(columns=columns)
+    votes["label"] = votes["label"].astype(object).where(votes["label"].notna(), None)
+    votes["status"] = votes["status"].where(votes["status"].notna(), np.where(votes["label"].isna(), "abstained", "ok"))
+    votes["repeat"] = votes["repeat"].fillna(0).astype(int)
+    votes["cost_usd"] = votes["cost_usd"].fillna(0.0).astype(float)
+    votes["confidence"] = votes["confidence"].astype(float)
+    return votes.astype(dict.fromkeys(("item_id", "annotator", "view", "status"), object))
+
+
+def prob_columns(classes: Sequence[str]) -> list[str]:
+    """The names of the columns that hold a distribution over `classes`."""
+    return [f"prob:{name}" for name in classes]
+
+
+def check(votes: pd.DataFrame, classes: Sequence[str], known: pd.Index, source: str) -> pd.DataFrame:
+    """`votes` itself, if it is a votes table about items in `known` with labels among `classes`.
+
+    Raises UserError that names `source` and the first offending row otherwise.
+    """
+    if missing := [name for name in COLUMNS if name not in votes.columns]:
+        raise UserError(f"{source}: votes need the columns {', '.join(COLUMNS)}; missing: {', '.join(missing)}")
+    given = votes["label"].notna()
+    for wrong, what in (
+        (~votes["item_id"].isin(known), "an item_id that is not in the dataset"),
+        (
+            given & ~votes["label"].isin(list(classes)),
+            f"a label that is no class of the task ({', '.join(classes)})",
+        ),
+        (~votes["status"].isin(STATUSES), f"a status other than {', '.join(STATUSES)}"),
+        (
+            given != (votes["status"] == "ok"),
+            "a status that contradicts its label (ok exactly where there is one)",
+        ),
+        (~votes["confidence"].isna() & ~votes["confidence"].between(0, 1), "a confidence outside 0-1"),
+        (
+            votes.duplicated(["item_id", "annotator", "view", "repeat"]),
+            "an (item, annotator, view, repeat) twice",
+        ),
+    ):
+        if wrong.any():
+            row = votes.loc[wrong].iloc[0]
+            raise UserError(
+                f"{source}: {int(wrong.sum())} vote(s) with {what}; first: "
+                f"{ {name: row[name] for name in ('item_id', 'annotator', 'view', 'label', 'status')} }"
+            )
+    return votes
+
+
+def class_scores(votes: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """How strongly each item's votes speak for each class: item_id x class, rows sum to 1.
+
+    The mean over an item's votes of their distributions; a vote without one counts as its confidence
+    (1 where that is missing) on its label and the rest spread evenly. Null votes are left out, and so are
+    items that have no other.
+    """
+    cast = votes[votes["label"].notna()]
+    columns = prob_columns(classes)
+    confidence = cast["confidence"].fillna(1.0).to_numpy()[:, None]
+    onehot = cast["label"].to_numpy()[:, None] == np.asarray(classes, dtype=object)[None, :]
+    scores = np.where(onehot, confidence, (1 - confidence) / max(len(classes) - 1, 1))
+    if set(columns) <= set(cast.columns):
+        given = cast[columns].to_numpy(dtype=float)
+        scores = np.where(np.isnan(given).any(axis=1, keepdims=True), scores, given)
+    frame = pd.DataFrame(scores, columns=list(classes))
+    frame["item_id"] = cast["item_id"].to_numpy()
+    return frame.groupby("item_id", sort=False).mean()
