@@ -184,7 +184,8 @@ def _bind(node: Any, key: str, names: Iterable[str], what: str) -> tuple[Callabl
         )
         if required and name not in needs and name not in given:
             raise UserError(
-                f"{key}.{name}: {target} needs it, and it is neither in the yaml nor {what}; there is {', '.join(names)}"
+                f"{key}.{name}: {target} needs it, and it is neither in the yaml nor "
+                f"{what}; there is {', '.join(names)}"
             )
     if "gold" in needs and not node.get("_gold_"):
         raise UserError(f"{key}: {target} asks for gold; its yaml has to say so with `_gold_: true`")

@@ -95,7 +95,8 @@ def _checked(bound: BoundFilter, answer: object, index: pd.Index) -> pd.DataFram
         )
     if unknown := set(answer.columns) - {"keep", "score", "weight", "reason"}:
         raise UserError(
-            f"{where} returned the columns {', '.join(sorted(map(str, unknown)))}: only keep, score, weight, reason are known"
+            f"{where} returned the columns {', '.join(sorted(map(str, unknown)))}: "
+            "only keep, score, weight, reason are known"
         )
     if not answer.index.is_unique or set(answer.index) != set(index):
         raise UserError(

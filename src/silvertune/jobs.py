@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from silvertune import composition, runner
+from silvertune.errors import UserError
 from silvertune.tracking import runs, store
 
 
@@ -21,7 +22,7 @@ def run(cfg: DictConfig, *, choices: Mapping[str, Any], sources: Iterable[Any], 
     parent = config["tracking"]["parent_run_id"]
     experiment = client.get_run(parent).info.experiment_id
     if client.get_run(parent).data.tags.get("stop"):
-        raise Stopped("not started: on_error=stop, and another job failed")
+        raise UserError("was not started: on_error=stop, and another job failed")
     with runs.open_run(client, experiment, name(config, names), tags(config, names), parent) as run_id:
         started = time.perf_counter()
         runs.log_config(client, run_id, config, overrides)
@@ -35,10 +36,6 @@ def run(cfg: DictConfig, *, choices: Mapping[str, Any], sources: Iterable[Any], 
         )
         runs.log_metrics(client, run_id, {"wall_s": time.perf_counter() - started})
     return run_id
-
-
-class Stopped(Exception):
-    """The job was not started, because the sweep is to stop."""
 
 
 def name(config: Mapping[str, Any], names: Mapping[str, str]) -> str:

@@ -154,12 +154,12 @@ def _rows(file: Path, content: bytes) -> Iterator[tuple[int, Row]]:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                record = json.loads(line)
             except json.JSONDecodeError as error:
                 raise UserError(f"{file}:{number}: not JSON ({error.msg} at column {error.colno})") from None
-            if not isinstance(row, dict):
-                raise UserError(f"{file}:{number}: want one JSON object a line, got {type(row).__name__}")
-            yield number, row
+            if not isinstance(record, dict):
+                raise UserError(f"{file}:{number}: want one JSON object a line, got {type(record).__name__}")
+            yield number, record
 
 
 def _plain(value: Any) -> Any:

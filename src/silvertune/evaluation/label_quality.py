@@ -50,7 +50,7 @@ def report(
             metrics[f"labels/prevalence_{name}"] = float((known == task.positive).mean()) if len(known) else np.nan
     by_class = pd.DataFrame([_class_row(name, decisions, true) for name in task.classes]).set_index("class")
     for column in ("kept_fraction", "noise_before", "noise_after"):
-        metrics |= {f"labels_by_class/{label}/{column}": float(by_class.at[label, column]) for label in task.classes}
+        metrics |= {f"labels_by_class/{label}/{column}": float(by_class[column][label]) for label in task.classes}
     every = pd.concat([votes, annotations[annotations["item_id"].isin(votes["item_id"])]])
     return Report(metrics, by_class, _by_view(votes, gold, task), _agreement(every, gold))
 

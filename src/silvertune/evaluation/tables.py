@@ -66,6 +66,7 @@ def page(table: pd.DataFrame, references: Sequence[str], title: str, figure: "Fi
     """One self-contained HTML page: the table, the figure, what to know when reading them."""
     image = io.BytesIO()
     figure.savefig(image, format="png")
+    picture = base64.b64encode(image.getvalue()).decode()
     shown = cells(table, references)
     body = shown.to_html(index=False, border=0, escape=True)
     remarks = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
@@ -77,7 +78,7 @@ th {{ border-bottom: 2px solid #222; vertical-align: bottom; }} td {{ border-bot
 th:first-child, td:first-child {{ text-align: left; position: sticky; left: 0; background: #fff; }}
 .wide {{ overflow-x: auto; }} img {{ max-width: 100%; margin-top: 1.5em; }}
 </style></head><body><h1>{html.escape(title)}</h1><div class="wide">{body}</div>
-<img alt="F1 of every arm, and differences to the references" src="data:image/png;base64,{base64.b64encode(image.getvalue()).decode()}">
+<img alt="F1 of every arm, and differences to the references" src="data:image/png;base64,{picture}">
 <ul>{remarks}</ul></body></html>
 """
 

@@ -90,6 +90,7 @@ def _read(path: Path, task: Task) -> pd.DataFrame:
         raise UserError(f"labeler.path={path}: votes need the column {sorted(missing)[0]!r}")
     frame = frame.assign(**{name: default for name, default in (("view", votes.WHOLE_ITEM),) if name not in frame})
     has_probs = set(votes.prob_columns(task.classes)) <= set(frame.columns)
-    table = votes.table(frame.to_dict("records"), task.classes, probs=has_probs)
+    rows = [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+    table = votes.table(rows, task.classes, probs=has_probs)
     table["item_id"] = table["item_id"].astype(str)
     return votes.check(table, task.classes, pd.Index(table["item_id"].unique()), f"labeler.path={path}")
