@@ -22,7 +22,7 @@ from silvertune import evidence
 from silvertune.errors import UserError, either
 from silvertune.items import Data
 from silvertune.runner import Parts, Source
-from silvertune.schema import Evaluation, Task
+from silvertune.schema import Config, Evaluation, Task
 
 OWN_KEYS = ("_gold_", "_simulated_")
 
@@ -37,6 +37,8 @@ def plain(cfg: DictConfig, sources: Iterable[Any]) -> dict[str, Any]:
         raise UserError(f"{missing[0]}=???: no value was given; say {missing[0]}=... on the command line")
     content: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     content.pop("hydra", None)
+    if unknown := sorted(set(content) - set(Config.__dataclass_fields__)):
+        raise UserError(f"{unknown[0]}: no such setting; there is {', '.join(Config.__dataclass_fields__)}")
     filters = content.get("filter")
     if not isinstance(filters, dict) or not filters:
         raise UserError("filter: names no filter; want filter=none or another")
@@ -89,7 +91,7 @@ def build(config: Mapping[str, Any]) -> Parts:
         fallback=_source(config["fallback"], "fallback", known),
         model=model,
         backend=backend,
-        evaluation=Evaluation(**config["evaluation"]),
+        evaluation=_evaluation(config["evaluation"]),
         seed=config["seed"],
     )
 
@@ -106,14 +108,23 @@ def _data(dataset: str, task: str) -> Data:
 
 
 def _task(content: Mapping[str, Any]) -> Task:
+    if unknown := sorted(set(content) - set(Task.__dataclass_fields__)):
+        raise UserError(f"task.{unknown[0]}: no such setting; there is {', '.join(Task.__dataclass_fields__)}")
     task = Task(**content)
     if len(set(task.classes)) < 2 or len(set(task.classes)) != len(task.classes):
         raise UserError(f"task.classes={task.classes}: want at least two different classes")
     if task.positive is not None and task.positive not in task.classes:
         raise UserError(f"task.positive={task.positive}: is no class; want {either(task.classes)} or null")
-    if unknown := set(task.descriptions) - set(task.classes):
-        raise UserError(f"task.descriptions.{sorted(unknown)[0]}: is no class; want {either(task.classes)}")
+    if strange := set(task.descriptions) - set(task.classes):
+        raise UserError(f"task.descriptions.{sorted(strange)[0]}: is no class; want {either(task.classes)}")
     return task
+
+
+def _evaluation(content: Mapping[str, Any]) -> Evaluation:
+    known = Evaluation.__dataclass_fields__
+    if unknown := sorted(set(content) - set(known)):
+        raise UserError(f"evaluation.{unknown[0]}: no such setting; there is {', '.join(known)}")
+    return Evaluation(**content)
 
 
 def bind_filters(filters: Mapping[str, Any], *, key: str) -> list[evidence.BoundFilter]:

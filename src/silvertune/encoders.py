@@ -47,8 +47,7 @@ class Encoder:
         batch, and shared by every run and process that is given the same folder.
         Raises UserError if the weights are missing or are not the published ones.
         """
-        folder = self.folder()
-        digest = verified(folder / WEIGHTS, self.sha256)
+        folder, digest = self.folder(), self.verify()
         keys = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
         cache.mkdir(parents=True, exist_ok=True)
         store = cache / f"embeddings-{digest[:16]}-{self.max_tokens}.sqlite"
@@ -66,6 +65,10 @@ class Encoder:
                 rows = database.execute(f"SELECT key, vector FROM embeddings WHERE key IN ({marks})", some)
                 found |= {key: np.frombuffer(vector, dtype=np.float32) for key, vector in rows}
         return np.stack([found[key] for key in keys])
+
+    def verify(self) -> str:
+        """The SHA-256 of the weights. Raises UserError if they are missing or are not the published ones."""
+        return verified(self.folder() / WEIGHTS, self.sha256)
 
     def folder(self) -> Path:
         """Where the model's files are. Raises UserError, with the places looked at, if nowhere."""

@@ -120,7 +120,7 @@ def _joined(arm: str, fixed: Sequence[Override], point: Sequence[str]) -> list[s
         if part in parts:
             raise UserError(
                 f"{text}: arm {arm!r} of the study fixes {parts[part]}, and its name would lie; "
-                f"define another arm: '+study.arms.NAME=[...]', or leave {part} alone"
+                f"define another arm in a study of your own, or leave {part} alone"
             )
         kept.append(text)
     return kept + [str(override.input_line) for override in fixed]

@@ -1,14 +1,18 @@
 """One job of a sweep, between Hydra's configuration and MLflow's run."""
 
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from silvertune import composition, runner
 from silvertune.errors import UserError
 from silvertune.tracking import runs, store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 
 def run(cfg: DictConfig, *, choices: Mapping[str, Any], sources: Iterable[Any], overrides: list[str]) -> str:
@@ -23,7 +27,10 @@ def run(cfg: DictConfig, *, choices: Mapping[str, Any], sources: Iterable[Any], 
     experiment = client.get_run(parent).info.experiment_id
     if client.get_run(parent).data.tags.get("stop"):
         raise UserError("was not started: on_error=stop, and another job failed")
-    with runs.open_run(client, experiment, name(config, names), tags(config, names), parent) as run_id:
+    with (
+        _stopping_others(client, parent, config["on_error"]),
+        runs.open_run(client, experiment, name(config, names), tags(config, names), parent) as run_id,
+    ):
         started = time.perf_counter()
         runs.log_config(client, run_id, config, overrides)
         parts = composition.build(config)
@@ -36,6 +43,17 @@ def run(cfg: DictConfig, *, choices: Mapping[str, Any], sources: Iterable[Any], 
         )
         runs.log_metrics(client, run_id, {"wall_s": time.perf_counter() - started})
     return run_id
+
+
+@contextmanager
+def _stopping_others(client: "MlflowClient", parent: str, on_error: str) -> Iterator[None]:
+    """With on_error=stop, a failure is noted where the jobs of every launcher look before they start."""
+    try:
+        yield
+    except Exception:
+        if on_error == "stop":
+            client.set_tag(parent, "stop", "true")
+        raise
 
 
 def name(config: Mapping[str, Any], names: Mapping[str, str]) -> str:

@@ -64,7 +64,7 @@ def run(arguments: Sequence[str], *, config: DictConfig, loader: ConfigLoader, l
     todo = [job for job in jobs if job.identity not in done or not _is_finished(earlier, job) or not config.resume]
     parent = _open_parent(client, experiment, jobs, config, resume=config.resume)
     console.print(
-        f"[bold]{experiment_name}[/bold]: {len(jobs)} runs, {len(jobs) - len(todo)} already finished, {len(todo)} to do"
+        f"[bold]{experiment_name}[/bold]: {len(jobs)} run(s), {len(jobs) - len(todo)} already finished, {len(todo)} to do"
     )
     status, failures = store.FAILED, []
     try:

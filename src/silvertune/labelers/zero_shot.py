@@ -45,7 +45,7 @@ class ZeroShot:
             )
         if temperature <= 0:
             raise UserError(f"labeler.temperature={temperature}: want a number above 0")
-        encoder.folder()
+        encoder.verify()
         self.task, self.cache, self.encoder = task, cache, encoder
         self.views, self.temperature = views, temperature
 

@@ -1,0 +1,125 @@
+"""Small made-up data for the tests: plain functions, deterministic, nothing read from disk."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from silvertune import votes as votes_table
+from silvertune.errors import UserError
+from silvertune.items import Data, views_of
+from silvertune.schema import Task
+
+SOE = Task(
+    name="soe",
+    classes=["other", "soe"],
+    positive="soe",
+    descriptions={"soe": ["Visits across, assessments down"], "other": ["A list of abbreviations"]},
+)
+COLOURS = Task(name="colours", classes=["red", "green", "blue"], positive=None)
+
+WORDS = {
+    "soe": ("visit", "screening", "week", "assessment", "followup"),
+    "other": ("abbreviation", "endpoint", "dose", "objective", "signature"),
+    "red": ("cherry", "brick", "ruby", "blood"),
+    "green": ("grass", "moss", "lime", "fern"),
+    "blue": ("sky", "sea", "navy", "cobalt"),
+}
+
+
+def items(n: int = 24, task: Task = SOE, *, per_group: int = 3, seed: int = 0) -> pd.DataFrame:
+    """`n` items in groups of `per_group`, with a json and a text view whose words tell their class (see `gold`)."""
+    rng = np.random.default_rng(seed)
+    true = _classes(n, task)
+    text = [" ".join(rng.choice(WORDS[name], size=6)) + f" row{i}" for i, name in enumerate(true)]
+    return pd.DataFrame(
+        {
+            "group_id": [f"g{i // per_group:02d}" for i in range(n)],
+            "json": ['[["' + entry.replace(" ", '", "') + '"]]' for entry in text],
+            "text": text,
+        },
+        index=_ids(n),
+        dtype=object,
+    )
+
+
+def gold(n: int = 24, task: Task = SOE) -> pd.Series:
+    """The true class of each of the `items` of the same n: the task's classes in turn."""
+    return pd.Series(_classes(n, task), index=_ids(n), name="gold", dtype=object)
+
+
+def votes(
+    items: pd.DataFrame,
+    gold: pd.Series,
+    task: Task = SOE,
+    *,
+    wrong: float = 0.2,
+    null: float = 0.0,
+    annotator: str = "machine",
+    seed: int = 0,
+) -> pd.DataFrame:
+    """One vote with a distribution a view of each item: wrong in a share `wrong` of them, null in a share `null`."""
+    rng = np.random.default_rng(seed)
+    rows: list[dict[str, object]] = []
+    for item in items.index:
+        for view in views_of(items):
+            row: dict[str, object] = {"item_id": item, "annotator": annotator, "view": view, "label": None}
+            is_null, is_wrong, which = rng.random(3)
+            sure = float(rng.uniform(0.55, 0.99))
+            if is_null >= null and item in gold.index:
+                others = [name for name in task.classes if name != gold[item]]
+                label = others[int(which * len(others))] if is_wrong < wrong else gold[item]
+                rest = (1 - sure) / (len(task.classes) - 1)
+                row |= {"label": label, "confidence": sure}
+                row |= {f"prob:{name}": sure if name == label else rest for name in task.classes}
+            rows.append(row)
+    return votes_table.table(rows, task.classes, probs=True)
+
+
+def votes_of(rows: Iterable[Mapping[str, object]], task: Task = SOE) -> pd.DataFrame:
+    """A votes table from rows that may leave out annotator and view as well."""
+    filled = [{"annotator": "machine", "view": "text", **row} for row in rows]
+    return votes_table.table(filled, task.classes)
+
+
+def data(
+    n: int = 24,
+    task: Task = SOE,
+    *,
+    per_group: int = 3,
+    without_gold: Sequence[str] = (),
+    annotations: pd.DataFrame | None = None,
+    partition: pd.Series | None = None,
+) -> Data:
+    """A dataset of `items` and `gold` whose annotations are the gold as votes of `expert`, or those given."""
+    true = gold(n, task)
+    rows = [{"item_id": item, "annotator": "expert", "view": "item", "label": label} for item, label in true.items()]
+    return Data(
+        items=items(n, task, per_group=per_group),
+        annotations=votes_table.table(rows, task.classes) if annotations is None else annotations,
+        gold=true.drop(list(without_gold)),
+        partition=partition,
+        digest=hashlib.sha256(f"{n} {task.name} {per_group}".encode()).hexdigest(),
+    )
+
+
+def _ids(n: int) -> pd.Index:
+    return pd.Index([f"i{i:03d}" for i in range(n)], name="item_id", dtype=object)
+
+
+def _classes(n: int, task: Task) -> list[str]:
+    return [task.classes[i % len(task.classes)] for i in range(n)]
+
+
+@contextmanager
+def refused(*parts: str) -> Iterator[None]:
+    """Passes if the block raises a UserError whose message is one line that has every one of `parts`."""
+    with pytest.raises(UserError) as caught:
+        yield
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
