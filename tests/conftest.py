@@ -2,9 +2,9 @@
 
 import copy
 
-import made
 import pytest
 
+import made
 from silvertune.schema import Task
 
 

@@ -1,10 +1,10 @@
-import made
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import made
 from silvertune import votes
 from silvertune.schema import Task
 

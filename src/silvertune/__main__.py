@@ -10,19 +10,15 @@ from pathlib import Path
 from types import FrameType
 
 import hydra
-from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from silvertune.errors import UserError, in_one_line
-from silvertune.schema import Config
 
 HERE = Path(__file__).resolve().parent
 SHIPPED = HERE / "_shipped" if (HERE / "_shipped").is_dir() else HERE.parents[1]
 """The folder with `conf/` and `experiments/`: inside an installed package, or the top of a checkout."""
-
-ConfigStore.instance().store(name="schema", node=Config, provider="silvertune")
 
 
 @hydra.main(version_base="1.3", config_path=str(SHIPPED / "conf"), config_name="config")

@@ -10,7 +10,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def build(config: Mapping[str, Any]) -> Parts:
     not exist, data that are not as the config says, and a model that the backend can't tune.
     """
     task = _task(config["task"])
-    data = _data(json.dumps(config["dataset"], sort_keys=True), json.dumps(config["task"], sort_keys=True))
+    data = load_data(config)
     known = {
         "task": task,
         "annotations": data.annotations,
@@ -97,12 +97,14 @@ def build(config: Mapping[str, Any]) -> Parts:
 
 
 def load_data(config: Mapping[str, Any]) -> Data:
-    """The dataset of `config`, read once a process."""
-    return _data(json.dumps(config["dataset"], sort_keys=True), json.dumps(config["task"], sort_keys=True))
+    """The dataset of `config`, read once a process as long as its files stay as they are."""
+    dataset = config["dataset"]
+    content = json.dumps(_by_content(dataset), sort_keys=True)
+    return _data(json.dumps(dataset, sort_keys=True), json.dumps(config["task"], sort_keys=True), content)
 
 
-@cache
-def _data(dataset: str, task: str) -> Data:
+@lru_cache(maxsize=4)
+def _data(dataset: str, task: str, content: str) -> Data:
     data: Data = _make(json.loads(dataset), "dataset", {"task": _task(json.loads(task))})
     return data
 

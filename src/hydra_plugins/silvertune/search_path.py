@@ -22,11 +22,42 @@ class SilvertuneSearchPath(SearchPathPlugin):
         shipped = Path(main.path.removeprefix("file://")).parent
         if not (shipped / "experiments").is_dir() or not (shipped / "conf" / "evaluation").is_dir():
             return  # another application's configs
+        search_path.prepend("silvertune", "schema://silvertune.schema")
         search_path.prepend("silvertune", f"experiments://{shipped / 'experiments'}")
         for folder, scheme in (("experiments", "experiments"), ("conf", "file")):
             own = Path.cwd() / folder
             if own.is_dir() and own.resolve() != (shipped / folder).resolve():
                 search_path.prepend("user", f"{scheme}://{own}")
+
+
+class SchemaSource(ConfigSource):
+    """The config `schema`: the dataclasses that every yaml and override is checked against.
+
+    Hydra's ConfigStore would do, but `--help` deep-copies all that is in it a hundred times.
+    """
+
+    @staticmethod
+    def scheme() -> str:
+        return "schema"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        from omegaconf import OmegaConf
+
+        from silvertune.schema import Config
+
+        return ConfigResult(self.provider, self.full_path(), OmegaConf.structured(Config), {"package": None})
+
+    def available(self) -> bool:
+        return True
+
+    def is_group(self, config_path: str) -> bool:
+        return config_path == ""
+
+    def is_config(self, config_path: str) -> bool:
+        return config_path == "schema"
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        return ["schema"] if config_path == "" and results_filter != ObjectType.GROUP else []
 
 
 class ExperimentsSource(ConfigSource):
