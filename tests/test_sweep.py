@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-
 from tests import cli
 
 ARMS = ["base/none", "all/tfidf_logreg", "confident/tfidf_logreg", "expert/tfidf_logreg"]

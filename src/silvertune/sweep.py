@@ -346,7 +346,13 @@ def _compare(
         console.print(table)
     if result.table["simulated"].any():
         console.print(NOTES[1])
-    console.print(f"logged to {store.uri(jobs[0].config['tracking'])}, experiment {name}, run {parent}", soft_wrap=True)
+    address = store.uri(jobs[0].config["tracking"])
+    view = store.offer_view(client, experiment, references)
+    server = address if address.startswith("http") else "http://127.0.0.1:5000"
+    console.print(f"logged to {address}, experiment {name}, run {parent}", soft_wrap=True, highlight=False)
+    if not address.startswith("http"):
+        console.print(f"to see it: mlflow ui --backend-store-uri {address}", soft_wrap=True, highlight=False)
+    console.print(f"the runs, with the columns that matter: {server}{view}", soft_wrap=True, highlight=False)
 
 
 def _finished_run(client: "MlflowClient", found: "Run") -> comparison.FinishedRun:

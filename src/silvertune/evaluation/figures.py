@@ -29,7 +29,16 @@ def arms(table: pd.DataFrame, references: Sequence[str]) -> "Figure":
     colours = _colours(table)
     several = table["model"].drop(table.index[table["model"] == "none"]).nunique() > 1
     names = [
-        " ".join(part for part in (row["arm"], f"[{row['model']}]" if several else "", row["variant"]) if part)
+        " ".join(
+            part
+            for part in (
+                row["arm"],
+                "*" if row["simulated"] else "",
+                f"[{row['model']}]" if several else "",
+                row["variant"],
+            )
+            if part
+        )
         for _, row in table.iterrows()
     ]
     for ax, key, title in [
@@ -48,7 +57,7 @@ def arms(table: pd.DataFrame, references: Sequence[str]) -> "Figure":
             ax.axvline(0, color="0.6", linewidth=1)
         ax.set_title(title, fontsize=10)
         ax.grid(axis="x", color="0.9")
-        ax.tick_params(labelsize=9)
+        ax.tick_params(labelsize=9, left=False)
         ax.spines[["top", "right", "left"]].set_visible(False)
     axes[0].set_yticks(rows, names)
     axes[0].set_ylim(len(table) - 0.5, -0.5)
