@@ -35,7 +35,7 @@ dataset:
 
 
 def write_tables(folder: Path, groups: int = 9, per_group: int = 8) -> Path:
-    """`tables.jsonl`: made-up schedules and dose tables with gold, and a machine's labels that are right 85% of the time."""
+    """`tables.jsonl`: made-up schedules and dose tables with gold, and a machine's labels, 85% of them right."""
     rng = random.Random(0)
     rows = []
     for group in range(groups):

@@ -3,8 +3,8 @@
 import copy
 
 import pytest
+from tests import made
 
-import made
 from silvertune.schema import Task
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from tests import made
 
-import made
 from silvertune import class_shares
 
 

@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests import made
 
-import made
 from silvertune import votes
 from silvertune.schema import Task
 

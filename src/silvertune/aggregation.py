@@ -102,6 +102,8 @@ def _modal(cast: pd.DataFrame, task: Task) -> pd.DataFrame:
     sure = np.bincount(cell, weights=cast["confidence"].fillna(1.0), minlength=counts.size).reshape(shape)
     # Summed confidence is below the number of votes, so a fraction of it only ever breaks ties; argmax
     # takes the class listed first where even that is equal.
+    # Rounded, so that a tie stays one whatever order the confidences were summed in.
+    sure = sure.round(9)
     best = (counts + sure / (sure.max(initial=0.0) + 1.0) / 2).argmax(axis=1)
     return pd.DataFrame(
         {

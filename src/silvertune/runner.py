@@ -13,6 +13,7 @@ from silvertune.evidence import BoundFilter, Evidence, decide
 from silvertune.items import Data
 from silvertune.schema import Evaluation, Task
 from silvertune.splits import Fold, split
+from silvertune.votes import check
 
 
 class Labeler(Protocol):
@@ -41,15 +42,20 @@ class Backend(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """A labeler and how its votes become one label an item. keep: classes a preselection goes on with."""
+    """A labeler and how its votes become one label an item.
 
+    name: its config key, for messages. keep: the classes that a preselection goes on with.
+    """
+
+    name: str
+    classes: tuple[str, ...]
     labeler: Labeler
     aggregate: Callable[[pd.DataFrame], pd.DataFrame]
     keep: tuple[str, ...] = ()
 
     def annotate(self, items: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Votes on `items`, and labels for every one of them (null where nobody had a label)."""
-        votes = self.labeler.label(items)
+        votes = check(self.labeler.label(items), self.classes, items.index, self.name)
         labels = self.aggregate(votes).reindex(items.index)
         labels["label"] = labels["label"].astype(object).where(labels["label"].notna(), None)
         labels["n_votes"] = labels["n_votes"].fillna(0).astype(int)
@@ -104,12 +110,12 @@ def run(parts: Parts) -> Result:
         else:
             training = _training_set(items, decision)
             train = training[training.index.isin(fold.train)]
-            _check_classes(train, decision, parts)
+            _check_classes(train, decision[decision.index.isin(fold.train)], parts)
             validation = training[training.index.isin(fold.validation)]
             predictor = parts.backend.tune(parts.model, train, validation, seed=parts.seed)
             predictors.append(predictor)
             probs = predictor.predict_proba(items.loc[fold.test])
-            found = predictions.decide(probs, task, parts.evaluation).reindex(fold.test)
+            found = predictions.complete(predictions.decide(probs, task, parts.evaluation), fold.test, task)
         decided.append(decision.assign(fold=number))
         predicted.append(found.assign(fold=number))
 

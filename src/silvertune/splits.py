@@ -67,7 +67,13 @@ def _tested(data: Data, groups: pd.Series, how: Evaluation, seed: int) -> Sequen
                 f"with gold (here {len(candidates)})"
             )
         splitter = GroupShuffleSplit(n_splits=1, test_size=how.test_fraction, random_state=seed)
-    return [candidates[test] for _, test in splitter.split(candidates, groups=candidates)]
+    try:
+        return [candidates[test] for _, test in splitter.split(candidates, groups=candidates)]
+    except ValueError:
+        raise UserError(
+            f"evaluation.test_fraction={how.test_fraction}: leaves nothing on one side "
+            f"of {len(candidates)} groups with gold"
+        ) from None
 
 
 def _fold(groups: pd.Series, gold: pd.Index, tested: Sequence[object]) -> Fold:

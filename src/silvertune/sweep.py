@@ -64,7 +64,8 @@ def run(arguments: Sequence[str], *, config: DictConfig, loader: ConfigLoader, l
     todo = [job for job in jobs if job.identity not in done or not _is_finished(earlier, job) or not config.resume]
     parent = _open_parent(client, experiment, jobs, config, resume=config.resume)
     console.print(
-        f"[bold]{experiment_name}[/bold]: {len(jobs)} run(s), {len(jobs) - len(todo)} already finished, {len(todo)} to do"
+        f"[bold]{experiment_name}[/bold]: {len(jobs)} run(s), {len(jobs) - len(todo)} already finished, "
+        f"{len(todo)} to do"
     )
     status, failures = store.FAILED, []
     try:
@@ -334,7 +335,7 @@ def _compare(
     for run_id, deltas in result.deltas.items():
         if deltas:
             runs.log_metrics(client, run_id, deltas)
-    figure = figures.arms(result.table, references)
+    figure = figures.arms(result.table, references, list(dict.fromkeys(job.names["arm"] for job in jobs)))
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         result.table.to_csv(folder / "comparison.csv", index=False)

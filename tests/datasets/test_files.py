@@ -122,7 +122,10 @@ def test_a_file_of_tables_becomes_items_gold_and_annotations(tmp_path: Path) -> 
     assert data.items.index.name == "item_id"
     assert data.items["group_id"].to_dict() == {"t1": "s1", "t2": "s2"}
     assert list(data.items.columns) == ["group_id", "json", "text", "page"]
-    assert json.loads(data.items.at["t1", "json"]) == {"0": {"0": "Visit", "1": "Weight"}, "1": {"0": "Week 1", "1": "X"}}
+    assert json.loads(data.items.at["t1", "json"]) == {
+        "0": {"0": "Visit", "1": "Weight"},
+        "1": {"0": "Week 1", "1": "X"},
+    }
     assert data.items.at["t1", "text"] == "Table 1\nVisit | Week 1\nWeight | X\nX: done"
     assert data.items.at["t1", "page"] == "Whiskers study\nTable 1\nVisit Week 1"
     assert data.items.at["t2", "text"] == "Dose\n5 mg"
@@ -152,14 +155,9 @@ def test_cells_in_camelots_form_are_the_same_data(tmp_path: Path, ending: str) -
         }
         for row in SPREADSHEET
     ]
-    same(
-        read(TABLES, write(tmp_path, SPREADSHEET)), read(TABLES, write(tmp_path, by_column, ending, name="by_column"))
-    )
+    same(read(TABLES, write(tmp_path, SPREADSHEET)), read(TABLES, write(tmp_path, by_column, ending, name="by_column")))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="files.py/rows.py: Parquet gives every row the columns of the widest table, as nulls"
-)
 def test_cells_in_camelots_form_are_the_same_data_in_parquet(tmp_path: Path) -> None:
     rows = [{"id": "a", "cells": [["x", "y"]]}, {"id": "b", "cells": [["z"], ["w"]]}]
     by_column = [
@@ -167,9 +165,7 @@ def test_cells_in_camelots_form_are_the_same_data_in_parquet(tmp_path: Path) -> 
         {"id": "b", "cells": {"0": {"0": "z", "1": "w"}}},
     ]
     settings = TEXTS | {"cells": "cells", "views": {"json": "{cells_json}"}}
-    same(
-        read(settings, write(tmp_path, rows)), read(settings, write(tmp_path, by_column, "parquet", name="by_column"))
-    )
+    same(read(settings, write(tmp_path, rows)), read(settings, write(tmp_path, by_column, "parquet", name="by_column")))
 
 
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20) | st.sampled_from(
@@ -223,7 +219,6 @@ def test_captions_false_takes_the_caption_out_of_every_view(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("template", ["{title}\n{cells_text}", "{page}"])
-@pytest.mark.xfail(strict=True, reason="files.py:load leaves the raw columns beside the fields, caption and all")
 def test_captions_false_takes_the_caption_out_of_views_of_the_raw_columns_too(tmp_path: Path, template: str) -> None:
     items = read(TABLES, write(tmp_path, SPREADSHEET), captions=False, views={"text": template}).items
     assert "Table 1" not in items.at["t1", "text"]
@@ -238,7 +233,7 @@ def test_captions_false_takes_the_caption_out_of_views_of_the_raw_columns_too(tm
         ("text", "{cells_text}", ["dataset.views.text=", "no field 'cells_text'"]),
         ("text", "{text", ["dataset.views.text='{text'", "not a template", "twice"]),
         ("text", "}{text}", ["dataset.views.text=", "not a template"]),
-        ("label", "{text}", ["dataset.views.label", "can't name a view", "group_id, item_id, weight"]),
+        ("label", "{text}", ["dataset.views.label", "can't name a view", "group_id, item, item_id, weight"]),
         ("weight", "{text}", ["dataset.views.weight", "can't name a view"]),
         ("item_id", "{text}", ["dataset.views.item_id", "can't name a view"]),
         ("group_id", "{text}", ["dataset.views.group_id", "can't name a view"]),
@@ -249,16 +244,14 @@ def test_a_bad_view_is_told_in_one_line(tmp_path: Path, name: str, template: str
     assert all(part in message for part in told), message
 
 
-@pytest.mark.parametrize("template", ["{text:.3}", "{text!r}", "{text:>10}"])
-@pytest.mark.xfail(strict=True, reason="files.py:_template drops the conversion and the format of a field")
+@pytest.mark.parametrize("template", ["{text:.3}", "{text!r}", "{text:.>10}"])
 def test_a_format_in_a_template_is_not_silently_dropped(tmp_path: Path, template: str) -> None:
     path = write(tmp_path, [{"id": 1, "text": "abcdef"}])
     try:
         shown = read(TEXTS, path, views={"text": template}).items.at["1", "text"]
-    except UserError as error:
-        assert "dataset.views.text" in str(error)
-    else:
-        assert shown == template.format(text="abcdef").strip()
+    except UserError:
+        return  # to refuse it would be right too
+    assert shown == template.format(text="abcdef").strip()
 
 
 def test_no_views_are_refused(tmp_path: Path) -> None:
@@ -315,16 +308,7 @@ def test_an_item_without_a_group_is_told_in_one_line(tmp_path: Path, ending: str
     assert message.startswith(f"{path}:{line}: dataset.group=study: the item has no group")
 
 
-@pytest.mark.parametrize(
-    "group",
-    [
-        pytest.param(
-            blank,
-            marks=pytest.mark.xfail(strict=True, reason="files.py:_groups knows only null as no group; a CSV's '' is null"),
-        )
-        for blank in ("", "  ")
-    ],
-)
+@pytest.mark.parametrize("group", ["", "  ", None])
 def test_a_blank_group_is_no_group(tmp_path: Path, group: str) -> None:
     path = write(tmp_path, [{"id": 1, "text": "x", "study": "s"}, {"id": 2, "text": "y", "study": group}])
     assert refused(TEXTS, path, group="study").startswith(f"{path}:2: dataset.group=study: the item has no group")

@@ -1,6 +1,7 @@
 """The parts of a table: rows and camelot's columns are the same grid, and captions can be taken out."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -53,7 +54,6 @@ def test_no_cells_are_an_empty_grid(value: object) -> None:
     ],
     ids=["a cell left out", "keys sorted as text"],
 )
-@pytest.mark.xfail(strict=True, reason="tables.py:grid takes rows and columns in the order in which keys turn up")
 def test_columns_of_cells_stand_where_their_numbers_say(sparse: dict[str, Any], rows: list[list[str]]) -> None:
     assert tables.grid(sparse) == rows
 
@@ -69,9 +69,8 @@ def test_columns_of_cells_stand_where_their_numbers_say(sparse: dict[str, Any], 
     ],
 )
 def test_anything_else_is_refused(value: object, told: str) -> None:
-    with pytest.raises(ValueError, match="(?s).") as caught:
+    with pytest.raises(ValueError, match=re.escape(told)) as caught:
         tables.grid(value)
-    assert told in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -128,7 +127,6 @@ def test_captions_false_without_a_caption_takes_nothing_away() -> None:
     assert fields(ROWS, page_text=page, caption=" | ", captions=False)["page_text"] == page
 
 
-@pytest.mark.xfail(strict=True, reason="tables.py:fields parts a caption at '|' only, and not into its lines")
 def test_captions_false_knows_the_lines_of_a_caption_of_several_lines() -> None:
     found = fields(ROWS, page_text=PAGE, caption="Table 1. Schedule\nof events", captions=False)
     assert found["page_text"] == "Protocol 7\nECG X\nas in Table 1. Schedule, see above"

@@ -1,5 +1,6 @@
 """Any JSONL, CSV or Parquet file of items, mapped by config: tables or texts."""
 
+import hashlib
 import json
 import string
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ import pandas as pd
 from silvertune import votes
 from silvertune.datasets import tables
 from silvertune.datasets.label_columns import annotations_of, gold_of
-from silvertune.datasets.rows import Rows, name_of, read, text_of
+from silvertune.datasets.rows import Row, Rows, name_of, read, text_of
 from silvertune.errors import UserError
 from silvertune.items import RESERVED, Data
 from silvertune.schema import Task
@@ -61,27 +62,20 @@ def load(
     if not views:
         raise UserError('dataset.views={}: want at least one view, such as text: "{text}"')
     templates = {name: _template(name, text, fields) for name, text in views.items()}
-    values = [
-        row
-        | _table_fields(
-            {name: row.get(column) if column else None for name, column in parts.items()},
-            captions,
-            f"{place}: dataset.cells={cells}",
-        )
-        if cells is not None
-        else row
-        for row, place in rows
-    ]
+    values = [row for row, _ in rows]
+    if cells is not None:
+        values = [row | _table_fields(row, parts, captions, place) for row, place in rows]
     for name, template in templates.items():
         items[name] = pd.Series([_render(template, row) for row in values], index=index, dtype=object)
+    trusted = gold_of(gold, rows, ids, task)
     return Data(
         items=items,
         annotations=votes.check(
             annotations_of(annotations, rows, ids, task), task.classes, index, "dataset.annotations"
         ),
-        gold=gold_of(gold, rows, ids, task),
+        gold=trusted,
         partition=pd.Series(rows.partition, index=index, name="partition") if rows.partition else None,
-        digest=rows.digest,
+        digest=hashlib.sha256(f"{rows.digest} {trusted.to_dict()} {list(items['group_id'])}".encode()).hexdigest(),
     )
 
 
@@ -100,7 +94,7 @@ def _ids(rows: Rows, id: str) -> list[str]:
 
 def _groups(rows: Rows, group: str) -> list[str]:
     for row, place in rows:
-        if row.get(group) is None:
+        if not text_of(row.get(group)).strip():
             raise UserError(f"{place}: dataset.group={group}: the item has no group; null would make each item its own")
     return [name_of(row[group]) for row, _ in rows]
 
@@ -110,9 +104,12 @@ def _template(view: str, text: str, fields: set[str]) -> list[tuple[str, str | N
     if view in RESERVED:
         raise UserError(f"{key}: {view!r} can't name a view (nor can {', '.join(sorted(RESERVED - {view}))})")
     try:
-        parts = [(literal, name) for literal, name, _, _ in string.Formatter().parse(text)]
+        parsed = list(string.Formatter().parse(text))
     except ValueError as error:
         raise UserError(f"{key}={text!r}: not a template ({error}); write braces that mean themselves twice") from None
+    if any(specification or conversion for _, _, specification, conversion in parsed):
+        raise UserError(f"{key}={text!r}: fields are put in as they are; leave the ':' or '!' and what follows it out")
+    parts = [(literal, name) for literal, name, _, _ in parsed]
     names = [name for _, name in parts if name is not None]
     if not names:
         raise UserError(f"{key}={text!r}: names no field; there is {', '.join(sorted(fields))}")
@@ -125,23 +122,26 @@ def _render(template: list[tuple[str, str | None]], values: Mapping[str, Any]) -
     filled = [(literal, text_of(values.get(name)) if name else "") for literal, name in template]
     if not any(value.strip() for _, value in filled):
         return None
-    return "".join(literal + value for literal, value in filled).strip()
+    # JSON can escape half a character, which no encoder takes.
+    return "".join(literal + value for literal, value in filled).strip().encode("utf-8", "replace").decode()
 
 
-def _table_fields(parts: Mapping[str, Any], captions: bool, where: str) -> dict[str, str]:
-    cells = parts["cells"]
+def _table_fields(row: Row, parts: Mapping[str, str | None], captions: bool, place: str) -> dict[str, str]:
+    """The fields of a table, and its own caption and page columns without the caption where it is to be left out."""
+    given = {name: row.get(column) if column else None for name, column in parts.items()}
+    where = f"{place}: dataset.cells={parts['cells']}"
     try:
-        if isinstance(cells, str):
-            cells = json.loads(cells)
+        cells = json.loads(given["cells"]) if isinstance(given["cells"], str) else given["cells"]
         rows = tables.grid(cells)
     except json.JSONDecodeError:
         raise UserError(f"{where}: a string that is not JSON; want a list of rows") from None
     except ValueError as error:
         raise UserError(f"{where}: {error}") from None
-    return tables.fields(
+    fields = tables.fields(
         rows,
-        page_text=text_of(parts["page_text"]),
-        caption=text_of(parts["caption"]),
-        footnotes=text_of(parts["footnotes"]),
+        page_text=text_of(given["page_text"]),
+        caption=text_of(given["caption"]),
+        footnotes=text_of(given["footnotes"]),
         captions=captions,
     )
+    return {column: fields[name] for name, column in parts.items() if column and name != "cells"} | fields

@@ -1,5 +1,6 @@
 """Columns that hold labels: whose, and what their values mean."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,8 +35,11 @@ class Labels:
 
 def _labels(spec: Mapping[str, Any], key: str, task: Task) -> tuple[Labels, dict[str, str | None]]:
     """The specification and what each raw value means: a class, or None for an abstention."""
+    if not isinstance(spec, Mapping):
+        raise UserError(f"{key}={spec}: want {{column: ...}}, with {either(list(Labels.__dataclass_fields__)[1:])}")
+    lists = {name: spec[name] for name in ("abstain", "ignore") if isinstance(spec.get(name), str | int | float)}
     try:
-        labels = Labels(**spec)
+        labels = Labels(**{**spec, **{name: (value,) for name, value in lists.items()}})
     except TypeError:
         known = list(Labels.__dataclass_fields__)
         wrong = sorted(set(spec) - set(known))
@@ -51,8 +55,8 @@ def _labels(spec: Mapping[str, Any], key: str, task: Task) -> tuple[Labels, dict
     values = {name: name for name in task.classes} if labels.values is None else dict(labels.values)
     if wrong := [name for name in values.values() if name not in task.classes]:
         raise UserError(f"{key}.values: {wrong[0]!r} is no class of task {task.name!r}; want {either(task.classes)}")
-    meaning: dict[str, str | None] = {name_of(raw): name for raw, name in values.items()}
-    return labels, meaning | {name_of(raw): None for raw in labels.abstain}
+    meaning: dict[str, str | None] = {_spelling(raw): name for raw, name in values.items()}
+    return labels, meaning | {_spelling(raw): None for raw in labels.abstain}
 
 
 def gold_of(spec: Mapping[str, Any] | None, rows: Rows, ids: list[str], task: Task) -> pd.Series:
@@ -60,7 +64,9 @@ def gold_of(spec: Mapping[str, Any] | None, rows: Rows, ids: list[str], task: Ta
     known: dict[str, str] = {}
     if spec is not None:
         labels, meaning = _labels(spec, "dataset.gold", task)
-        rows.require(_root(labels.column, rows), "dataset.gold.column")
+        _require(labels.column, rows, "dataset.gold.column")
+        if labels.column.endswith(".*"):
+            raise UserError(f"dataset.gold.column={labels.column}: gold is one label an item; name one key of it")
         for (row, place), item in zip(rows, ids, strict=True):
             vote = _vote(
                 _at(row, labels.column),
@@ -82,8 +88,9 @@ def annotations_of(
     for annotator, spec in annotations.items():
         key = f"dataset.annotations.{annotator}"
         labels, meaning = _labels(spec, key, task)
-        rows.require(_root(labels.column, rows), f"{key}.column")
-        rows.require(labels.confidence and _root(labels.confidence, rows), f"{key}.confidence")
+        _require(labels.column, rows, f"{key}.column")
+        if labels.confidence is not None:
+            _require(labels.confidence, rows, f"{key}.confidence")
         for (row, place), item in zip(rows, ids, strict=True):
             where = f"{place}: {key}.column={labels.column}"
             if labels.column.endswith(".*"):
@@ -103,8 +110,13 @@ def annotations_of(
     return votes.table(cast, task.classes)
 
 
-def _root(column: str, rows: Rows) -> str:
-    return column if column in rows.columns else column.split(".")[0]
+def _require(column: str, rows: Rows, key: str) -> None:
+    """UserError if no row has `column`, or, of `a.b`, an object in `a` with a key `b`."""
+    if column in rows.columns:
+        return
+    rows.require(column.split(".")[0], key)
+    if not column.endswith(".*") and all(_at(row, column) is None for row, _ in rows):
+        raise UserError(f"{key}={column}: no row of {rows.files} has such a key")
 
 
 def _at(row: Row, column: str) -> Any:
@@ -116,21 +128,34 @@ def _at(row: Row, column: str) -> Any:
 
 def _vote(value: Any, labels: Labels, meaning: Mapping[str, str | None], where: str, task: Task) -> Row | None:
     """The vote that a raw value stands for, or None where nothing was voted."""
-    if value is None or name_of(value) in {name_of(raw) for raw in labels.ignore}:
+    if value is None or _spelling(value) in {_spelling(raw) for raw in labels.ignore}:
         return None
     if labels.threshold is not None:
-        if name_of(value) in meaning and meaning[name_of(value)] is None:
+        if _spelling(value) in meaning and meaning[_spelling(value)] is None:
             return {"label": None, "status": "abstained"}
         try:
             score = float(value)
         except (TypeError, ValueError):
-            raise UserError(f"{where}: {value!r} is no number to hold against threshold={labels.threshold}") from None
+            score = math.nan
+        if math.isnan(score):
+            raise UserError(f"{where}: {value!r} is no number to hold against threshold={labels.threshold}")
         negative = next(name for name in task.classes if name != task.positive)
         return {"label": task.positive if score >= labels.threshold else negative, "status": "ok"}
-    if name_of(value) not in meaning:
+    if _spelling(value) not in meaning:
         raise UserError(f"{where}: unknown label {value!r}; want {either(sorted(meaning))}")
-    label = meaning[name_of(value)]
+    label = meaning[_spelling(value)]
     return {"label": label, "status": "ok" if label is not None else "abstained"}
+
+
+def _spelling(value: Any) -> str:
+    """One spelling for a label however the file wrote it: a CSV has 1.0 and True as words."""
+    text = name_of(value)
+    if text.lower() in ("true", "false"):
+        return str(int(text.lower() == "true"))
+    try:
+        return name_of(float(text))
+    except ValueError:
+        return text
 
 
 def _confidence(row: Row, labels: Labels, where: str) -> float | None:

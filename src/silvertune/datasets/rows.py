@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from silvertune.errors import UserError, either
 
 Row = dict[str, Any]
@@ -44,7 +42,7 @@ class Rows:
             raise UserError(
                 f"{key}={column}: no such column in {self.files}; "
                 + (f"did you mean {near[0]!r}? " if near else "")
-                + f"It has {', '.join(sorted(self.columns))}"
+                + f"It has {', '.join(name if name.isprintable() else repr(name) for name in sorted(self.columns))}"
             )
 
 
@@ -59,16 +57,18 @@ def read(path: str | None, files: Mapping[str, str | None]) -> Rows:
     digest = hashlib.sha256()
     sources = _sources(path, files)
     for part, file in sources:
-        content = _read(file, "dataset.path" if part is None else f"dataset.files.{part}")
-        digest.update(content)
-        for number, row in _rows(file, content):
+        key = "dataset.path" if part is None else f"dataset.files.{part}"
+        content = _read(file, key)
+        digest.update(f"{part} {len(content)} ".encode() + content)
+        before = len(rows)
+        for number, row in _rows(file, content, key):
             rows.append(row)
             places.append(f"{file}:{number}")
             if part is not None:
                 partition.append(part)
+        if len(rows) == before:
+            raise UserError(f"{key}={file}: no rows in it")
     named = ", ".join(str(file) for _, file in sources)
-    if not rows:
-        raise UserError(f"dataset.path={named}: no rows in it")
     return Rows(rows, places, partition, frozenset().union(*rows), named, digest.hexdigest())
 
 
@@ -119,53 +119,54 @@ def _read(file: Path, key: str) -> bytes:
     return content
 
 
-def _rows(file: Path, content: bytes) -> Iterator[tuple[int, Row]]:
-    """(1-based line or row, row) of the file; the header of a CSV is line 1."""
-    if file.suffix == ".parquet":
-        try:
-            frame = pd.read_parquet(io.BytesIO(content))
-        except (ValueError, OSError) as error:
-            raise UserError(f"dataset.path={file}: not a Parquet file ({str(error).splitlines()[0]})") from None
-        for number, row in enumerate(frame.to_dict("records"), start=1):
-            yield number, {str(name): _plain(value) for name, value in row.items()}
-    elif file.suffix == ".csv":
-        # newline="": a quoted cell may hold line breaks of its own.
-        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-        try:
-            header = next(reader, [])
-            if twice := {name for name in header if header.count(name) > 1}:
-                raise UserError(f"{file}:1: the column {sorted(twice)[0]!r} stands twice in the header")
-            for values in reader:
-                if not values:
-                    continue
-                if len(values) != len(header):
-                    raise UserError(
-                        f"{file}:{reader.line_num}: ragged row: {len(values)} value(s) under {len(header)} column(s)"
-                    )
-                yield (
-                    reader.line_num,
-                    {name: value if value != "" else None for name, value in zip(header, values, strict=True)},
-                )
-        except csv.Error as error:
-            raise UserError(f"{file}:{reader.line_num}: not a CSV row ({error})") from None
-    else:
-        # Not splitlines(): JSON strings may hold U+2028 and the like.
-        for number, line in enumerate(content.decode("utf-8-sig").split("\n"), start=1):
-            if not line.strip():
+def _rows(file: Path, content: bytes, key: str) -> Iterator[tuple[int, Row]]:
+    """(1-based line or row, row) of the file; the header of a CSV is line 1. `key`: the config's, for messages."""
+    read = {".parquet": _parquet, ".csv": _csv}.get(file.suffix, _jsonl)
+    return read(file, content, key)
+
+
+def _parquet(file: Path, content: bytes, key: str) -> Iterator[tuple[int, Row]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        # Not through pandas, where a whole number beside a null becomes a float.
+        rows = pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
+    except (pyarrow.ArrowException, ValueError, OSError) as error:
+        raise UserError(f"{key}={file}: not a Parquet file ({str(error).splitlines()[0]})") from None
+    yield from enumerate(rows, start=1)
+
+
+def _csv(file: Path, content: bytes, key: str) -> Iterator[tuple[int, Row]]:
+    csv.field_size_limit(2**31 - 1)  # a cell may hold a page
+    # newline="": a quoted cell may hold line breaks of its own.
+    reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+    try:
+        header = next(reader, [])
+        if twice := {name for name in header if header.count(name) > 1}:
+            raise UserError(f"{file}:1: {key}: the column {sorted(twice)[0]!r} stands twice in the header")
+        for values in reader:
+            if not values:
                 continue
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{file}:{number}: not JSON ({error.msg} at column {error.colno})") from None
-            if not isinstance(record, dict):
-                raise UserError(f"{file}:{number}: want one JSON object a line, got {type(record).__name__}")
-            yield number, record
+            if len(values) != len(header):
+                raise UserError(
+                    f"{file}:{reader.line_num}: {key}: ragged row: {len(values)} value(s) under {len(header)} column(s)"
+                )
+            row = {name: value if value != "" else None for name, value in zip(header, values, strict=True)}
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise UserError(f"{file}:{reader.line_num}: {key}: not a CSV row ({error})") from None
 
 
-def _plain(value: Any) -> Any:
-    """Parquet's arrays as lists, and its nulls as None."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, list):
-        return [_plain(entry) for entry in value]
-    return None if value is None or value is pd.NaT or value != value else value
+def _jsonl(file: Path, content: bytes, key: str) -> Iterator[tuple[int, Row]]:
+    # Not splitlines(): JSON strings may hold U+2028 and the like.
+    for number, line in enumerate(content.decode("utf-8-sig").split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{file}:{number}: {key}: not JSON ({error})") from None
+        if not isinstance(row, dict):
+            raise UserError(f"{file}:{number}: {key}: want one JSON object a line, got {type(row).__name__}")
+        yield number, row

@@ -1,6 +1,8 @@
 """A table's cells, and the fields that views of it are made of."""
 
 import json
+import re
+from collections.abc import Iterable
 from typing import Any
 
 FIELDS = {
@@ -19,7 +21,7 @@ def fields(cells: list[list[str]], *, page_text: str, caption: str, footnotes: s
     cells: rows of equal length. captions: false empties `caption`, and takes its lines out of `page_text`.
     """
     if not captions:
-        lines = {_bare(line) for line in caption.split("|")} - {""}
+        lines = {_bare(line) for line in re.split(r"[|\n]", caption)} - {""}
         page_text = "\n".join(line for line in page_text.split("\n") if _bare(line) not in lines)
         caption = ""
     columns = {
@@ -45,11 +47,12 @@ def grid(value: Any) -> list[list[str]]:
     if value is None:
         return []
     if isinstance(value, dict):
-        columns = list(value.values())
-        if not all(isinstance(column, dict) for column in columns):
+        columns = {key: column for key, column in value.items() if column is not None}
+        if not all(isinstance(column, dict) for column in columns.values()):
             raise ValueError("an object that is not column -> {row: cell}")
-        keys = list(dict.fromkeys(key for column in columns for key in column))
-        rows: list[Any] = [[column.get(key) for column in columns] for key in keys]
+        # A row that no column has a cell in is what Parquet makes of tables of different sizes.
+        keys = _numbered({key for column in columns.values() for key, cell in column.items() if cell is not None})
+        rows: list[Any] = [[columns[name].get(key) for name in _numbered(columns)] for key in keys]
     elif isinstance(value, list) and all(isinstance(row, list) for row in value):
         rows = value
     else:
@@ -59,6 +62,12 @@ def grid(value: Any) -> list[list[str]]:
         wrong = next(i for i, width in enumerate(widths) if width != widths[0])
         raise ValueError(f"ragged rows: row {wrong} has {widths[wrong]} cells, row 0 has {widths[0]}; pad it with ''")
     return [["" if cell is None else str(cell) for cell in row] for row in rows]
+
+
+def _numbered(keys: Iterable[Any]) -> list[Any]:
+    """Row or column keys in the order of their numbers; in their own order where they are no numbers."""
+    keys = list(keys)
+    return sorted(keys, key=lambda key: int(key)) if all(str(key).isdigit() for key in keys) else sorted(keys, key=str)
 
 
 def _bare(line: str) -> str:

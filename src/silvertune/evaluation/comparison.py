@@ -60,6 +60,7 @@ def compare(
     """
     if len({run.data for run in runs}) > 1:
         raise UserError("not comparable: the runs were measured on different data (tag `data`)")
+    _check_items(runs)
     groups = np.unique(np.concatenate([run.predictions["group_id"].to_numpy(dtype=str) for run in runs]))
     weights = bootstrap.resamples(len(groups), replicates)
     scores = {run.run_id: _Scores.of(run, groups, weights, scored) for run in runs}
@@ -75,7 +76,9 @@ def compare(
         }  # fmt: skip
         for prefix, part in (("test", "micro"), ("test_by_group", "grouped")):
             for name in bootstrap.METRICS:
-                row[f"{prefix}/{name}"] = np.nanmean([getattr(scores[run.run_id], part)[0][name] for run in own])
+                points = [float(getattr(scores[run.run_id], part)[0][name]) for run in own]
+                defined = [point for point in points if not np.isnan(point)]
+                row[f"{prefix}/{name}"] = np.mean(defined) if defined else np.nan
                 resampled = _mean([getattr(scores[run.run_id], part)[1][name] for run in own])
                 row[f"{prefix}/{name}_low"], row[f"{prefix}/{name}_high"] = bootstrap.interval(resampled)
         row["test/f1_seed_sd"] = float(np.std([scores[run.run_id].micro[0]["f1"] for run in own]))
@@ -133,11 +136,9 @@ def _reference(
     by_arm: Mapping[tuple[str, str, str], list[FinishedRun]], reference: str, model: str, variant: str
 ) -> list[FinishedRun]:
     """The reference's runs with the same model and variant; an arm without a model is held against the only one."""
-    same = [
-        runs
-        for (arm, m, v), runs in by_arm.items()
-        if arm == reference and v == variant and (m == model or "none" in (m, model))
-    ]
+    if (reference, model, variant) in by_arm:
+        return by_arm[reference, model, variant]
+    same = [runs for (arm, m, v), runs in by_arm.items() if arm == reference and v == variant and "none" in (m, model)]
     return same[0] if len(same) == 1 else []
 
 
@@ -154,13 +155,19 @@ def _mean(resampled: Sequence[np.ndarray]) -> np.ndarray:
     return mean
 
 
+def _check_items(runs: Sequence[FinishedRun]) -> None:
+    first: dict[tuple[str, int], FinishedRun] = {}
+    for run in runs:
+        other = first.setdefault((run.variant, run.seed), run)
+        if set(run.predictions.index) != set(other.predictions.index):
+            raise UserError(
+                f"not comparable: arms {run.arm!r} and {other.arm!r} with seed {run.seed} were tested on other items"
+            )
+
+
 def _mcnemar(run: FinishedRun, other: FinishedRun) -> float:
     from scipy.stats import binomtest
 
-    if set(run.predictions.index) != set(other.predictions.index):
-        raise UserError(
-            f"not comparable: arms {run.arm!r} and {other.arm!r} with seed {run.seed} were tested on other items"
-        )
     mine = run.predictions["label"] == run.predictions["gold"]
     theirs = (other.predictions["label"] == other.predictions["gold"]).reindex(mine.index)
     only_mine, only_theirs = int((mine & ~theirs).sum()), int((theirs & ~mine).sum())

@@ -20,13 +20,17 @@ def _figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained", dpi=130)
 
 
-def arms(table: pd.DataFrame, references: Sequence[str]) -> "Figure":
-    """F1 of every arm with its interval, and its difference to each reference. `table`: of `comparison.compare`."""
+def arms(table: pd.DataFrame, references: Sequence[str], order: Sequence[str]) -> "Figure":
+    """F1 of every arm with its interval, and its difference to each reference.
+
+    table: of `comparison.compare`. order: all arms of the study; an arm's place in it gives its colour, so
+    that it is the same in a figure where some are missing.
+    """
     shown = [name for name in references if f"delta/{name}/f1" in table]
     figure = _figure(5.2 + 2.4 * len(shown), 1.4 + 0.42 * len(table))
     axes = np.atleast_1d(figure.subplots(1, 1 + len(shown), sharey=True, width_ratios=[1.7] + [1] * len(shown)))
     rows = np.arange(len(table))
-    colours = _colours(table)
+    colours = [PALETTE[list(order).index(arm) % len(PALETTE)] for arm in table["arm"]]
     several = table["model"].drop(table.index[table["model"] == "none"]).nunique() > 1
     names = [
         " ".join(
@@ -55,11 +59,11 @@ def arms(table: pd.DataFrame, references: Sequence[str]) -> "Figure":
             ax.legend(fontsize=8, loc="best")
         else:
             ax.axvline(0, color="0.6", linewidth=1)
-        ax.set_title(title, fontsize=10)
+        ax.set_title(title.replace("$", r"\$"), fontsize=10)
         ax.grid(axis="x", color="0.9")
         ax.tick_params(labelsize=9, left=False)
         ax.spines[["top", "right", "left"]].set_visible(False)
-    axes[0].set_yticks(rows, names)
+    axes[0].set_yticks(rows, [name.replace("$", r"\$") for name in names])  # not mathematics
     axes[0].set_ylim(len(table) - 0.5, -0.5)
     axes[0].set_xlabel("dot: over all items, bar: 95% interval by group", fontsize=8)
     return figure
@@ -85,7 +89,7 @@ def groups(table: pd.DataFrame, title: str) -> "Figure":
         )
     ax.set_xticks(range(3), ["precision", "recall", "F1"])
     ax.set_ylim(-0.05, 1.05)
-    ax.set_title(title, fontsize=10)
+    ax.set_title(title.replace("$", r"\$"), fontsize=10)
     ax.set_xlabel("a bubble is a group; its size the number of positive items", fontsize=8)
     ax.spines[["top", "right"]].set_visible(False)
     return figure
@@ -118,8 +122,3 @@ def agreement(pairs: pd.DataFrame) -> "Figure | None":
     ax.set_title("share of items with the same label", fontsize=10)
     figure.colorbar(image, shrink=0.8)
     return figure
-
-
-def _colours(table: pd.DataFrame) -> list[str]:
-    order = list(dict.fromkeys(table["arm"]))
-    return [PALETTE[order.index(arm) % len(PALETTE)] for arm in table["arm"]]

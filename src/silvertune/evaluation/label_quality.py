@@ -111,7 +111,7 @@ def _agreement(votes: pd.DataFrame, gold: pd.Series) -> pd.DataFrame:
         .drop_duplicates(["item_id", "who"])
         .pivot(index="item_id", columns="who", values="label")
     )
-    wide["gold"] = gold.reindex(wide.index)
+    wide["gold" if "gold" not in wide else "gold (trusted)"] = gold.reindex(wide.index)
     rows = []
     who = list(wide.columns)
     for i, a in enumerate(who):

@@ -31,6 +31,7 @@ def evaluate(predictions: pd.DataFrame, gold: pd.Series, task: Task, *, replicat
     label, counted as wrong), `test/prevalence` and `test/n`.
     """
     scored = scored_classes(task)
+    predictions = predictions[predictions.index.isin(gold.index)]
     true = gold.reindex(predictions.index)
     counts = bootstrap.count(predictions["label"], true, predictions["group_id"], scored)
     weights = bootstrap.resamples(len(counts.groups), replicates)

@@ -54,12 +54,19 @@ def from_labels(labels: pd.DataFrame, votes: pd.DataFrame, task: Task, how: Eval
     cast = votes[votes["label"].notna()]
     if set(columns) <= set(votes.columns) and cast[columns].notna().all(axis=None) and len(cast):
         probs = cast.set_index(["item_id", "view"])[columns].set_axis(list(task.classes), axis=1)
-        predictions = decide(probs, task, how).reindex(labels.index)
+        predictions = decide(probs, task, how)
     else:
         predictions = _from_confidence(labels, task.classes)
-    predictions["label"] = labels["label"]
-    predictions[columns] = predictions[columns].fillna(1 / len(task.classes))
-    return predictions
+    return complete(predictions.assign(label=labels["label"]), labels.index, task)
+
+
+def complete(predictions: pd.DataFrame, items: pd.Index, task: Task) -> pd.DataFrame:
+    """`predictions` for all of `items`, in their order: a null label and an even distribution for those without."""
+    every = predictions.reindex(items)
+    columns = prob_columns(task.classes)
+    every[columns] = every[columns].fillna(1 / len(task.classes))
+    every["label"] = every["label"].astype(object).where(every["label"].notna(), None)
+    return every
 
 
 def _from_confidence(labels: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:

@@ -41,6 +41,7 @@ def cells(table: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
 
 def terminal(table: pd.DataFrame, references: Sequence[str], title: str) -> "list[Table]":
     """Rich tables: the arms, and their differences to the references."""
+    from rich.markup import escape
     from rich.table import Table
 
     shown = cells(table, references)
@@ -51,13 +52,13 @@ def terminal(table: pd.DataFrame, references: Sequence[str], title: str) -> "lis
         parts.append(("difference in F1 to (95% interval, paired by group)", names + differences))
     made = []
     for heading, columns in parts:
-        rich = Table(title=heading, title_justify="left", header_style="bold")
+        rich = Table(title=escape(heading), title_justify="left", header_style="bold")
         for name in columns:
             rich.add_column(
-                name.removeprefix("Δ "), justify="left" if name in names else "right", no_wrap=name == "arm"
+                escape(name.removeprefix("Δ ")), justify="left" if name in names else "right", no_wrap=name == "arm"
             )
         for row in shown[columns].itertuples(index=False):
-            rich.add_row(*map(str, row))
+            rich.add_row(*(escape(str(cell)) for cell in row))
         made.append(rich)
     return made
 

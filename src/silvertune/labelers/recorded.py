@@ -39,8 +39,8 @@ class Recorded:
         present = list(dict.fromkeys(self.votes["annotator"]))
         self.annotators: list[str] = []
         for pattern in annotators:
-            matched = fnmatch.filter(present, pattern)
-            if not matched and not (fnmatch.filter(self.annotators, pattern) or ("*" in pattern and self.annotators)):
+            matched = [pattern] if pattern in present else fnmatch.filter(present, pattern)
+            if not matched:
                 raise UserError(
                     f"labeler.annotators={pattern}: no votes of such an annotator in "
                     f"{path or 'dataset.annotations'}; there is {', '.join(present) or 'none at all'}"
@@ -77,7 +77,10 @@ class Recorded:
 def _read(path: Path, task: Task) -> pd.DataFrame:
     readers = {
         ".parquet": lambda content: pd.read_parquet(io.BytesIO(content)),
-        ".csv": lambda content: pd.read_csv(io.BytesIO(content), dtype={"item_id": str, "label": str}),
+        # Only nothing at all is null: a class may well be called None or NA.
+        ".csv": lambda content: pd.read_csv(
+            io.BytesIO(content), dtype={"item_id": str, "label": str}, keep_default_na=False, na_values=[""]
+        ),
         ".jsonl": lambda content: pd.DataFrame([json.loads(line) for line in content.decode().split("\n") if line]),
     }
     if path.suffix not in readers:
@@ -88,9 +91,11 @@ def _read(path: Path, task: Task) -> pd.DataFrame:
         raise UserError(f"labeler.path={path}: can't be read as votes ({str(error).splitlines()[0]})") from None
     if missing := {"item_id", "annotator"} - set(frame.columns):
         raise UserError(f"labeler.path={path}: votes need the column {sorted(missing)[0]!r}")
-    frame = frame.assign(**{name: default for name, default in (("view", votes.WHOLE_ITEM),) if name not in frame})
+    names = {name: frame[name].astype(str) for name in ("item_id", "annotator", "view") if name in frame}
+    frame = frame.assign(**names).assign(
+        **{name: default for name, default in (("view", votes.WHOLE_ITEM),) if name not in frame}
+    )
     has_probs = set(votes.prob_columns(task.classes)) <= set(frame.columns)
     rows = [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
     table = votes.table(rows, task.classes, probs=has_probs)
-    table["item_id"] = table["item_id"].astype(str)
     return votes.check(table, task.classes, pd.Index(table["item_id"].unique()), f"labeler.path={path}")

@@ -58,22 +58,25 @@ class SimulatedPanel:
         ):
             if not low <= value <= 1:
                 raise UserError(f"labeler.{key}={value}: want a number from {low} to 1")
-        self.task, self.gold, self.seed, self.shared = task, gold, seed, shared
+        self.task, self.gold, self.seed = task, gold, seed
         self.confusable, self.do_not_know = confusable, do_not_know
+        hard = [item for item in gold.index if self._is_confusable(item)]
+        # By a hash, so that which items are shared does not depend on the file's order; of all items, so that
+        # it does not depend on which of them are asked about.
+        self.by_all = frozenset(sorted(hard, key=lambda item: self._draw("shared", item))[:shared])
+        if shared < 0:
+            raise UserError(f"labeler.shared={shared}: want a number of items, from 0")
         self.error = (1 - math.sqrt(2 * pairwise_agreement - 1)) / 2
 
     def label(self, items: pd.DataFrame) -> pd.DataFrame:
         """The panel's votes on the items that have gold (the others get none). See `silvertune.votes`."""
         known = [item for item in items.index if item in self.gold.index]
-        hard = {item for item in known if self._is_confusable(item)}
-        # By a hash and not by their order, so that which items are shared does not depend on the file's order.
-        by_all = set(sorted(hard, key=lambda item: self._draw("shared", item))[: self.shared])
         rows: list[dict[str, object]] = []
         for item in known:
             start = int(self._draw("who", item) * len(SKILL))
-            panel = [(start + k) % len(SKILL) for k in range(len(SKILL) if item in by_all else 1)]
+            panel = [(start + k) % len(SKILL) for k in range(len(SKILL) if item in self.by_all else 1)]
             for person in panel:
-                label = self._answer(person, item, item in hard)
+                label = self._answer(person, item, self._is_confusable(item))
                 rows.append(_row(item, f"simulated_non_expert/{person + 1}", label))
                 if label is None:
                     rows.append(_row(item, "simulated_expert", self.gold[item]))

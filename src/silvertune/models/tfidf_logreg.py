@@ -83,8 +83,8 @@ class TfidfPredictor:
                 index = pd.MultiIndex.from_product([texts.index, [view]], names=["item_id", "view"])
                 parts.append(pd.DataFrame(pipeline.predict_proba(texts), index=index, columns=pipeline.classes_))
         if not parts:
-            raise UserError("no item to predict has any of the views that the model was tuned on")
-        return pd.concat(parts)
+            return pd.DataFrame(index=pd.MultiIndex.from_arrays([[], []], names=["item_id", "view"]))
+        return pd.concat(parts).fillna(0.0)  # a class that one view never saw
 
     def save(self, path: Path) -> None:
         """Write the pipelines to `path`/pipelines.joblib."""

@@ -40,9 +40,11 @@ def open_run(
     try:
         yield run
     except BaseException as error:
-        client.log_text(run, traceback.format_exc(), "traceback.txt")
-        client.set_tag(run, "error", " ".join(str(error).split())[:500] or type(error).__name__)
-        client.set_terminated(run, store.FAILED if isinstance(error, Exception) else store.KILLED)
+        try:
+            client.set_tag(run, "error", " ".join(str(error).split())[:500] or type(error).__name__)
+            client.log_text(run, traceback.format_exc(), "traceback.txt")
+        finally:
+            client.set_terminated(run, store.FAILED if isinstance(error, Exception) else store.KILLED)
         raise
     client.set_terminated(run, store.FINISHED)
 
@@ -54,7 +56,14 @@ def log_config(client: "MlflowClient", run: str, config: Mapping[str, Any], over
     client.log_text(run, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), "config.yaml")
     client.log_text(run, yaml.safe_dump(overrides), "overrides.yaml")
     shown = {key: value for key, value in config.items() if key not in ("tracking", "study", "experiments")}
-    params = [Param(key[:250], _short(value)) for key, value in _flat(shown)]
+    named: dict[str, str] = {}
+    for key, value in _flat(shown):
+        # MLflow refuses a name twice, and keys that differ in marks alone have one name there.
+        name, number = key[:240], 2
+        while name in named:
+            name, number = f"{key[:240]}_{number}", number + 1
+        named[name] = _short(value)
+    params = [Param(key, value) for key, value in named.items()]
     for start in range(0, len(params), 100):
         client.log_batch(run, params=params[start : start + 100])
 

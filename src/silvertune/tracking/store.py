@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
 from filelock import FileLock
 
@@ -23,7 +24,7 @@ FINISHED, FAILED, KILLED, RUNNING = "FINISHED", "FAILED", "KILLED", "RUNNING"
 
 def uri(tracking: Mapping[str, Any]) -> str:
     """The tracking URI: the configured one, or the SQLite store in `tracking.dir`, absolute."""
-    return tracking["uri"] or f"sqlite:///{Path(tracking['dir']).absolute() / 'mlflow.db'}"
+    return tracking["uri"] or f"sqlite:///{quote(str(Path(tracking['dir']).absolute() / 'mlflow.db'))}"
 
 
 def client(tracking: Mapping[str, Any]) -> "MlflowClient":
@@ -44,6 +45,7 @@ def prepare(tracking: Mapping[str, Any], experiment: str) -> tuple["MlflowClient
     Raises UserError if the store can't be reached or written.
     """
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     folder = Path(tracking["dir"]).absolute()
     address = uri(tracking)
@@ -55,14 +57,14 @@ def prepare(tracking: Mapping[str, Any], experiment: str) -> tuple["MlflowClient
         # Two sweeps started together must not both create the schema (hydraflow#245).
         with FileLock(folder / "mlflow.lock"):
             if address.startswith("sqlite:///"):
-                with closing(sqlite3.connect(address.removeprefix("sqlite:///"), timeout=60)) as database:
+                with closing(sqlite3.connect(unquote(address.removeprefix("sqlite:///")), timeout=60)) as database:
                     database.execute("PRAGMA journal_mode=WAL")  # readers (the UI) don't block writers
             made = client(tracking)
             found = made.get_experiment_by_name(experiment)
             if found is None:
                 local = (folder / "artifacts").as_uri() if tracking["uri"] is None else None
                 return made, made.create_experiment(experiment, artifact_location=local)
-    except (MlflowException, OSError, sqlite3.Error) as error:
+    except (MlflowException, OSError, sqlite3.Error, SQLAlchemyError, ImportError) as error:
         raise UserError(f"tracking.uri={address}: can't be used ({str(error).splitlines()[0]})") from None
     if found.lifecycle_stage != "active":
         raise UserError(f"tracking.experiment={experiment}: that experiment is deleted; restore it or name another")

@@ -1,0 +1,80 @@
+"""Tuning on this machine: the model's own fit, and a clear word where it has none."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from hydra.utils import get_object
+
+from silvertune.backends.local import Local, Predictor
+from silvertune.errors import UserError
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+TRAIN = pd.DataFrame({"text": ["a"], "label": ["x"], "weight": [1.0]}, index=pd.Index(["i"], name="item_id"))
+
+
+class Constant:
+    """A model that remembers what it was given, and is its own predictor."""
+
+    def fit(self, train: pd.DataFrame, validation: pd.DataFrame, seed: int) -> Predictor:
+        self.given = train, validation, seed
+        return self
+
+    def predict_proba(self, items: pd.DataFrame) -> pd.DataFrame:
+        return pd.DataFrame()
+
+    def save(self, path: Path) -> None:
+        pass
+
+
+class Remote:
+    """A model that is tuned somewhere else."""
+
+    fit = "with a service"
+
+
+def test_a_model_with_fit_can_be_tuned() -> None:
+    Local().check(Constant())
+
+
+@pytest.mark.parametrize("model", [object(), Remote(), {"fit": print}, None], ids=["object", "Remote", "dict", "None"])
+def test_a_model_without_fit_is_refused_in_one_line(model: object) -> None:
+    with pytest.raises(UserError) as caught:
+        Local().check(model)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    assert message.startswith(f"backend=local can't tune model {type(model).__name__}: ")
+    assert "fit(train, validation, seed)" in message
+    assert "model=tfidf_logreg" in message
+
+
+def test_tuning_hands_the_model_what_it_was_given() -> None:
+    model, validation = Constant(), TRAIN.iloc[:0]
+    predictor = Local().tune(model, TRAIN, validation, seed=7)
+    assert predictor is model
+    assert model.given[0] is TRAIN
+    assert model.given[1] is validation
+    assert model.given[2] == 7
+
+
+def test_what_a_model_raises_comes_through() -> None:
+    class Broken(Constant):
+        def fit(self, train: pd.DataFrame, validation: pd.DataFrame, seed: int) -> Predictor:
+            raise UserError("model.views: no text")
+
+    with pytest.raises(UserError, match="no text"):
+        Local().tune(Broken(), TRAIN, TRAIN, seed=0)
+
+
+def test_every_shipped_model_can_be_tuned_by_the_shipped_backend() -> None:
+    backend = get_object(yaml.safe_load((CONF / "backend" / "local.yaml").read_text(encoding="utf-8"))["_target_"])()
+    assert isinstance(backend, Local)
+    tried = 0
+    for path in (CONF / "model").glob("*.yaml"):
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if "_target_" in content:
+            given = {key: value for key, value in content.items() if key != "_target_"}
+            backend.check(get_object(content["_target_"])(**given))
+            tried += 1
+    assert tried

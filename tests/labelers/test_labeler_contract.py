@@ -1,0 +1,162 @@
+"""What every labeler must do, whatever it makes its votes of."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from tests import made
+
+from silvertune import votes
+from silvertune.items import views_of
+from silvertune.labelers.recorded import Recorded
+from silvertune.labelers.simulated_panel import SimulatedPanel
+from silvertune.labelers.zero_shot import ZeroShot
+from silvertune.schema import Task
+
+CONF = Path(__file__).parents[2] / "conf" / "labeler"
+
+
+class HashEncoder:
+    """Any text to a vector of its own, at once; in place of the real encoder."""
+
+    def folder(self) -> Path:
+        return Path()
+
+    def verify(self) -> str:
+        return "made up"
+
+    def embed(self, texts: Sequence[str], cache: Path) -> np.ndarray:
+        rows = [np.frombuffer(hashlib.sha256(text.encode()).digest(), dtype=np.uint8) for text in texts]
+        vectors = np.array(rows, dtype=np.float32).reshape(len(texts), 32) - 128
+        return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
+def zero_shot(items: pd.DataFrame, gold: pd.Series, task: Task) -> Any:
+    return ZeroShot(task, Path(), encoder=HashEncoder(), views=None, temperature=0.05)  # type: ignore[arg-type]
+
+
+def recorded(items: pd.DataFrame, gold: pd.Series, task: Task) -> Any:
+    rows = [
+        {"item_id": item, "annotator": who, "view": "item", "label": None if k % 5 == 0 else gold.get(item)}
+        for who in ("non_expert/b", "non_expert/a", "expert")
+        for k, item in enumerate(items.index)
+        if who == "expert" or k % 3
+    ]
+    annotations = votes.table(rows, task.classes)
+    return Recorded(task, annotations, annotators=["non_expert/*"], path=None, defer_to="expert")
+
+
+def simulated_panel(items: pd.DataFrame, gold: pd.Series, task: Task) -> Any:
+    return SimulatedPanel(
+        task, gold, pairwise_agreement=0.7, confusable=0.5, do_not_know=0.3, shared=len(items), seed=0
+    )
+
+
+CASES: dict[str, Callable[[pd.DataFrame, pd.Series, Task], Any]] = {
+    "silvertune.labelers.zero_shot.ZeroShot": zero_shot,
+    "silvertune.labelers.recorded.Recorded": recorded,
+    "silvertune.labelers.simulated_panel.SimulatedPanel": simulated_panel,
+}
+READS_VIEWS = {"silvertune.labelers.zero_shot.ZeroShot"}
+"""The others vote on the whole item."""
+
+GOLD = made.gold(30).drop(["i007"])
+
+
+def world() -> pd.DataFrame:
+    """Items of which some lack a view, and one every view."""
+    items = made.items(30)
+    items.loc[["i003", "i004"], "json"] = None
+    items.loc[["i005"], ["json", "text"]] = None
+    return items
+
+
+def test_every_shipped_labeler_has_a_case() -> None:
+    nodes = [yaml.safe_load(file.read_text()) for file in CONF.glob("*.yaml")]
+    # Those without a target are another one with other settings.
+    assert {node["_target_"] for node in nodes if "_target_" in node} == set(CASES)
+    assert all("defaults" in node for node in nodes if "_target_" not in node)
+
+
+def sorted_rows(table: pd.DataFrame) -> pd.DataFrame:
+    return table.sort_values(["item_id", "annotator", "view", "repeat"]).reset_index(drop=True)
+
+
+@pytest.mark.parametrize("name", CASES)
+class TestContract:
+    def test_its_votes_are_a_votes_table_about_the_items(self, name: str, task: Task) -> None:
+        items = world()
+        table = CASES[name](items, GOLD, task).label(items)
+        votes.check(table, task.classes, items.index, name)
+        assert list(table.columns[: len(votes.COLUMNS)]) == list(votes.COLUMNS)
+        assert table["label"].notna().sum() > 10
+        assert set(table["view"]) == (set(views_of(items)) if name in READS_VIEWS else {votes.WHOLE_ITEM})
+
+    def test_distributions_sum_to_one_and_peak_at_the_label(self, name: str, task: Task) -> None:
+        table = CASES[name](world(), GOLD, task).label(world())
+        columns = [column for column in table if column.startswith("prob:")]
+        if name not in READS_VIEWS:
+            assert columns == []
+            return
+        assert columns == votes.prob_columns(task.classes)
+        cast = table[table["label"].notna()]
+        assert np.allclose(cast[columns].sum(axis=1), 1)
+        assert (cast[columns].idxmax(axis=1) == "prob:" + cast["label"]).all()
+        assert np.allclose(cast[columns].max(axis=1), cast["confidence"])
+
+    def test_a_view_that_an_item_lacks_gets_an_abstention(self, name: str, task: Task) -> None:
+        items = world()
+        table = CASES[name](items, GOLD, task).label(items)
+        if name not in READS_VIEWS:
+            # They did not read it: what is missing there changes nothing.
+            whole = CASES[name](made.items(30), GOLD, task).label(made.items(30))
+            pd.testing.assert_frame_equal(table, whole)
+            return
+        asked = table.set_index(["item_id", "view"])
+        assert len(asked) == items.size - len(items)
+        for item, view in asked.index:
+            absent = items.at[item, view] is None
+            assert (asked.loc[(item, view), "label"] is None) == absent
+            assert asked.loc[(item, view), "status"] == ("abstained" if absent else "ok")
+
+    def test_it_is_deterministic(self, name: str, task: Task) -> None:
+        one, other = (CASES[name](world(), GOLD, task).label(world()) for _ in range(2))
+        pd.testing.assert_frame_equal(one, other)
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_a_part_of_the_items_gets_the_same_votes_as_in_the_whole(self, name: str, seed: int, task: Task) -> None:
+        items = world()
+        part = items.sample(11, random_state=seed)
+        labeler = CASES[name](items, GOLD, task)
+        whole = labeler.label(items)
+        expected = whole[whole["item_id"].isin(part.index)]
+        found = labeler.label(part)
+        pd.testing.assert_frame_equal(sorted_rows(found), sorted_rows(expected), check_exact=False)
+        # And one item's votes stand in the same order, for aggregations that take the first.
+        for item, own in found.groupby("item_id"):
+            same = expected[expected["item_id"] == item]
+            assert own["annotator"].tolist() == same["annotator"].tolist()
+
+    def test_no_items_are_no_votes(self, name: str, task: Task) -> None:
+        items = world()
+        table = CASES[name](items, GOLD, task).label(items.iloc[:0])
+        assert len(table) == 0
+        votes.check(table, task.classes, items.index, name)
+
+    def test_it_does_not_change_its_items(self, name: str, task: Task) -> None:
+        items = world()
+        CASES[name](items, GOLD, task).label(items)
+        pd.testing.assert_frame_equal(items, world())
+
+    def test_it_estimates_what_it_would_take(self, name: str, task: Task) -> None:
+        items = world()
+        estimate = CASES[name](items, GOLD, task).estimate(items)
+        assert {"calls", "tokens", "dollars"} <= set(estimate)
+        assert all(isinstance(value, float) and value >= 0 for value in estimate.values())
+        # One call a view that is there, or none where nobody is asked.
+        assert estimate["calls"] == (items[views_of(items)].notna().sum().sum() if name in READS_VIEWS else 0)

@@ -1,0 +1,469 @@
+import copy
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+from tests import made
+
+from silvertune import composition, evidence
+from silvertune.schema import Config, Task
+
+ROOT = Path(__file__).parents[1]
+CONF, EXPERIMENTS = ROOT / "conf", ROOT / "experiments"
+GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
+SHIPPED = [(group, file.stem) for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
+FILLED_BY_THE_RUN = {"task", "annotations", "gold", "cache", "votes"}
+SOURCES = [{"path": str(CONF), "schema": "file", "provider": "main"}]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hydra() -> Iterator[None]:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def composed(*overrides: str) -> DictConfig:
+    return compose("config", overrides=["dataset.path=somewhere.jsonl", *overrides], return_hydra_config=True)
+
+
+def config(*overrides: str) -> dict[str, Any]:
+    return composition.plain(composed(*overrides), SOURCES)
+
+
+@pytest.fixture(scope="module")
+def base() -> dict[str, Any]:
+    return config("dataset=text_jsonl", "dataset.path=null", "labeler=expert", "filter=none")
+
+
+@pytest.fixture
+def usable(base: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    """A configuration that can be built: texts with gold and an expert's labels in a file of their own."""
+    rows = [
+        {"id": item, "text": text, "gold": label}
+        for item, text, label in zip(made.items().index, made.items()["text"], made.gold(), strict=True)
+    ]
+    path = tmp_path / "texts.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    content = copy.deepcopy(base)
+    content["dataset"] |= {"path": str(path), "annotations": {"expert": {"column": "gold"}}}
+    content["tracking"]["dir"] = str(tmp_path / "runs")
+    return content
+
+
+def nodes(content: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every mapping with a `_target_` inside, with the key where it stands."""
+    if isinstance(content, Mapping):
+        if "_target_" in content:
+            yield key, content
+        for name, value in content.items():
+            yield from nodes(value, f"{key}.{name}" if key else str(name))
+
+
+# -------------------------------------------------------------------------------------------------- shipped configs
+
+
+def test_every_folder_of_configs_is_a_part_of_the_schema_and_has_configs() -> None:
+    assert set(GROUPS) < set(Config.__dataclass_fields__)
+    assert {group for group, _ in SHIPPED} == set(GROUPS)
+
+
+@pytest.mark.parametrize(("group", "name"), SHIPPED, ids=[f"{group}={name}" for group, name in SHIPPED])
+def test_a_shipped_config_composes_and_lists_every_parameter_of_its_target(group: str, name: str) -> None:
+    content = OmegaConf.to_container(composed(f"{group}={name}"), resolve=True)
+    assert isinstance(content, dict)
+    for key, node in nodes(content[group]):
+        parameters = set(inspect.signature(get_object(node["_target_"])).parameters)
+        listed = {str(own) for own in node if not str(own).startswith("_")}
+        filled = {"filter": set(evidence.NAMES), "dataset": {"task"}}.get(group, FILLED_BY_THE_RUN)
+        assert listed == parameters - filled, f"{group}={name}: {key}"
+
+
+@pytest.mark.parametrize("name", [file.stem for file in (CONF / "filter").glob("*.yaml")])
+def test_a_filter_stands_under_the_name_of_its_file_so_that_chains_compose(name: str) -> None:
+    assert list(config(f"filter={name}")["filter"]) == [name]
+    other = "confidence" if name == "agreement" else "agreement"
+    assert list(config(f"filter=[{other},{name}]")["filter"]) == [other, name]
+
+
+ARMS = [
+    (file.stem, str(arm), list(overrides))
+    for file in sorted(EXPERIMENTS.glob("*.yaml"))
+    for arm, overrides in OmegaConf.load(file).study.arms.items()
+]
+
+
+@pytest.mark.parametrize(("study", "arm", "fixed"), ARMS, ids=[f"{study}:{arm}" for study, arm, _ in ARMS])
+def test_an_arm_of_a_shipped_study_composes_binds_and_is_named_honestly(study: str, arm: str, fixed: list[str]) -> None:
+    cfg = composed(f"experiments={study}", *fixed, f"arm={arm}")
+    content = composition.plain(cfg, SOURCES)
+    composition.bind_filters(content["filter"], key="filter")
+    names = composition.names(content, cfg.hydra.runtime.choices)
+    assert names["arm"] == arm
+    assert (names["simulated"] == "true") == ("simulated" in arm)
+    assert set(content["study"]["references"]) <= set(content["study"]["arms"])
+
+
+def test_the_parts_of_a_config_are_built(usable: dict[str, Any]) -> None:
+    parts = composition.build(usable | {"seed": 7})
+    assert parts.task == Task(**usable["task"])
+    assert len(parts.data.items) == 24
+    assert [bound.key for bound in parts.filters] == ["none"]
+    assert (parts.preselect, parts.fallback, parts.seed) == (None, None, 7)
+    assert parts.evaluation.split == "kfold"
+    votes, labels = parts.labeler.annotate(parts.data.items)
+    assert set(votes["annotator"]) == {"expert"}
+    assert labels["label"].tolist() == made.gold().tolist()
+
+
+def test_a_fallback_and_a_preselection_have_a_labeler_and_an_aggregation_of_their_own(usable: dict[str, Any]) -> None:
+    source = {"labeler": usable["labeler"], "aggregation": {"_target_": "silvertune.aggregation.first"}}
+    parts = composition.build(usable | {"fallback": source, "preselect": source | {"keep": ["soe"]}})
+    assert parts.fallback is not None
+    assert parts.fallback.annotate(parts.data.items)[1]["label"].tolist() == made.gold().tolist()
+    assert parts.preselect is not None
+    assert parts.preselect.keep == ("soe",)
+
+
+# ----------------------------------------------------------------------------------------- what a user gets wrong
+
+
+def changed(content: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """A copy with `value` at the dotted `key`."""
+    made_anew = copy.deepcopy(dict(content))
+    node = made_anew
+    *path, last = key.split(".")
+    for name in path:
+        node = node[name]
+    node[last] = value
+    return made_anew
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("filter.none.at_leats", 1, ["filter.none.at_leats", "no such parameter", "it takes none"]),
+        ("labeler.annotator", ["x"], ["labeler.annotator:", "it takes annotators, path, defer_to"]),
+        ("model.c", 1, ["model.c:", "no such parameter", "C, class_weight"]),
+        ("dataset.txet", 1, ["dataset.txet:", "no such parameter", "path, files, id, group"]),
+        ("backend.region", "eu", ["backend.region:", "no such parameter"]),
+        ("aggregation.view", "json", ["aggregation.view:", "no such parameter"]),
+        ("filter.none.labels", 1, ["filter.none.labels: is filled by the run", "evidence: items, votes, labels"]),
+        ("labeler.task", 1, ["labeler.task: is filled by the run"]),
+        ("filter.none._target_", "silvertune.filters.nune", ["filter.none._target_=silvertune.filters.nune", "can't"]),
+        ("labeler._target_", "no_such_module.It", ["labeler._target_=no_such_module.It", "can't be imported"]),
+        ("model._target_", "silvertune.filters.__doc__", ["model._target_=", "can't be imported"]),
+        ("filter.none", None, ["filter.none: names no _target_"]),
+        ("labeler", "expert", ["labeler: names no _target_"]),
+        ("backend", {"region": 1}, ["backend: names no _target_"]),
+        ("task.classes", ["soe"], ["task.classes=['soe']", "at least two different classes"]),
+        ("task.classes", ["soe", "soe"], ["task.classes=", "at least two different classes"]),
+        ("task.positive", "SOE", ["task.positive=SOE", "want other or soe or null"]),
+        ("task.descriptions", {"x": ["y"]}, ["task.descriptions.x", "want other or soe"]),
+        ("task.colour", "red", ["task.colour: no such setting", "name, classes, positive"]),
+        ("evaluation.fold", 3, ["evaluation.fold: no such setting", "folds"]),
+        ("fallback", {"labler": {}}, ["fallback.labler: no such setting", "labeler, aggregation or keep"]),
+        ("filter", {"oracle": {"_target_": "silvertune.filters.oracle"}}, ["filter.oracle", "gold", "`_gold_: true`"]),
+        (
+            "filter",
+            {"agreement": {"_target_": "silvertune.filters.agreement", "over": "view"}},
+            ["filter.agreement.at_least:", "needs it", "there is items, votes, labels"],
+        ),
+    ],
+)
+def test_a_config_that_can_not_be_built_is_told_in_one_line(
+    usable: dict[str, Any], key: str, value: Any, told: list[str]
+) -> None:
+    composition.build(usable)
+    with made.refused(*told):
+        composition.build(changed(usable, key, value))
+
+
+def test_classes_to_preselect_are_classes_of_the_task(usable: dict[str, Any]) -> None:
+    source = {"labeler": usable["labeler"], "aggregation": usable["aggregation"], "keep": ["yes"]}
+    with made.refused("preselect.keep=['yes']", "want some of other, soe"):
+        composition.build(usable | {"preselect": source})
+
+
+def test_a_model_that_the_backend_can_not_tune_is_told(usable: dict[str, Any]) -> None:
+    with made.refused("backend=local can't tune model", "fit(train, validation, seed)"):
+        composition.build(usable | {"model": {"_target_": "silvertune.backends.local.Local"}})
+
+
+@pytest.mark.parametrize("key", ["labeler._simulatd_", "filter.none._glod_"])
+def test_a_misspelt_key_with_underscores_is_refused(usable: dict[str, Any], key: str) -> None:
+    with made.refused(key, "_gold_", "_simulated_"):
+        composition.build(changed(usable, key, True))
+
+
+@pytest.fixture
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Writes a user's module, importable under the name that it returns; each has a new one."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def write(code: str, name: str = "mine") -> str:
+        unique = f"{name}_{abs(hash(str(tmp_path)))}"
+        (tmp_path / f"{unique}.py").write_text("import pandas as pd\n" + code)
+        composition._source_digest.cache_clear()
+        return unique
+
+    return write
+
+
+def test_a_users_filter_is_found_and_given_its_evidence(usable: dict[str, Any], user: Any) -> None:
+    module = user("def short(items, labels, *, words):\n    return items['text'].str.split().str.len() < words\n")
+    parts = composition.build(changed(usable, "filter", {"short": {"_target_": f"{module}.short", "words": 3}}))
+    assert parts.filters[0].key == "short"
+    assert parts.filters[0].needs == ("items", "labels")
+    answer = parts.filters[0].function(items=parts.data.items, labels=None)
+    assert not answer.any()
+
+
+def test_misspelt_evidence_of_a_users_filter_is_told_with_all_there_is(usable: dict[str, Any], user: Any) -> None:
+    module = user("def near(embedings, labels):\n    return labels\n")
+    with made.refused("filter.near.embedings", "needs it", f"there is {', '.join(evidence.NAMES)}"):
+        composition.build(changed(usable, "filter", {"near": {"_target_": f"{module}.near"}}))
+
+
+def test_a_module_that_raises_while_it_is_imported_is_told_in_one_line(usable: dict[str, Any], user: Any) -> None:
+    module = user("raise RuntimeError('first line\\nsecond line')\n")
+    with made.refused(f"filter.it._target_={module}.it", "RuntimeError: first line"):
+        composition.build(changed(usable, "filter", {"it": {"_target_": f"{module}.it"}}))
+
+
+def test_a_users_labeler_that_asks_for_gold_has_to_say_so(usable: dict[str, Any], user: Any) -> None:
+    module = user("class Cheat:\n    def __init__(self, gold):\n        self.gold = gold\n")
+    node = {"_target_": f"{module}.Cheat"}
+    with made.refused("labeler:", "asks for gold", "`_gold_: true`"):
+        composition.build(changed(usable, "labeler", node))
+    parts = composition.build(changed(usable, "labeler", node | {"_gold_": True}))
+    assert parts.labeler.labeler.gold.tolist() == made.gold().tolist()  # type: ignore[attr-defined]
+
+
+# -------------------------------------------------------------------------------- from the composed config to dicts
+
+
+def test_a_value_that_was_not_given_is_told(base: dict[str, Any]) -> None:
+    with made.refused("dataset.path=???", "say dataset.path=... on the command line"):
+        composition.plain(compose("config", return_hydra_config=True), SOURCES)
+
+
+def test_the_name_of_a_filter_to_be_like_stands_for_its_config() -> None:
+    content = config("filter=random_matched", "filter.random_matched.like=confidence")
+    assert list(content["filter"]["random_matched"]["like"]) == ["confidence"]
+    assert content["filter"]["random_matched"]["like"]["confidence"]["top"] == 0.5
+
+
+def test_a_list_of_filters_to_be_like_is_a_chain() -> None:
+    content = config("filter=random_matched", "filter.random_matched.like=[confidence,agreement]")
+    assert list(content["filter"]["random_matched"]["like"]) == ["confidence", "agreement"]
+
+
+def test_an_unknown_filter_to_be_like_is_told_with_those_there_are() -> None:
+    with made.refused("filter.random_matched.like=agreemnt", "no such filter", "agreement, confidence"):
+        config("filter=random_matched", "filter.random_matched.like=agreemnt")
+
+
+def test_a_control_can_be_like_a_control(usable: dict[str, Any]) -> None:
+    content = config("filter=random_matched", "filter.random_matched.like=random_matched")
+    inner = content["filter"]["random_matched"]["like"]["random_matched"]
+    assert composition.bind_filters(inner["like"], key="filter.random_matched.like.random_matched.like")
+
+
+def test_a_misspelt_parameter_under_like_is_told_before_anything_is_labelled(usable: dict[str, Any]) -> None:
+    like = {"agreement": {"_target_": "silvertune.filters.agreement", "ovre": "view", "over": "view", "at_least": 1.0}}
+    node = {"_target_": "silvertune.filters.random_matched", "like": like, "per_class": False}
+    with made.refused("ovre", "over, at_least"):
+        composition.build(changed(usable, "filter", {"random_matched": node}))
+
+
+def test_a_run_without_any_filter_is_told() -> None:
+    content = composed()
+    OmegaConf.set_struct(content, False)
+    content.filter = {}
+    with made.refused("filter: names no filter", "filter=none"):
+        composition.plain(content, SOURCES)
+
+
+def test_values_that_are_true_and_false_keep_their_meaning(usable: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "booleans.jsonl"
+    path.write_text("".join(json.dumps({"id": f"i{k}", "text": "t", "gold": bool(k % 2)}) + "\n" for k in range(4)))
+    gold = {"column": "gold", "values": {True: "soe", False: "other"}}
+    usable["dataset"] |= {"path": str(path), "gold": gold, "annotations": {}}
+    assert composition.load_data(usable).gold.tolist() == ["other", "soe", "other", "soe"]
+
+
+def test_values_may_be_words_and_numbers(usable: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "mixed.jsonl"
+    path.write_text("".join(json.dumps({"id": k, "text": "t", "gold": [0, "yes"][k % 2]}) + "\n" for k in range(4)))
+    gold = {"column": "gold", "values": {0: "other", "yes": "soe"}}
+    usable["dataset"] |= {"path": str(path), "gold": gold, "annotations": {}}
+    assert composition.load_data(usable).gold.tolist() == ["other", "soe", "other", "soe"]
+
+
+def test_data_that_changed_are_read_again(usable: dict[str, Any]) -> None:
+    path = Path(usable["dataset"]["path"])
+    assert composition.load_data(usable) is composition.load_data(usable)
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:10]))
+    assert len(composition.load_data(usable).items) == 10
+
+
+# -------------------------------------------------------------------------------------------------------- the names
+
+
+def names(*overrides: str) -> dict[str, str]:
+    cfg = composed(*overrides)
+    return composition.names(composition.plain(cfg, SOURCES), cfg.hydra.runtime.choices)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "arm"),
+    [
+        (["labeler=zero_shot", "filter=agreement"], "zero_shot/agreement"),
+        (["labeler=expert", "filter=[agreement,confidence]"], "expert/agreement+confidence"),
+        (["labeler=expert", "filter=none", "aggregation=majority"], "expert.majority/none"),
+        (["labeler=zero_shot", "filter=agreement", "fallback=expert"], "zero_shot/agreement/expert"),
+        (["labeler=zero_shot", "filter=none", "arm=mine"], "mine"),
+    ],
+)
+def test_an_arm_is_named_by_its_parts_unless_the_study_names_it(overrides: list[str], arm: str) -> None:
+    assert names(*overrides)["arm"] == arm
+
+
+def test_the_names_of_all_parts_are_told() -> None:
+    told = names("labeler=expert", "model=none", "filter=none", "task=cause", "dataset=crowdtruth_cause")
+    assert told["labeler"] == "expert"
+    assert told["dataset"] == "crowdtruth_cause"
+    assert told["task"] == "cause"
+    assert told["backend"] == "local"
+    assert told["model"] == told["fallback"] == told["preselect"] == "none"
+
+
+def test_gold_and_simulation_are_told_wherever_in_the_config_they_are() -> None:
+    assert names("labeler=expert", "filter=none")["uses_gold"] == "false"
+    assert names("labeler=expert", "filter=oracle")["uses_gold"] == "true"
+    assert names("labeler=expert", "filter=random_matched", "filter.random_matched.like=oracle")["uses_gold"] == "true"
+    told = names("labeler=expert", "filter=agreement", "fallback=simulated_panel")
+    assert (told["uses_gold"], told["simulated"]) == ("true", "true")
+
+
+@pytest.mark.parametrize("overrides", [["labeler=simulated_panel"], ["labeler=expert", "fallback=simulated_panel"]])
+def test_the_name_of_a_simulated_arm_says_so(overrides: list[str]) -> None:
+    with made.refused("study.arms.hybrid", "simulated", "does not say so"):
+        names(*overrides, "arm=hybrid")
+    assert names(*overrides, "arm=hybrid_simulated")["arm"] == "hybrid_simulated"
+
+
+# --------------------------------------------------------------------------------------------------------- identity
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("tracking", {"uri": "http://elsewhere", "dir": "/else/where", "experiment": "x", "save_models": False}),
+        ("arm", "another name"),
+        ("variant", "x=1"),
+        ("study", {"name": "s", "arms": {"a": ["filter=none"]}, "references": ["a"], "seeds": 9}),
+        ("mode", "plan"),
+        ("on_error", "stop"),
+        ("resume", False),
+        ("retry_of", "abc"),
+        ("experiments", "x"),
+    ],
+)
+def test_what_can_not_change_the_result_does_not_change_the_identity(
+    usable: dict[str, Any], key: str, value: Any
+) -> None:
+    assert composition.identity(usable | {key: value}) == composition.identity(usable)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", 1),
+        ("model.C", 2.0),
+        ("model", None),
+        ("labeler.annotators", ["*"]),
+        ("filter", {"agreement": {"_target_": "silvertune.filters.agreement", "over": "view", "at_least": 1.0}}),
+        ("evaluation.folds", 3),
+        ("evaluation.replicates", 100),
+        ("task.positive", None),
+        ("dataset.group", "text"),
+        ("aggregation._target_", "silvertune.aggregation.first"),
+    ],
+)
+def test_what_can_change_the_result_changes_the_identity(usable: dict[str, Any], key: str, value: Any) -> None:
+    assert composition.identity(changed(usable, key, value)) != composition.identity(usable)
+
+
+def test_the_data_count_by_their_content_and_not_by_their_place(usable: dict[str, Any], tmp_path: Path) -> None:
+    before = composition.identity(usable)
+    moved = Path(usable["dataset"]["path"]).rename(tmp_path / "moved.jsonl")
+    usable["dataset"]["path"] = str(moved)
+    assert composition.identity(usable) == before
+    moved.write_text(moved.read_text().replace("row3", "row33"))
+    assert composition.identity(usable) != before
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_files_of_their_own_count_by_their_content_too(usable: dict[str, Any], tmp_path: Path, part: str) -> None:
+    files = {name: tmp_path / f"{name}.jsonl" for name in ("train", "validation", "test")}
+    for name, file in files.items():
+        file.write_text(name)
+    usable["dataset"] |= {"path": None, "files": {name: str(file) for name, file in files.items()}}
+    before = composition.identity(usable)
+    moved = files[part].rename(tmp_path / "moved.jsonl")
+    usable["dataset"]["files"][part] = str(moved)
+    assert composition.identity(usable) == before
+    moved.write_text("changed")
+    assert composition.identity(usable) != before
+
+
+def test_a_votes_file_counts_by_its_content(usable: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "votes.csv"
+    path.write_text("item_id,annotator,label\ni000,llm,soe\n")
+    usable["labeler"]["path"] = str(path)
+    before = composition.identity(usable)
+    path.write_text("item_id,annotator,label\ni000,llm,other\n")
+    assert composition.identity(usable) != before
+
+
+def test_the_source_of_a_users_module_counts(usable: dict[str, Any], user: Any) -> None:
+    module = user("def mine(labels):\n    return labels['label'] == 'soe'\n")
+    content = changed(usable, "filter", {"mine": {"_target_": f"{module}.mine"}})
+    before = composition.identity(content)
+    assert composition.identity(content) == before
+    user("def mine(labels):\n    return labels['label'] == 'other'\n")
+    assert composition.identity(content) != before
+
+
+def test_the_source_of_a_users_module_counts_where_the_target_is_a_method(usable: dict[str, Any], user: Any) -> None:
+    code = "class Mine:\n    @staticmethod\n    def make(labels):\n        return labels['label'] == '{}'\n"
+    module = user(code.format("soe"))
+    content = changed(usable, "filter", {"mine": {"_target_": f"{module}.Mine.make"}})
+    composition.build(content)
+    before = composition.identity(content)
+    user(code.format("other"))
+    assert composition.identity(content) != before
+
+
+def test_identity_is_a_digest_that_does_not_depend_on_the_order_of_the_keys(usable: dict[str, Any]) -> None:
+    backwards = dict(reversed(usable.items()))
+    assert composition.identity(backwards) == composition.identity(usable)
+    assert len(composition.identity(usable)) == 64
+
+
+def test_reading_the_data_does_not_change_the_config(usable: dict[str, Any]) -> None:
+    before = copy.deepcopy(usable)
+    composition.build(usable)
+    composition.identity(usable)
+    assert usable == before
+    assert isinstance(composition.load_data(usable).items, pd.DataFrame)

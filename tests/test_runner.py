@@ -1,0 +1,357 @@
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests import made
+
+from silvertune import aggregation, filters, runner, splits, votes
+from silvertune.backends.local import Local
+from silvertune.evidence import BoundFilter
+from silvertune.items import Data
+from silvertune.models.tfidf_logreg import TfidfLogreg
+from silvertune.runner import Parts, Source
+from silvertune.schema import Evaluation, Task
+
+STUDENT = TfidfLogreg(
+    views=None,
+    token_pattern=r"(?u)\w+",
+    ngram_max=1,
+    min_df=1,
+    max_features=1000,
+    C=1.0,
+    class_weight="balanced",
+    max_iter=200,
+)
+KFOLD = Evaluation(split="kfold", folds=3, decision="any_view", replicates=50)
+NONE = BoundFilter("none", filters.none, ("labels",))
+AGREEMENT = BoundFilter("agreement", partial(filters.agreement, over="view", at_least=1.0), ("votes", "labels"))
+
+
+class Canned:
+    """Hands on votes that were made before, and remembers which items it was asked about."""
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        self.table, self.asked = table, list[list[str]]()
+
+    def label(self, items: pd.DataFrame) -> pd.DataFrame:
+        self.asked.append(list(items.index))
+        return self.table[self.table["item_id"].isin(items.index)].reset_index(drop=True)
+
+    def estimate(self, items: pd.DataFrame) -> dict[str, float]:
+        return {"calls": 0.0, "tokens": 0.0, "dollars": 0.0}
+
+
+class Spy:
+    """A backend that tunes as `Local` does, and keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.trained: list[pd.DataFrame] = []
+        self.validated: list[pd.DataFrame] = []
+
+    def check(self, model: object) -> None: ...
+
+    def tune(self, model: object, train: pd.DataFrame, validation: pd.DataFrame, *, seed: int) -> Any:
+        self.trained.append(train)
+        self.validated.append(validation)
+        return Local().tune(model, train, validation, seed=seed)
+
+
+def source(table: pd.DataFrame, task: Task, aggregate: Any = aggregation.majority, **settings: Any) -> Source:
+    return Source("labeler", tuple(task.classes), Canned(table), partial(aggregate, task=task), **settings)
+
+
+def parts(task: Task = made.SOE, *, data: Data | None = None, table: pd.DataFrame | None = None, **other: Any) -> Parts:
+    """A run with a labeler that is wrong in a fifth of the views, and the light student."""
+    data = made.data(36, task) if data is None else data
+    table = made.votes(data.items, made.gold(len(data.items), task), task, wrong=0.2) if table is None else table
+    usual: dict[str, Any] = {
+        "task": task,
+        "data": data,
+        "preselect": None,
+        "labeler": source(table, task, aggregation.any_view if task.positive else aggregation.majority),
+        "bind": lambda chain: [],
+        "filters": [NONE],
+        "fallback": None,
+        "model": STUDENT,
+        "backend": Spy(),
+        "evaluation": KFOLD if task.positive else replace(KFOLD, decision="mean"),
+        "seed": 0,
+    }
+    return Parts(**(usual | other))
+
+
+def expert(data: Data, task: Task, annotator: str = "expert", *, cost: float = 0.0) -> pd.DataFrame:
+    rows: list[Mapping[str, object]] = [
+        {"item_id": item, "annotator": annotator, "view": "item", "label": label, "cost_usd": cost}
+        for item, label in made.gold(len(data.items), task).items()
+    ]
+    return votes.table(rows, task.classes)
+
+
+def keeping(*items: str) -> BoundFilter:
+    return BoundFilter("some", lambda labels: pd.Series(labels.index.isin(items), labels.index), ("labels",))
+
+
+# ------------------------------------------------------------------------------------------------- a student is tuned
+
+
+def test_a_student_learns_from_the_labels_and_every_item_is_tested_once(task: Task) -> None:
+    result = runner.run(parts(task))
+    assert sorted(result.predictions.index) == sorted(made.gold(36).index)
+    assert result.predictions["gold"].equals(made.gold(36).reindex(result.predictions.index))
+    assert (result.predictions["label"] == result.predictions["gold"]).mean() > 0.9
+    assert result.predictions[["prob:other", "prob:soe"]].sum(axis=1).to_numpy() == pytest.approx(1.0)
+    assert result.predictions["group_id"].notna().all()
+    assert len(result.predictors) == 3
+
+
+def test_a_run_is_the_same_again(task: Task) -> None:
+    one, other = runner.run(parts(task)), runner.run(parts(task))
+    pd.testing.assert_frame_equal(one.predictions, other.predictions)
+    pd.testing.assert_frame_equal(one.decisions, other.decisions)
+
+
+def test_the_student_is_trained_on_the_labelers_labels_of_the_training_groups(task: Task) -> None:
+    run = parts(task)
+    result = runner.run(run)
+    folds = splits.split(run.data, KFOLD, task, 0)
+    labels = aggregation.any_view(result.votes, task)["label"]
+    for fold, train in zip(folds, run.backend.trained, strict=True):  # type: ignore[attr-defined]
+        assert set(train.index) == set(fold.train)
+        assert (train["label"] == labels[train.index]).all()
+        assert (train["weight"] == 1.0).all()
+        assert not set(train["group_id"]) & set(run.data.items.loc[fold.test, "group_id"])
+
+
+def test_the_labels_of_test_items_do_not_reach_the_student(task: Task) -> None:
+    """With a hold-out, the labeler is not even asked about them."""
+    run = parts(task, evaluation=Evaluation(split="holdout", test_fraction=0.25, replicates=50))
+    result = runner.run(run)
+    asked = {item for items in run.labeler.labeler.asked for item in items}  # type: ignore[attr-defined]
+    assert asked
+    assert not asked & set(result.predictions.index)
+
+
+def test_filters_never_see_test_items_nor_their_gold(task: Task) -> None:
+    seen: list[set[str]] = []
+
+    def spy(items: pd.DataFrame, votes: pd.DataFrame, labels: pd.DataFrame, gold: pd.Series) -> pd.Series:
+        seen.append(set(items.index) | set(votes["item_id"]) | set(labels.index) | set(gold.index))
+        return pd.Series(True, index=labels.index)
+
+    run = parts(task, filters=[BoundFilter("spy", spy, ("items", "votes", "labels", "gold"))])
+    result = runner.run(run)
+    assert len(seen) == 3
+    for number, items in enumerate(seen):
+        tested = set(result.predictions.index[result.predictions["fold"] == number])
+        assert tested
+        assert not tested & items
+        assert items == set(made.gold(36).index) - tested
+
+
+def test_a_filter_that_is_like_another_judges_the_same_pool(task: Task) -> None:
+    control = BoundFilter(
+        "random_matched", partial(filters.random_matched, like={"x": {}}, per_class=True), ("labels", "kept_by", "rng")
+    )
+    plain = runner.run(parts(task, filters=[AGREEMENT])).decisions
+    random = runner.run(parts(task, filters=[control], bind=lambda chain: [AGREEMENT])).decisions
+    assert plain.groupby("fold")["keep"].sum().to_dict() == random.groupby("fold")["keep"].sum().to_dict()
+    assert 0 < plain["keep"].sum() < len(plain)
+
+
+def test_only_what_the_filter_keeps_is_trained_on(task: Task) -> None:
+    run = parts(task, filters=[AGREEMENT])
+    result = runner.run(run)
+    for number, train in enumerate(run.backend.trained):  # type: ignore[attr-defined]
+        own = result.decisions[result.decisions["fold"] == number]
+        assert set(train.index) == set(own.index[own["keep"]]) < set(own.index)
+    dropped = result.decisions[~result.decisions["keep"]]
+    assert set(dropped["source"]) == {"dropped"}
+    assert dropped["train_label"].isna().all()
+    assert (dropped["reason"] == "agreement").all()
+    assert result.labels.metrics["labels/noise_after"] < result.labels.metrics["labels/noise_before"]
+
+
+def test_weights_of_a_filter_reach_the_student(task: Task) -> None:
+    def half(labels: pd.DataFrame) -> pd.DataFrame:
+        return pd.DataFrame({"keep": True, "weight": 0.5}, index=labels.index)
+
+    run = parts(task, filters=[BoundFilter("half", half, ("labels",))])
+    runner.run(run)
+    assert all((train["weight"] == 0.5).all() for train in run.backend.trained)  # type: ignore[attr-defined]
+
+
+def test_given_files_give_the_student_a_validation_set_with_silver_labels(task: Task) -> None:
+    data = made.data(36)
+    of_group = data.items["group_id"].map(lambda group: ("train", "validation", "test")[int(group[1:]) % 3])
+    run = parts(task, data=replace(data, partition=of_group), evaluation=replace(KFOLD, split="given"))
+    result = runner.run(run)
+    (train,), (validation,) = run.backend.trained, run.backend.validated  # type: ignore[attr-defined]
+    assert set(validation.index) == set(of_group.index[of_group == "validation"])
+    assert set(train.index) == set(of_group.index[of_group == "train"])
+    assert validation["label"].equals(result.decisions.loc[validation.index, "label"])
+
+
+def test_items_that_nobody_labelled_are_not_trained_on(task: Task) -> None:
+    table = made.votes(made.items(36), made.gold(36), task, wrong=0.0)
+    run = parts(task, table=table[~table["item_id"].isin(["i000", "i001"])])
+    result = runner.run(run)
+    assert all(not {"i000", "i001"} & set(train.index) for train in run.backend.trained)  # type: ignore[attr-defined]
+    assert set(result.decisions.loc["i000", "reason"]) == {"no label"}
+
+
+def test_an_item_without_a_view_to_read_has_a_null_prediction(task: Task) -> None:
+    data = made.data(36)
+    data.items.loc["i004", ["json", "text"]] = None
+    result = runner.run(parts(task, data=data))
+    assert pd.isna(result.predictions.loc["i004", "label"])
+    assert result.predictions.loc["i004", ["prob:other", "prob:soe"]].tolist() == [0.5, 0.5]
+    assert result.predictions["label"].notna().sum() == 35
+
+
+# -------------------------------------------------------------------------------------------------- the other arms
+
+
+def test_without_a_model_the_labels_themselves_are_the_predictions(task: Task) -> None:
+    run = parts(task, model=None)
+    result = runner.run(run)
+    labels = aggregation.any_view(run.labeler.labeler.table, task)["label"]  # type: ignore[attr-defined]
+    assert (result.predictions["label"] == labels[result.predictions.index]).all()
+    assert sorted(result.predictions.index) == sorted(made.gold(36).index)
+    assert result.predictors == []
+    assert run.backend.trained == []  # type: ignore[attr-defined]
+
+
+def test_without_a_model_an_item_without_a_label_keeps_a_null_one_and_even_probabilities(task: Task) -> None:
+    table = made.votes(made.items(36), made.gold(36), task, wrong=0.0)
+    table.loc[table["item_id"] == "i003", ["label", "status"]] = [None, "refused"]
+    table.loc[table["item_id"] == "i003", ["prob:other", "prob:soe", "confidence"]] = np.nan
+    predictions = runner.run(parts(task, table=table, model=None)).predictions
+    assert pd.isna(predictions.loc["i003", "label"])
+    assert predictions.loc["i003", ["prob:other", "prob:soe"]].tolist() == [0.5, 0.5]
+
+
+def test_a_fallback_labels_what_was_rejected_and_nothing_else(task: Task) -> None:
+    data = made.data(36)
+    fallback = source(expert(data, task, cost=0.5), task, aggregation.first)
+    run = parts(task, data=data, filters=[AGREEMENT], fallback=fallback)
+    result = runner.run(run)
+    decisions = result.decisions
+    rejected = decisions[~decisions["keep"]]
+    assert 0 < len(rejected) < len(decisions)
+    assert set(rejected["source"]) == {"fallback"}
+    assert (rejected["train_label"] == made.gold(36)[rejected.index]).all()
+    assert (decisions.loc[decisions["keep"], "train_label"] == decisions.loc[decisions["keep"], "label"]).all()
+    assert decisions["cost_usd"].sum() == pytest.approx(0.5 * len(rejected))
+    for number, (train, asked) in enumerate(zip(run.backend.trained, fallback.labeler.asked, strict=True)):  # type: ignore[attr-defined]
+        own = decisions[decisions["fold"] == number]
+        assert set(train.index) == set(own.index)
+        assert set(asked) == set(own.index[~own["keep"]])
+
+
+def test_what_the_fallback_can_not_label_either_is_dropped(task: Task) -> None:
+    data = made.data(36)
+    run = parts(task, data=data, filters=[keeping("i000", "i001", "i002", "i003", "i034", "i035")])
+    answers = expert(data, task)
+    answers = answers[answers["item_id"] != "i010"]
+    result = runner.run(replace(run, fallback=source(answers, task, aggregation.first)))
+    assert set(result.decisions.loc["i010", "source"]) == {"dropped"}
+    assert result.decisions.loc["i010", "train_label"].isna().all()
+    assert set(result.decisions.loc["i011", "source"]) == {"fallback"}
+
+
+def test_a_fallback_that_is_not_needed_is_not_asked(task: Task) -> None:
+    data = made.data(36)
+    fallback = source(expert(data, task), task, aggregation.first)
+    runner.run(parts(task, data=data, fallback=fallback))
+    assert fallback.labeler.asked == []  # type: ignore[attr-defined]
+
+
+def test_a_preselection_decides_what_is_labelled_and_trained_on_but_not_what_is_tested(task: Task) -> None:
+    data = made.data(36)
+    rows = [{"item_id": item, "label": "soe" if k < 24 else "other"} for k, item in enumerate(data.items.index)]
+    chosen = set(data.items.index[:24])
+    run = parts(task, data=data, preselect=source(made.votes_of(rows, task), task, keep=("soe",)))
+    result = runner.run(run)
+    assert set(result.decisions.index) == chosen
+    assert {item for items in run.labeler.labeler.asked for item in items} == chosen  # type: ignore[attr-defined]
+    assert sorted(result.predictions.index) == sorted(data.gold.index)
+
+
+def test_a_preselection_that_finds_nothing_is_told(task: Task) -> None:
+    rows = [{"item_id": item, "label": "other"} for item in made.items(36).index]
+    with made.refused("preselect.keep=['soe']", "found no such item"):
+        runner.run(parts(task, preselect=source(made.votes_of(rows, task), task, keep=("soe",))))
+
+
+@pytest.mark.parametrize("model", [STUDENT, None], ids=["student", "none"])
+def test_three_classes_and_no_positive_one(colours: Task, model: object) -> None:
+    data = made.data(45, colours)
+    table = made.votes(data.items, data.gold, colours, wrong=0.1)
+    result = runner.run(parts(colours, data=data, table=table, filters=[AGREEMENT], model=model))
+    assert set(result.predictions["label"].dropna()) == set(colours.classes)
+    assert (result.predictions["label"] == result.predictions["gold"]).mean() > 0.8
+    assert result.predictions[votes.prob_columns(colours.classes)].sum(axis=1).to_numpy() == pytest.approx(1.0)
+    assert list(result.labels.by_class.index) == colours.classes
+
+
+def test_a_class_that_the_labeler_never_gives_has_no_probability(colours: Task) -> None:
+    data = made.data(45, colours)
+    table = made.votes(data.items, data.gold, colours, wrong=0.0)
+    blue = table["label"] == "blue"
+    table.loc[blue, "label"] = "red"
+    result = runner.run(parts(colours, data=data, table=table))
+    assert "blue" not in set(result.predictions["label"])
+    assert (result.predictions["prob:blue"] == 0).all()
+
+
+# ------------------------------------------------------------------------------------------------------- the errors
+
+
+def test_a_filter_that_keeps_nothing_is_told_with_the_counts(task: Task) -> None:
+    with made.refused("filter=some:", "no label is left to tune on", "'soe': '", "-> 0"):
+        runner.run(parts(task, filters=[keeping()]))
+
+
+def test_a_filter_that_loses_a_class_is_told_with_the_class(task: Task) -> None:
+    only = BoundFilter("only_soe", lambda labels: labels["label"] == "soe", ("labels",))
+    with made.refused("filter=none+only_soe", "every label of class 'other' was dropped", "-> 0"):
+        runner.run(parts(task, filters=[NONE, only]))
+
+
+def test_a_labeler_with_one_class_only_is_told(task: Task) -> None:
+    rows = [{"item_id": item, "label": "soe"} for item in made.items(36).index]
+    with made.refused("labeler: every label is 'soe'", "at least two classes"):
+        runner.run(parts(task, table=made.votes_of(rows, task)))
+
+
+def test_a_labeler_without_any_label_is_told(task: Task) -> None:
+    with made.refused("no label is left to tune on"):
+        runner.run(parts(task, table=made.votes_of([], task)))
+
+
+def test_a_class_that_only_the_fallback_has_left_is_no_loss(task: Task) -> None:
+    data = made.data(36)
+    only = BoundFilter("only_soe", lambda labels: labels["label"] == "soe", ("labels",))
+    fallback = source(expert(data, task), task, aggregation.first)
+    result = runner.run(parts(task, data=data, filters=[only], fallback=fallback))
+    assert set(result.decisions["train_label"]) == {"soe", "other"}
+
+
+@pytest.mark.parametrize("label", ["SOE", "red"])
+def test_votes_of_a_labeler_that_are_none_are_refused(task: Task, label: str) -> None:
+    table = made.votes(made.items(36), made.gold(36), task)
+    table.loc[table["item_id"] == "i005", "label"] = label
+    labeler = source(table, task, aggregation.majority)
+    with made.refused("labeler", "a label that is no class of the task"):
+        runner.run(parts(task, labeler=labeler))
+
+
+def test_a_filter_whose_answer_is_about_other_items_is_told(task: Task) -> None:
+    stray = BoundFilter("stray", lambda labels: pd.Series(True, index=labels.index[:3]), ("labels",))
+    with made.refused("filter.stray answered about 3 item(s)"):
+        runner.run(parts(task, filters=[stray]))

@@ -1,0 +1,142 @@
+"""The user's ./conf and ./experiments come first, and nothing beside them is a config."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+TOP = Path(__file__).resolve().parents[1]
+
+
+def silvertune(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """`silvertune ...` in `folder`."""
+    environment = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
+    return subprocess.run(
+        [sys.executable, "-m", "silvertune", *arguments],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+
+def composed(folder: Path, *arguments: str) -> dict[str, Any]:
+    """The configuration that `silvertune --cfg job ...` shows."""
+    done = silvertune(folder, "--cfg", "job", *arguments)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = yaml.safe_load(done.stdout)
+    return found
+
+
+def refused(folder: Path, *arguments: str) -> str:
+    """What `silvertune --cfg job ...` says as it fails; one line, and no traceback."""
+    done = silvertune(folder, "--cfg", "job", *arguments)
+    assert done.returncode == 1, done.stdout
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    return done.stderr
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+MINE = """# @package _global_
+defaults:
+  - override /filter: none
+study:
+  name: mine
+  seeds: 3
+"""
+AGREEMENT = """agreement:
+  _target_: my_filters.agreement
+  at_least: 0.75
+"""
+
+
+def test_without_folders_of_the_user_the_shipped_configs_are_found(tmp_path: Path) -> None:
+    found = composed(tmp_path)
+    assert found["filter"]["agreement"]["_target_"] == "silvertune.filters.agreement"
+    assert list(composed(tmp_path, "experiments=soe_table3")["study"]["arms"])[:2] == ["base", "all"]
+
+
+def test_the_users_config_wins_over_the_shipped_one_and_the_others_stay(tmp_path: Path) -> None:
+    write(tmp_path / "conf" / "filter" / "agreement.yaml", AGREEMENT)
+    assert composed(tmp_path)["filter"] == {"agreement": {"_target_": "my_filters.agreement", "at_least": 0.75}}
+    assert "none" in composed(tmp_path, "filter=none")["filter"]
+
+
+def test_a_new_config_of_the_user_is_an_option(tmp_path: Path) -> None:
+    write(tmp_path / "conf" / "filter" / "mine.yaml", AGREEMENT.replace("agreement", "mine"))
+    assert list(composed(tmp_path, "filter=[agreement,mine]")["filter"]) == ["agreement", "mine"]
+
+
+def test_the_users_study_is_found_and_so_are_the_shipped_ones(tmp_path: Path) -> None:
+    write(tmp_path / "experiments" / "mine.yaml", MINE)
+    found = composed(tmp_path, "experiments=mine")
+    assert (found["study"]["name"], found["study"]["seeds"], list(found["filter"])) == ("mine", 3, ["none"])
+    assert composed(tmp_path, "experiments=crowd_vs_expert")["study"]["arms"]
+
+
+def test_the_users_study_wins_over_a_shipped_one_of_the_same_name(tmp_path: Path) -> None:
+    write(tmp_path / "experiments" / "soe_table3.yaml", MINE)
+    assert composed(tmp_path, "experiments=soe_table3")["study"]["name"] == "mine"
+
+
+def test_the_help_offers_the_users_study_and_no_folder_beside_it(tmp_path: Path) -> None:
+    write(tmp_path / "experiments" / "mine.yaml", MINE)
+    write(tmp_path / "notes" / "secret.yaml", "a: 1\n")
+    write(tmp_path / "experiments" / "old" / "older.yaml", MINE)
+    done = silvertune(tmp_path, "--help")
+    assert done.returncode == 0, done.stderr
+    offered = next(line for line in done.stdout.splitlines() if line.startswith("experiments:"))
+    shipped = [path.stem for path in (TOP / "experiments").glob("*.yaml")]
+    assert offered.split(": ")[1].split(", ") == sorted([*shipped, "mine"])
+    groups = {line.split(":")[0] for line in done.stdout.split("== Configuration")[0].splitlines() if ":" in line}
+    assert {"filter", "labeler", "dataset", "experiments"} <= groups
+    assert not {"notes", "experiments/old", "old", "conf", "src", "tests"} & groups
+
+
+@pytest.mark.parametrize(
+    ("group", "option"), [("notes", "secret"), ("conf/filter", "mine"), ("experiments/old", "older")]
+)
+def test_a_folder_beside_the_users_is_no_group(tmp_path: Path, group: str, option: str) -> None:
+    write(tmp_path / "experiments" / "mine.yaml", MINE)
+    write(tmp_path / "conf" / "filter" / "mine.yaml", AGREEMENT)
+    for name, folder in (("secret", "notes"), ("older", "experiments/old")):
+        write(tmp_path / folder / f"{name}.yaml", "# @package _global_\nseed: 77\n")
+    # To Hydra it is a new key with that value, and not a config.
+    found = composed(tmp_path, f"+{group}={option}")
+    assert found[group] == option
+    assert found["seed"] == 0
+    assert "Could not override" in refused(tmp_path, f"{group}={option}")
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["shipped only", "own folder"])
+def test_a_misspelt_study_is_an_error_that_names_it_and_what_there_is(tmp_path: Path, own: bool) -> None:
+    if own:
+        write(tmp_path / "experiments" / "mine.yaml", MINE)
+    message = refused(tmp_path, "experiments=soe_tabel3")
+    assert message.startswith("silvertune: ")
+    assert "experiments/soe_tabel3" in message
+    assert "soe_table3" in message.replace("soe_tabel3", "")
+    assert ("mine" in message) == own
+
+
+def test_a_misspelt_option_is_an_error_that_names_what_there_is(tmp_path: Path) -> None:
+    message = refused(tmp_path, "filter=agreemnt")
+    assert "filter/agreemnt" in message
+    assert "agreement" in message
+
+
+def test_a_key_that_is_no_setting_is_an_error(tmp_path: Path) -> None:
+    assert "evaluation" in refused(tmp_path, "evaluation.fold=3")
+
+
+def test_in_the_folder_of_the_shipped_configs_they_are_found_once() -> None:
+    done = silvertune(TOP, "--info", "searchpath")
+    assert done.returncode == 0, done.stderr
+    assert str(TOP / "conf") in done.stdout
+    assert "user" not in [cell.strip() for line in done.stdout.splitlines() for cell in line.split("|")]

@@ -1,0 +1,262 @@
+"""The store of a sweep: made once, whoever comes first, and nothing in it stays RUNNING for ever."""
+
+import json
+import multiprocessing
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
+
+from silvertune.errors import UserError
+from silvertune.tracking import store
+
+Tracking = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def tracking(tmp_path_factory: pytest.TempPathFactory) -> Tracking:
+    """A store that four processes prepared at once, in a folder whose name needs quoting."""
+    settings: Tracking = {"uri": None, "dir": str(tmp_path_factory.mktemp("läufe #1"))}
+    context = multiprocessing.get_context("spawn")
+    started = [context.Process(target=store.prepare, args=(settings, "study")) for _ in range(4)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(45)
+        if process.is_alive():
+            process.kill()
+    assert [process.exitcode for process in started] == [0, 0, 0, 0]
+    return settings
+
+
+@pytest.fixture(scope="module")
+def client(tracking: Tracking) -> MlflowClient:
+    return store.client(tracking)
+
+
+@pytest.fixture
+def experiment(client: MlflowClient, request: pytest.FixtureRequest) -> str:
+    """An experiment of the test's own."""
+    return str(client.create_experiment(request.node.name))
+
+
+def test_processes_that_start_together_make_one_database_and_one_experiment(
+    tracking: Tracking, client: MlflowClient
+) -> None:
+    assert (Path(tracking["dir"]) / "mlflow.db").is_file()
+    found = [found.name for found in client.search_experiments()]
+    assert found.count("study") == 1
+
+
+def test_the_database_is_in_wal_mode(tracking: Tracking) -> None:
+    with closing(sqlite3.connect(Path(tracking["dir"]) / "mlflow.db")) as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_preparing_again_finds_the_same_experiment(tracking: Tracking, client: MlflowClient) -> None:
+    there = client.get_experiment_by_name("study")
+    assert there is not None
+    again, found = store.prepare(tracking, "study")
+    assert found == there.experiment_id
+    run = again.create_run(found).info.run_id
+    assert store.prepare(tracking, "study")[1] == found
+    assert client.get_run(run).info.run_id == run
+
+
+def test_another_experiment_is_another(tracking: Tracking) -> None:
+    one, other = (store.prepare(tracking, name)[1] for name in ("study", "second"))
+    assert one != other
+
+
+def test_artifacts_are_beside_the_database(tracking: Tracking) -> None:
+    client, experiment = store.prepare(tracking, "with artifacts")
+    run = client.create_run(experiment).info.run_id
+    client.log_text(run, "hello", "note.txt")
+    (file,) = (Path(tracking["dir"]) / "artifacts").rglob("note.txt")
+    assert file.read_text(encoding="utf-8") == "hello"
+
+
+def test_a_deleted_experiment_is_refused_in_one_line(tracking: Tracking, client: MlflowClient) -> None:
+    client.delete_experiment(store.prepare(tracking, "gone")[1])
+    with pytest.raises(UserError) as caught:
+        store.prepare(tracking, "gone")
+    assert str(caught.value).startswith("tracking.experiment=gone: that experiment is deleted")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_inherited_run_id_is_not_logged_into(tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "somebody-else's")
+    store.client(tracking)
+    assert "MLFLOW_RUN_ID" not in os.environ
+
+
+# -------------------------------------------------------------------------------------------------------- address
+
+
+def test_without_a_uri_the_store_is_in_the_folder_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert store.uri({"uri": None, "dir": "mlruns"}) == f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+    assert store.uri({"uri": "http://localhost:1", "dir": "mlruns"}) == "http://localhost:1"
+
+
+@pytest.mark.parametrize("name", ["runs", "läufe #1", "50%20", "what?"])
+def test_the_uri_names_the_database_in_the_folder_whatever_that_is_called(tmp_path: Path, name: str) -> None:
+    address = store.uri({"uri": None, "dir": str(tmp_path / name)})
+    assert make_url(address).database == str(tmp_path / name / "mlflow.db")
+
+
+@pytest.mark.parametrize("address", ["file:///somewhere/mlruns", "file:mlruns", "./mlruns", "mlruns"])
+def test_a_file_store_is_refused_in_one_line(tmp_path: Path, address: str) -> None:
+    with pytest.raises(UserError) as caught:
+        store.prepare({"uri": address, "dir": str(tmp_path / "new")}, "study")
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    assert message.startswith(f"tracking.uri={address}: ")
+    assert "sqlite:///" in message
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_store_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file", encoding="utf-8")
+    for settings in (
+        {"uri": None, "dir": str(tmp_path / "taken")},
+        {"uri": f"sqlite:///{tmp_path}/no/such/folder/mlflow.db", "dir": str(tmp_path / "new")},
+        {"uri": f"sqlite:///{tmp_path}/taken", "dir": str(tmp_path / "new")},
+    ):
+        with pytest.raises(UserError) as caught:
+            store.prepare(settings, "study")
+        assert len(str(caught.value).splitlines()) == 1
+        assert str(caught.value).startswith(f"tracking.uri={store.uri(settings)}: can't be used (")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MlflowException("the server said no\nand more"),
+        OperationalError("SELECT 1", {}, Exception("connection refused")),
+        ModuleNotFoundError("No module named 'psycopg2'"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_database_that_cannot_be_reached_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    class Unreachable:
+        def get_experiment_by_name(self, name: str) -> None:
+            raise error
+
+    monkeypatch.setattr(store, "client", lambda tracking: Unreachable())
+    with pytest.raises(UserError) as caught:
+        store.prepare({"uri": "postgresql://nowhere/runs", "dir": str(tmp_path)}, "study")
+    assert len(str(caught.value).splitlines()) == 1
+    assert str(caught.value).startswith("tracking.uri=postgresql://nowhere/runs: can't be used (")
+
+
+# ----------------------------------------------------------------------------------------------------------- reap
+
+
+@pytest.fixture
+def ended() -> dict[str, str]:
+    """The tags of a process of this host that is gone."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    started = psutil.Process(process.pid).create_time()
+    process.communicate(b"\n")
+    return {"host": socket.gethostname(), "pid": str(process.pid), "pid_started": str(started)}
+
+
+@pytest.fixture
+def living() -> Iterator[dict[str, str]]:
+    """The tags of another process of this host that is there."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    yield {
+        "host": socket.gethostname(),
+        "pid": str(process.pid),
+        "pid_started": str(psutil.Process(process.pid).create_time()),
+    }
+    process.communicate(b"\n")
+
+
+def reaped(client: MlflowClient, experiment: str, tags: dict[str, str]) -> Run:
+    """A run with these tags, after reaping."""
+    run = client.create_run(experiment, tags=tags).info.run_id
+    store.reap(client, experiment)
+    return client.get_run(run)
+
+
+def test_a_run_whose_process_is_gone_is_killed_and_says_so(
+    client: MlflowClient, experiment: str, ended: dict[str, str]
+) -> None:
+    run = reaped(client, experiment, ended)
+    assert run.info.status == "KILLED"
+    assert run.info.end_time is not None
+    assert "process ended" in run.data.tags["error"]
+
+
+def test_a_run_whose_process_id_was_given_to_another_is_killed(
+    client: MlflowClient, experiment: str, living: dict[str, str]
+) -> None:
+    long_ago = living | {"pid_started": str(float(living["pid_started"]) - 3600)}
+    assert reaped(client, experiment, long_ago).info.status == "KILLED"
+
+
+def test_a_run_whose_process_lives_is_left_alone(client: MlflowClient, experiment: str, living: dict[str, str]) -> None:
+    for tags in (living, store.process_tags()):
+        run = reaped(client, experiment, tags)
+        assert run.info.status == "RUNNING"
+        assert "error" not in run.data.tags
+
+
+@pytest.mark.parametrize("host", [{"host": "another-machine"}, {}], ids=["another host", "no host"])
+def test_a_run_of_another_host_is_left_alone(
+    client: MlflowClient, experiment: str, ended: dict[str, str], host: dict[str, str]
+) -> None:
+    tags = {key: value for key, value in ended.items() if key != "host"} | host
+    assert reaped(client, experiment, tags).info.status == "RUNNING"
+
+
+def test_reaping_counts_and_leaves_what_has_ended_alone(
+    client: MlflowClient, experiment: str, ended: dict[str, str]
+) -> None:
+    finished = client.create_run(experiment, tags=ended).info.run_id
+    client.set_terminated(finished, "FINISHED")
+    for _ in range(2):
+        client.create_run(experiment, tags=ended)
+    assert store.reap(client, experiment) == 2
+    assert store.reap(client, experiment) == 0
+    assert client.get_run(finished).info.status == "FINISHED"
+
+
+def test_all_runs_are_found_oldest_first(
+    client: MlflowClient, experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [client.create_run(experiment, start_time=1000 + i, tags={"n": str(i)}).info.run_id for i in range(5)]
+    original = client.search_runs
+
+    def two_a_page(ids: list[str], query: str, **given: Any) -> Any:
+        return original(ids, query, **(given | {"max_results": 2}))
+
+    monkeypatch.setattr(client, "search_runs", two_a_page)
+    assert [run.info.run_id for run in store.runs(client, experiment, "")] == made
+    assert [run.data.tags["n"] for run in store.runs(client, experiment, "tags.n = '3'")] == ["3"]
+
+
+def test_a_view_of_the_columns_that_matter_is_saved_with_the_experiment(client: MlflowClient, experiment: str) -> None:
+    address = store.offer_view(client, experiment, ["expert"])
+    tag = client.get_experiment(experiment).tags[f"mlflow.sharedViewState.{store.VIEW}"]
+    columns = json.loads(tag)["selectedColumns"]
+    assert columns[:3] == ["metrics.`test/recall`", "metrics.`test/precision`", "metrics.`test/f1`"]
+    assert columns[-1] == "metrics.`delta/expert/f1`"
+    assert address == f"/#/experiments/{experiment}/runs?viewStateShareKey={store.VIEW}"
