@@ -79,7 +79,7 @@ def rewrite(folder: Path, change: Callable[[Rows], object]) -> None:
         (["dataset.path=tables.jsonl", "model=counter"], ["backend=local", "Counter", "fit"]),
         (["dataset.path=tables.jsonl", "model=misspelt"], ["model._target_=collections.Conter"]),
         (["dataset.path=tables.jsonl", "tracking.uri=file:///tmp/x", "labeler=expert"], ["tracking.uri", "sqlite"]),
-        (["labeler=expert"], ["dataset.path=???"]),
+        (["labeler=expert"], ["dataset.path", "dataset.files"]),
     ],
 )  # fmt: skip
 def test_a_mistake_on_the_command_line_is_one_line(

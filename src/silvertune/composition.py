@@ -98,6 +98,10 @@ def build(config: Mapping[str, Any]) -> Parts:
     model = None if config["model"] is None else _make(config["model"], "model", {})
     if model is not None:
         backend.check(model)
+    if config["preselect"] is not None and config["preselect"].get("labeler") == config["labeler"]:
+        raise UserError(
+            "preselect: by the same labeler as labels, every item that goes on would have one label; choose another for one"
+        )
     bind = partial(bind_filters, key="filter")
     return Parts(
         task=task,
