@@ -126,7 +126,8 @@ def test_the_parts_of_a_config_are_built(usable: dict[str, Any]) -> None:
 
 def test_a_fallback_and_a_preselection_have_a_labeler_and_an_aggregation_of_their_own(usable: dict[str, Any]) -> None:
     source = {"labeler": usable["labeler"], "aggregation": {"_target_": "silvertune.aggregation.first"}}
-    parts = composition.build(usable | {"fallback": source, "preselect": source | {"keep": ["soe"]}})
+    another = source | {"labeler": {**usable["labeler"], "annotators": ["exp*"]}, "keep": ["soe"]}
+    parts = composition.build(usable | {"fallback": source, "preselect": another})
     assert parts.fallback is not None
     assert parts.fallback.annotate(parts.data.items)[1]["label"].tolist() == made.gold().tolist()
     assert parts.preselect is not None
@@ -187,8 +188,15 @@ def test_a_config_that_can_not_be_built_is_told_in_one_line(
         composition.build(changed(usable, key, value))
 
 
+def test_items_are_not_preselected_by_the_labeler_that_labels_them(usable: dict[str, Any]) -> None:
+    source = {"labeler": usable["labeler"], "aggregation": usable["aggregation"], "keep": ["soe"]}
+    with made.refused("preselect:", "choose another"):
+        composition.build(usable | {"preselect": source})
+
+
 def test_classes_to_preselect_are_classes_of_the_task(usable: dict[str, Any]) -> None:
-    source = {"labeler": usable["labeler"], "aggregation": usable["aggregation"], "keep": ["yes"]}
+    another = {**usable["labeler"], "annotators": ["exp*"]}
+    source = {"labeler": another, "aggregation": usable["aggregation"], "keep": ["yes"]}
     with made.refused("preselect.keep=['yes']", "want some of other, soe"):
         composition.build(usable | {"preselect": source})
 
@@ -252,8 +260,9 @@ def test_a_users_labeler_that_asks_for_gold_has_to_say_so(usable: dict[str, Any]
 
 
 def test_a_value_that_was_not_given_is_told(base: dict[str, Any]) -> None:
+    composed = compose("config", ["dataset.path=???"], return_hydra_config=True)
     with made.refused("dataset.path=???", "say dataset.path=... on the command line"):
-        composition.plain(compose("config", return_hydra_config=True), SOURCES)
+        composition.plain(composed, SOURCES)
 
 
 def test_the_name_of_a_filter_to_be_like_stands_for_its_config() -> None:

@@ -100,7 +100,7 @@ def build(config: Mapping[str, Any]) -> Parts:
         backend.check(model)
     if config["preselect"] is not None and config["preselect"].get("labeler") == config["labeler"]:
         raise UserError(
-            "preselect: by the same labeler as labels, every item that goes on would have one label; choose another for one"
+            "preselect: by the labeler that labels, every item that goes on would have one label; choose another"
         )
     bind = partial(bind_filters, key="filter")
     return Parts(
