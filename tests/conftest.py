@@ -1,10 +1,13 @@
 """Fixtures that every test may use. The data makers are plain functions in `made`."""
 
 import copy
+from pathlib import Path
+from typing import Any
 
 import pytest
 from tests import made
 
+from silvertune import targets
 from silvertune.schema import Task
 
 
@@ -18,3 +21,17 @@ def task() -> Task:
 def colours() -> Task:
     """Three classes, none of them positive."""
     return copy.deepcopy(made.COLOURS)
+
+
+@pytest.fixture
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Writes a user's module, importable under the name that it returns; each has a new one."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def write(code: str, name: str = "mine") -> str:
+        unique = f"{name}_{abs(hash(str(tmp_path)))}"
+        (tmp_path / f"{unique}.py").write_text("import pandas as pd\n" + code)
+        targets.source_digest.cache_clear()
+        return unique
+
+    return write

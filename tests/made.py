@@ -1,8 +1,10 @@
 """Small made-up data for the tests: plain functions, deterministic, nothing read from disk."""
 
+import copy
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -123,3 +125,14 @@ def refused(*parts: str) -> Iterator[None]:
     assert "\n" not in message
     for part in parts:
         assert part in message
+
+
+def changed(content: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """A copy with `value` at the dotted `key`."""
+    made_anew = copy.deepcopy(dict(content))
+    node = made_anew
+    *path, last = key.split(".")
+    for name in path:
+        node = node[name]
+    node[last] = value
+    return made_anew

@@ -12,8 +12,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from tests import made
+from tests.made import changed
 
-from silvertune import composition, evidence
+from silvertune import composition, evidence, identity
 from silvertune.schema import Config, Task
 
 ROOT = Path(__file__).parents[1]
@@ -137,17 +138,6 @@ def test_a_fallback_and_a_preselection_have_a_labeler_and_an_aggregation_of_thei
 # ----------------------------------------------------------------------------------------- what a user gets wrong
 
 
-def changed(content: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """A copy with `value` at the dotted `key`."""
-    made_anew = copy.deepcopy(dict(content))
-    node = made_anew
-    *path, last = key.split(".")
-    for name in path:
-        node = node[name]
-    node[last] = value
-    return made_anew
-
-
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
@@ -210,20 +200,6 @@ def test_a_model_that_the_backend_can_not_tune_is_told(usable: dict[str, Any]) -
 def test_a_misspelt_key_with_underscores_is_refused(usable: dict[str, Any], key: str) -> None:
     with made.refused(key, "_gold_", "_simulated_"):
         composition.build(changed(usable, key, True))
-
-
-@pytest.fixture
-def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Writes a user's module, importable under the name that it returns; each has a new one."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-
-    def write(code: str, name: str = "mine") -> str:
-        unique = f"{name}_{abs(hash(str(tmp_path)))}"
-        (tmp_path / f"{unique}.py").write_text("import pandas as pd\n" + code)
-        composition._source_digest.cache_clear()
-        return unique
-
-    return write
 
 
 def test_a_users_filter_is_found_and_given_its_evidence(usable: dict[str, Any], user: Any) -> None:
@@ -371,108 +347,9 @@ def test_the_name_of_a_simulated_arm_says_so(overrides: list[str]) -> None:
     assert names(*overrides, "arm=hybrid_simulated")["arm"] == "hybrid_simulated"
 
 
-# --------------------------------------------------------------------------------------------------------- identity
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("tracking", {"uri": "http://elsewhere", "dir": "/else/where", "experiment": "x", "save_models": False}),
-        ("arm", "another name"),
-        ("variant", "x=1"),
-        ("study", {"name": "s", "arms": {"a": ["filter=none"]}, "references": ["a"], "seeds": 9}),
-        ("mode", "plan"),
-        ("on_error", "stop"),
-        ("resume", False),
-        ("retry_of", "abc"),
-        ("experiments", "x"),
-    ],
-)
-def test_what_can_not_change_the_result_does_not_change_the_identity(
-    usable: dict[str, Any], key: str, value: Any
-) -> None:
-    assert composition.identity(usable | {key: value}) == composition.identity(usable)
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("seed", 1),
-        ("model.C", 2.0),
-        ("model", None),
-        ("labeler.annotators", ["*"]),
-        ("filter", {"agreement": {"_target_": "silvertune.filters.agreement", "over": "view", "at_least": 1.0}}),
-        ("evaluation.folds", 3),
-        ("evaluation.replicates", 100),
-        ("task.positive", None),
-        ("dataset.group", "text"),
-        ("aggregation._target_", "silvertune.aggregation.first"),
-    ],
-)
-def test_what_can_change_the_result_changes_the_identity(usable: dict[str, Any], key: str, value: Any) -> None:
-    assert composition.identity(changed(usable, key, value)) != composition.identity(usable)
-
-
-def test_the_data_count_by_their_content_and_not_by_their_place(usable: dict[str, Any], tmp_path: Path) -> None:
-    before = composition.identity(usable)
-    moved = Path(usable["dataset"]["path"]).rename(tmp_path / "moved.jsonl")
-    usable["dataset"]["path"] = str(moved)
-    assert composition.identity(usable) == before
-    moved.write_text(moved.read_text().replace("row3", "row33"))
-    assert composition.identity(usable) != before
-
-
-@pytest.mark.parametrize("part", ["train", "validation", "test"])
-def test_files_of_their_own_count_by_their_content_too(usable: dict[str, Any], tmp_path: Path, part: str) -> None:
-    files = {name: tmp_path / f"{name}.jsonl" for name in ("train", "validation", "test")}
-    for name, file in files.items():
-        file.write_text(name)
-    usable["dataset"] |= {"path": None, "files": {name: str(file) for name, file in files.items()}}
-    before = composition.identity(usable)
-    moved = files[part].rename(tmp_path / "moved.jsonl")
-    usable["dataset"]["files"][part] = str(moved)
-    assert composition.identity(usable) == before
-    moved.write_text("changed")
-    assert composition.identity(usable) != before
-
-
-def test_a_votes_file_counts_by_its_content(usable: dict[str, Any], tmp_path: Path) -> None:
-    path = tmp_path / "votes.csv"
-    path.write_text("item_id,annotator,label\ni000,llm,soe\n")
-    usable["labeler"]["path"] = str(path)
-    before = composition.identity(usable)
-    path.write_text("item_id,annotator,label\ni000,llm,other\n")
-    assert composition.identity(usable) != before
-
-
-def test_the_source_of_a_users_module_counts(usable: dict[str, Any], user: Any) -> None:
-    module = user("def mine(labels):\n    return labels['label'] == 'soe'\n")
-    content = changed(usable, "filter", {"mine": {"_target_": f"{module}.mine"}})
-    before = composition.identity(content)
-    assert composition.identity(content) == before
-    user("def mine(labels):\n    return labels['label'] == 'other'\n")
-    assert composition.identity(content) != before
-
-
-def test_the_source_of_a_users_module_counts_where_the_target_is_a_method(usable: dict[str, Any], user: Any) -> None:
-    code = "class Mine:\n    @staticmethod\n    def make(labels):\n        return labels['label'] == '{}'\n"
-    module = user(code.format("soe"))
-    content = changed(usable, "filter", {"mine": {"_target_": f"{module}.Mine.make"}})
-    composition.build(content)
-    before = composition.identity(content)
-    user(code.format("other"))
-    assert composition.identity(content) != before
-
-
-def test_identity_is_a_digest_that_does_not_depend_on_the_order_of_the_keys(usable: dict[str, Any]) -> None:
-    backwards = dict(reversed(usable.items()))
-    assert composition.identity(backwards) == composition.identity(usable)
-    assert len(composition.identity(usable)) == 64
-
-
 def test_reading_the_data_does_not_change_the_config(usable: dict[str, Any]) -> None:
     before = copy.deepcopy(usable)
     composition.build(usable)
-    composition.identity(usable)
+    identity.of(usable)
     assert usable == before
     assert isinstance(composition.load_data(usable).items, pd.DataFrame)

@@ -6,21 +6,17 @@ yaml. Two keys are read here and not passed on: `_gold_: true` says that the par
 true` that its labels are simulated. Everything is checked before anything is labelled.
 """
 
-import hashlib
-import importlib
-import importlib.util
 import inspect
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from silvertune import evidence
+from silvertune import evidence, identity, targets
 from silvertune.errors import UserError, either, in_one_line
 from silvertune.items import Data
 from silvertune.runner import Parts, Source
@@ -126,7 +122,7 @@ def build(config: Mapping[str, Any]) -> Parts:
 def load_data(config: Mapping[str, Any]) -> Data:
     """The dataset of `config`, read once a process as long as its files stay as they are."""
     dataset = config["dataset"]
-    return _data(_Recipe(repr((dataset, config["task"], _by_content(dataset))), dataset, config["task"]))
+    return _data(_Recipe(repr((dataset, config["task"], identity.by_content(dataset))), dataset, config["task"]))
 
 
 @dataclass(frozen=True)
@@ -219,7 +215,7 @@ def _bind(node: Any, key: str, names: Iterable[str], what: str) -> tuple[Callabl
         raise UserError(f"{key}.{strange[0]}: no such setting; want {either(KEYS)}")
     target, given = node["_target_"], {name: node[name] for name in node if not str(name).startswith("_")}
     try:
-        function = _found(target)
+        function = targets.found(target)
         parameters = inspect.signature(function).parameters
     except Exception as error:  # whatever a user's module raises while it is imported
         raise UserError(
@@ -246,9 +242,6 @@ def _bind(node: Any, key: str, names: Iterable[str], what: str) -> tuple[Callabl
     if "gold" in needs and not node.get("_gold_"):
         raise UserError(f"{key}: {target} asks for gold; its yaml has to say so with `_gold_: true`")
     return partial(function, **given), needs
-
-
-# -------------------------------------------------------------------------------------------- names and identity
 
 
 def names(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, str]:
@@ -281,92 +274,3 @@ def _says(node: Any, key: str) -> bool:
     if isinstance(node, Mapping):
         return bool(node.get(key)) or any(_says(value, key) for value in node.values())
     return False
-
-
-CANNOT_CHANGE_RESULT = (
-    "tracking",
-    "study",
-    "experiments",
-    "arm",
-    "variant",
-    "mode",
-    "on_error",
-    "resume",
-    "retry_of",
-)
-
-
-def identity(config: Mapping[str, Any]) -> str:
-    """A digest of everything that decides a run's result, known before anything is labelled.
-
-    The resolved configuration without what can't change the result; files stand in it by their content, not
-    their place; the source of silvertune and of every module that a `_target_` outside of it names (not of
-    what that module imports in turn).
-    """
-    deciding = {key: value for key, value in config.items() if key not in CANNOT_CHANGE_RESULT}
-    content = {
-        "config": _by_content(deciding),
-        "code": [_source_digest(module) for module in sorted({"silvertune", *_modules(deciding)})],
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _by_content(node: Any, key: str = "") -> Any:
-    if isinstance(node, Mapping):
-        inside = "path" if key == "files" else ""
-        return {str(name): _by_content(value, inside or str(name)) for name, value in node.items()}
-    if isinstance(node, list):
-        return [_by_content(value, key) for value in node]
-    if key == "path" and isinstance(node, str) and Path(node).is_file():
-        return "sha256:" + hashlib.sha256(Path(node).read_bytes()).hexdigest()
-    return node
-
-
-def _modules(node: Any) -> set[str]:
-    """The modules that `_target_`s name, silvertune's own aside."""
-    if isinstance(node, list):
-        return set().union(*map(_modules, node))
-    if not isinstance(node, Mapping):
-        return set()
-    found = set().union(*map(_modules, node.values()))
-    target = str(node.get("_target_") or "")
-    return found | ({_module_of(target)} if target and not target.startswith("silvertune.") else set())
-
-
-def _found(target: str) -> Any:
-    """What the import path names. Raises whatever the import does, or AttributeError."""
-    module = _module_of(target)
-    found: Any = importlib.import_module(module)
-    for name in target.removeprefix(f"{module}.").split("."):
-        found = getattr(found, name)
-    return found
-
-
-def _module_of(target: str) -> str:
-    """The longest part of an import path that is a module: `mine.Filters.short` is in `mine`."""
-    module = target.rpartition(".")[0]
-    while "." in module:
-        try:
-            if importlib.util.find_spec(module) is not None:
-                break
-        except (ImportError, ValueError):
-            pass
-        module = module.rpartition(".")[0]
-    return module
-
-
-@cache
-def _source_digest(module: str) -> str:
-    """SHA-256 of the Python source of a module, or of all modules of a package; its name where there is none."""
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return module
-    file = Path(spec.origin)
-    files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.read_bytes())
-    return f"{module}:{digest.hexdigest()}"

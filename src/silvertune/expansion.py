@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from silvertune import composition, jobs, splits
+from silvertune import composition, identity, jobs, splits
 from silvertune.errors import UserError, either, in_one_line
 
 
@@ -56,7 +56,7 @@ def expand(arguments: Sequence[str], config: DictConfig, loader: ConfigLoader) -
                 cfg.seed = seed
             resolved = composition.plain(cfg, sources)
             names = composition.names(resolved, choices)
-            made.append(Job([*overrides, f"seed={seed}"], resolved, names, composition.identity(resolved)))
+            made.append(Job([*overrides, f"seed={seed}"], resolved, names, identity.of(resolved)))
     if twice := [job.name for i, job in enumerate(made) if any(job.name == other.name for other in made[:i])]:
         raise UserError(f"two jobs are called {twice[0]!r}: what the sweep varies must show in the arm's name")
     for job in made:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from silvertune import composition, runner
+from silvertune import composition, identity, runner
 from silvertune.errors import UserError
 from silvertune.tracking import runs, store
 
@@ -68,6 +68,6 @@ def tags(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, str]:
         **names,
         "seed": str(config["seed"]),
         "variant": config["variant"] or "",
-        "identity": composition.identity(config),
+        "identity": identity.of(config),
         **retry,
     }

@@ -8,9 +8,7 @@ import hashlib
 import json
 import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +18,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 from rich.console import Console
 
-from silvertune import composition, expansion
+from silvertune import composition, expansion, progress
 from silvertune.errors import UserError
 from silvertune.evaluation import comparison, figures, metrics, tables
 from silvertune.expansion import Job
@@ -60,8 +58,7 @@ def run(arguments: Sequence[str], *, config: DictConfig, loader: ConfigLoader, l
     client, experiment = store.prepare(tracking, experiment_name)
     store.reap(client, experiment)
     earlier = _latest(client, experiment)
-    done = {job.identity: earlier[_key(job)] for job in jobs if config.resume and _is_finished(earlier, job)}
-    todo = [job for job in jobs if job.identity not in done or not _is_finished(earlier, job) or not config.resume]
+    todo = [job for job in jobs if not (config.resume and _is_finished(earlier, job))]
     parent = _open_parent(client, experiment, jobs, config, resume=config.resume)
     console.print(
         f"[bold]{experiment_name}[/bold]: {len(jobs)} run(s), {len(jobs) - len(todo)} already finished, "
@@ -217,7 +214,7 @@ def _launch(
         if _key(job) in earlier:
             settings["retry_of"] = earlier[_key(job)].info.run_id
         overrides.append(expansion.with_settings(job, settings))
-    with _progress(client, experiment, parent, len(todo)):
+    with progress.shown(client, experiment, parent, len(todo)):
         returned = launch(overrides, initial_job_idx=0)
     failures = []
     for job, answer in zip(todo, returned, strict=True):
@@ -226,68 +223,6 @@ def _launch(
             prefix = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
             failures.append(Failure(job.name, prefix + (str(error).strip().splitlines() or [""])[0]))
     return failures
-
-
-@contextmanager
-def _progress(client: "MlflowClient", experiment: str, parent: str, total: int) -> Iterator[None]:
-    """A bar with rate and time left, and a line a finished run; read from the store, so any launcher can be watched."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-    )  # fmt: skip
-    query = f"tags.`mlflow.parentRunId` = '{parent}'"
-    before = {found.info.run_id for found in store.runs(client, experiment, query)}
-    stop = threading.Event()
-
-    def look(progress: Progress, seen: set[str]) -> None:
-        for found in store.runs(client, experiment, query):
-            if found.info.run_id in seen or found.info.status == store.RUNNING:
-                continue
-            seen.add(found.info.run_id)
-            progress.console.print(_line(found), highlight=False, soft_wrap=True)
-            elapsed = progress.tasks[0].elapsed or 0.0
-            done = len(seen - before)
-            progress.update(
-                progress.tasks[0].id,
-                completed=done,
-                rate=f"{60 * done / elapsed:.1f} runs/min" if elapsed else "",
-            )
-
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        progress.add_task("runs", total=total, rate="")
-        seen = set(before)
-
-        def watch() -> None:
-            while not stop.wait(1.0):
-                look(progress, seen)
-
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            watcher.join()
-            look(progress, seen)
-
-
-def _line(found: "Run") -> str:
-    values = found.data.metrics
-    if found.info.status != store.FINISHED:
-        return f"{found.info.status} {found.info.run_name}: {found.data.tags.get('error', '')}"
-    return (
-        f"{found.info.run_name}: F1 {values.get('test/f1', float('nan')):.3f}, kept "
-        f"{values.get('labels/kept_fraction', float('nan')):.0%} of the labels, {values.get('wall_s', 0):.1f} s"
-    )
 
 
 # ------------------------------------------------------------------------------------------------------ after

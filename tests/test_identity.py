@@ -1,0 +1,123 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.made import changed
+
+from silvertune import identity
+
+
+@pytest.fixture
+def usable(tmp_path: Path) -> dict[str, Any]:
+    """A resolved configuration of texts in a file of their own; nothing of it is built here."""
+    path = tmp_path / "texts.jsonl"
+    path.write_text("".join(f'{{"id": {i}, "text": "row{i}", "gold": "soe"}}\n' for i in range(5)))
+    return {
+        "task": {"name": "soe", "classes": ["other", "soe"], "positive": "soe", "descriptions": {}},
+        "dataset": {"_target_": "silvertune.datasets.files.load", "path": str(path), "files": {}, "group": None},
+        "preselect": None,
+        "labeler": {"_target_": "silvertune.labelers.recorded.Recorded", "annotators": ["expert"], "path": None},
+        "aggregation": {"_target_": "silvertune.aggregation.majority"},
+        "filter": {"none": {"_target_": "silvertune.filters.none"}},
+        "fallback": None,
+        "model": {"_target_": "silvertune.models.tfidf_logreg.TfidfLogreg", "C": 1.0},
+        "backend": {"_target_": "silvertune.backends.local.Local"},
+        "evaluation": {"split": "kfold", "folds": 5, "replicates": 10},
+        "tracking": {"dir": "mlruns"},
+        "seed": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("tracking", {"uri": "http://elsewhere", "dir": "/else/where", "experiment": "x", "save_models": False}),
+        ("arm", "another name"),
+        ("variant", "x=1"),
+        ("study", {"name": "s", "arms": {"a": ["filter=none"]}, "references": ["a"], "seeds": 9}),
+        ("mode", "plan"),
+        ("on_error", "stop"),
+        ("resume", False),
+        ("retry_of", "abc"),
+        ("experiments", "x"),
+    ],
+)
+def test_what_can_not_change_the_result_does_not_change_the_identity(
+    usable: dict[str, Any], key: str, value: Any
+) -> None:
+    assert identity.of(usable | {key: value}) == identity.of(usable)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", 1),
+        ("model.C", 2.0),
+        ("model", None),
+        ("labeler.annotators", ["*"]),
+        ("filter", {"agreement": {"_target_": "silvertune.filters.agreement", "over": "view", "at_least": 1.0}}),
+        ("evaluation.folds", 3),
+        ("evaluation.replicates", 100),
+        ("task.positive", None),
+        ("dataset.group", "text"),
+        ("aggregation._target_", "silvertune.aggregation.first"),
+    ],
+)
+def test_what_can_change_the_result_changes_the_identity(usable: dict[str, Any], key: str, value: Any) -> None:
+    assert identity.of(changed(usable, key, value)) != identity.of(usable)
+
+
+def test_the_data_count_by_their_content_and_not_by_their_place(usable: dict[str, Any], tmp_path: Path) -> None:
+    before = identity.of(usable)
+    moved = Path(usable["dataset"]["path"]).rename(tmp_path / "moved.jsonl")
+    usable["dataset"]["path"] = str(moved)
+    assert identity.of(usable) == before
+    moved.write_text(moved.read_text().replace("row3", "row33"))
+    assert identity.of(usable) != before
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_files_of_their_own_count_by_their_content_too(usable: dict[str, Any], tmp_path: Path, part: str) -> None:
+    files = {name: tmp_path / f"{name}.jsonl" for name in ("train", "validation", "test")}
+    for name, file in files.items():
+        file.write_text(name)
+    usable["dataset"] |= {"path": None, "files": {name: str(file) for name, file in files.items()}}
+    before = identity.of(usable)
+    moved = files[part].rename(tmp_path / "moved.jsonl")
+    usable["dataset"]["files"][part] = str(moved)
+    assert identity.of(usable) == before
+    moved.write_text("changed")
+    assert identity.of(usable) != before
+
+
+def test_a_votes_file_counts_by_its_content(usable: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "votes.csv"
+    path.write_text("item_id,annotator,label\ni000,llm,soe\n")
+    usable["labeler"]["path"] = str(path)
+    before = identity.of(usable)
+    path.write_text("item_id,annotator,label\ni000,llm,other\n")
+    assert identity.of(usable) != before
+
+
+def test_the_source_of_a_users_module_counts(usable: dict[str, Any], user: Any) -> None:
+    module = user("def mine(labels):\n    return labels['label'] == 'soe'\n")
+    content = changed(usable, "filter", {"mine": {"_target_": f"{module}.mine"}})
+    before = identity.of(content)
+    assert identity.of(content) == before
+    user("def mine(labels):\n    return labels['label'] == 'other'\n")
+    assert identity.of(content) != before
+
+
+def test_the_source_of_a_users_module_counts_where_the_target_is_a_method(usable: dict[str, Any], user: Any) -> None:
+    code = "class Mine:\n    @staticmethod\n    def make(labels):\n        return labels['label'] == '{}'\n"
+    module = user(code.format("soe"))
+    content = changed(usable, "filter", {"mine": {"_target_": f"{module}.Mine.make"}})
+    before = identity.of(content)
+    user(code.format("other"))
+    assert identity.of(content) != before
+
+
+def test_identity_is_a_digest_that_does_not_depend_on_the_order_of_the_keys(usable: dict[str, Any]) -> None:
+    backwards = dict(reversed(usable.items()))
+    assert identity.of(backwards) == identity.of(usable)
+    assert len(identity.of(usable)) == 64
