@@ -142,7 +142,7 @@ def test_a_fallback_and_a_preselection_have_a_labeler_and_an_aggregation_of_thei
     ("key", "value", "told"),
     [
         ("filter.none.at_leats", 1, ["filter.none.at_leats", "no such parameter", "it takes none"]),
-        ("labeler.annotator", ["x"], ["labeler.annotator:", "it takes annotators, path, defer_to"]),
+        ("labeler.annotator", ["x"], ["labeler.annotator:", "it takes annotators, path, defer_to, first_only"]),
         ("model.c", 1, ["model.c:", "no such parameter", "C, class_weight"]),
         ("dataset.txet", 1, ["dataset.txet:", "no such parameter", "path, files, id, group"]),
         ("backend.region", "eu", ["backend.region:", "no such parameter"]),

@@ -46,7 +46,22 @@ def test_a_filter_is_given_what_it_needs_and_nothing_else(task: Task) -> None:
     about = evidence(task)
     decide([BoundFilter("spy", spy, ("labels", "task"))], about)
     assert set(seen) == {"labels", "task"}
-    assert seen["labels"] is about.labels
+    pd.testing.assert_frame_equal(seen["labels"], about.labels)
+
+
+def test_a_filter_can_not_change_what_the_others_see(task: Task) -> None:
+    about = evidence(task)
+    labels_before, items_before = about.labels.copy(), about.items.copy()
+
+    def vandal(labels: pd.DataFrame, items: pd.DataFrame) -> pd.Series:
+        labels["label"] = "other"
+        labels.loc[:, "confidence"] = 0.0
+        items["group_id"] = "the same"
+        return series(True, True, True, True)
+
+    decide([BoundFilter("vandal", vandal, ("labels", "items"))], about)
+    pd.testing.assert_frame_equal(about.labels, labels_before)
+    pd.testing.assert_frame_equal(about.items, items_before)
 
 
 def test_a_chain_without_filters_keeps_every_label(task: Task) -> None:

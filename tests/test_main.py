@@ -15,6 +15,7 @@ from tests import cli
 from silvertune import __main__ as command_line
 
 Rows = list[dict[str, object]]
+EXPERT = ("dataset.path=tables.jsonl", "labeler=expert")
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def rewrite(folder: Path, change: Callable[[Rows], object]) -> None:
         (["experiments=tiny", "dataset.path=tabels.jsonl"], ["dataset.path=tabels.jsonl", "No such file"]),
         (["experiments=tiny", "dataset.group=ntc"], ["dataset.group=ntc", "'nct'"]),
         (["dataset.path=tables.jsonl", "filter=agrement"], ["filter/agrement", "agreement"]),
-        (["dataset.path=tables.jsonl", "filter.agreement.at_leest=1"], ["filter.agreement.at_leest"]),
+        ([*EXPERT, "filter.agreement.at_leest=1"], ["filter.agreement.at_leest", "no such setting"]),
         (["dataset.path=tables.jsonl", "+filter.agreement.at_leest=1"], ["filter.agreement.at_leest", "at_least"]),
         (["dataset.path=tables.jsonl", "filter=random_matched", "filter.random_matched.like=agrement"],
          ["filter.random_matched.like=agrement", "agreement"]),
@@ -73,6 +74,11 @@ def rewrite(folder: Path, change: Callable[[Rows], object]) -> None:
         (["dataset.path=tables.jsonl", "mode=paln"], ["mode=paln", "plan"]),
         (["dataset.path=tables.jsonl", "on_error=ignore"], ["on_error=ignore", "stop"]),
         (["dataset.path=tables.jsonl", "evaluation.folds=99"], ["evaluation.folds=99", "9"]),
+        ([*EXPERT, "evaluation.decision=any"], ["evaluation.decision=any", "mean"]),
+        ([*EXPERT, "evaluation.threshold=7"], ["evaluation.threshold=7", "0 to 1"]),
+        ([*EXPERT, "filter.agreement.over=x"], ["filter.agreement.over='x'", "view"]),
+        ([*EXPERT, "filter.agreement.at_least=a"], ["filter.agreement.at_least=a"]),
+        ([*EXPERT, "filter=not_yaml"], ["not_yaml.yaml", "line 3"]),
         (["dataset.path=tables.jsonl", "evaluation=given"], ["evaluation=given", "dataset.files"]),
         (["dataset.path=tables.jsonl", "labeler=non_expert"], ["labeler.annotators=non_expert*", "expert"]),
         (["dataset.path=tables.jsonl", "labeler=simulated_panel", "arm=people"], ["people", "simulated"]),
@@ -86,6 +92,8 @@ def test_a_mistake_on_the_command_line_is_one_line(
     folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: list[str]
 ) -> None:
     (folder / "conf" / "model").mkdir(parents=True)
+    (folder / "conf" / "filter").mkdir(parents=True)
+    (folder / "conf" / "filter" / "not_yaml.yaml").write_text("not_yaml:\n  - a: [\n")
     (folder / "conf" / "model" / "counter.yaml").write_text("_target_: collections.Counter\n")
     (folder / "conf" / "model" / "misspelt.yaml").write_text("_target_: collections.Conter\n")
     line = told(folder, monkeypatch, *arguments)
@@ -127,6 +135,7 @@ def test_a_file_that_is_not_utf_8_is_one_line(folder: Path, monkeypatch: pytest.
         ("def mine(labels, *, votes=3): return labels", ["filter.mine.votes", "filled by the run"]),
         ("def mine(labels, gold): return labels", ["filter.mine", "_gold_: true"]),
         ("import nothing_of_this_name", ["filter.mine._target_=mine.mine", "can't be imported"]),
+        ("def mine(labels): return labels['label'].to_numpy() == 'soe'", ["filter.mine returned ndarray"]),
     ],
 )
 def test_a_filter_that_asks_for_what_is_not_there_is_refused_before_anything_is_labelled(
@@ -144,7 +153,6 @@ def test_a_filter_that_asks_for_what_is_not_there_is_refused_before_anything_is_
     [
         ("def mine(labels): return labels['label'] == 'nothing'", "no label is left to tune on"),
         ("def mine(labels): return labels['label'] == 'soe'", "every label of class 'other' was dropped"),
-        ("def mine(labels): return labels['label'].to_numpy() == 'soe'", "filter.mine returned ndarray"),
         ("def mine(labels): return (labels['label'] == 'soe').iloc[1:]", "filter.mine answered about"),
     ],
 )

@@ -246,11 +246,12 @@ def test_a_fallback_labels_what_was_rejected_and_nothing_else(task: Task) -> Non
     assert set(rejected["source"]) == {"fallback"}
     assert (rejected["train_label"] == made.gold(36)[rejected.index]).all()
     assert (decisions.loc[decisions["keep"], "train_label"] == decisions.loc[decisions["keep"], "label"]).all()
-    assert decisions["cost_usd"].sum() == pytest.approx(0.5 * len(rejected))
-    for number, (train, asked) in enumerate(zip(run.backend.trained, fallback.labeler.asked, strict=True)):  # type: ignore[attr-defined]
-        own = decisions[decisions["fold"] == number]
-        assert set(train.index) == set(own.index)
-        assert set(asked) == set(own.index[~own["keep"]])
+    (asked,) = fallback.labeler.asked  # type: ignore[attr-defined]
+    assert set(asked) == set(rejected.index)
+    assert result.labels.metrics["labels/cost_usd"] == pytest.approx(0.5 * rejected.index.nunique())
+    assert set(result.votes["stage"]) == {"labeler", "fallback"}
+    for number, train in enumerate(run.backend.trained):  # type: ignore[attr-defined]
+        assert set(train.index) == set(decisions.index[decisions["fold"] == number])
 
 
 def test_what_the_fallback_can_not_label_either_is_dropped(task: Task) -> None:

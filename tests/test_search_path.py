@@ -111,7 +111,7 @@ def test_a_folder_beside_the_users_is_no_group(tmp_path: Path, group: str, optio
     found = composed(tmp_path, f"+{group}={option}")
     assert found[group] == option
     assert found["seed"] == 0
-    assert "Could not override" in refused(tmp_path, f"{group}={option}")
+    assert "no such setting" in refused(tmp_path, f"{group}={option}")
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["shipped only", "own folder"])

@@ -13,6 +13,7 @@ import hydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from silvertune.errors import UserError, in_one_line
 
@@ -44,7 +45,7 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         job()
-    except (UserError, HydraException, OmegaConfBaseException) as error:
+    except (UserError, HydraException, OmegaConfBaseException, YAMLError) as error:
         if wants_traceback:
             raise
         sys.exit(f"silvertune: {in_one_line(error)}")

@@ -16,8 +16,9 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from silvertune import evidence, identity, targets
+from silvertune import evidence, identity, targets, votes
 from silvertune.errors import UserError, either, in_one_line
+from silvertune.evaluation import predictions
 from silvertune.items import Data
 from silvertune.runner import Parts, Source
 from silvertune.schema import Config, Evaluation, Task
@@ -38,6 +39,9 @@ def plain(cfg: DictConfig, sources: Iterable[Any]) -> dict[str, Any]:
     content.pop("hydra", None)
     if unknown := sorted(set(content) - set(Config.__dataclass_fields__)):
         raise UserError(f"{unknown[0]}: no such setting; there is {', '.join(Config.__dataclass_fields__)}")
+    if content["model"] is None:
+        # The labeler itself is the arm: a filter and a fallback would change nothing but the run's name.
+        content["filter"], content["fallback"] = {"none": {"_target_": "silvertune.filters.none"}}, None
     filters = content.get("filter")
     if not isinstance(filters, dict) or not filters:
         raise UserError("filter: names no filter; want filter=none or another")
@@ -99,7 +103,7 @@ def build(config: Mapping[str, Any]) -> Parts:
             "preselect: by the labeler that labels, every item that goes on would have one label; choose another"
         )
     bind = partial(bind_filters, key="filter")
-    return Parts(
+    parts = Parts(
         task=task,
         data=data,
         preselect=_source(config["preselect"], "preselect", known),
@@ -114,9 +118,34 @@ def build(config: Mapping[str, Any]) -> Parts:
         fallback=_source(config["fallback"], "fallback", known),
         model=model,
         backend=backend,
-        evaluation=_evaluation(config["evaluation"]),
+        evaluation=_evaluation(config["evaluation"], task),
         seed=config["seed"],
     )
+    _rehearse(parts)
+    return parts
+
+
+def _rehearse(parts: Parts) -> None:
+    """Let aggregations and filters look at no votes: what they say of their settings is said before any is paid for."""
+    nothing = votes.table([], parts.task.classes)
+    sources = [source for source in (parts.preselect, parts.labeler, parts.fallback) if source is not None]
+    labels = [source.aggregate(nothing) for source in sources][-1]
+    about = evidence.Evidence(
+        items=parts.data.items.iloc[:0],
+        votes=nothing,
+        labels=labels,
+        task=parts.task,
+        gold=parts.data.gold.iloc[:0],
+        seed=parts.seed,
+        bind=parts.bind,
+    )
+    # A filter of the user's may well fail on nothing, and that is no mistake: only what it says itself counts.
+    try:
+        evidence.decide(parts.filters, about)
+    except UserError:
+        raise
+    except Exception:
+        return
 
 
 def load_data(config: Mapping[str, Any]) -> Data:
@@ -153,11 +182,13 @@ def _task(content: Mapping[str, Any]) -> Task:
     return task
 
 
-def _evaluation(content: Mapping[str, Any]) -> Evaluation:
+def _evaluation(content: Mapping[str, Any], task: Task) -> Evaluation:
     known = Evaluation.__dataclass_fields__
     if unknown := sorted(set(content) - set(known)):
         raise UserError(f"evaluation.{unknown[0]}: no such setting; there is {', '.join(known)}")
-    return Evaluation(**content)
+    how = Evaluation(**content)
+    predictions.check(task, how)
+    return how
 
 
 def bind_filters(filters: Mapping[str, Any], *, key: str) -> list[evidence.BoundFilter]:
@@ -203,7 +234,12 @@ def _make(node: Any, key: str, known: Mapping[str, Any]) -> Any:
         if isinstance(value, Mapping) and "_target_" in value
     }
     made = partial(function, **nested, **{name: known[name] for name in needs if name != "votes"})
-    return made if "votes" in needs else made()
+    try:
+        return made if "votes" in needs else made()
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{key}: {node['_target_']}: {type(error).__name__}: {in_one_line(error)}") from error
 
 
 def _bind(node: Any, key: str, names: Iterable[str], what: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
@@ -252,8 +288,7 @@ def names(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, st
     }
     # A list choice such as filter=[a,b] is missing from Hydra's choices; the keys are the names.
     parts["filter"] = "+".join(config["filter"])
-    if config["model"] is None:
-        parts["model"] = "none"
+    parts |= {part: "none" for part in ("model", "fallback", "preselect") if config[part] is None}
     made = f"{parts['labeler']}/{parts['filter']}"
     if parts["aggregation"] not in ("any_view", "none"):
         made = f"{parts['labeler']}.{parts['aggregation']}/{parts['filter']}"

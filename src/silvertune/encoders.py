@@ -47,12 +47,11 @@ class Encoder:
         batch, and shared by every run and process that is given the same folder.
         Raises UserError if the weights are missing or are not the published ones.
         """
-        folder, digest = self.folder(), self.verify()
+        folder, store = self.folder(), self._store(cache)
         if not texts:
             return np.empty((0, 0), dtype=np.float32)
-        keys = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+        keys = [_key(text) for text in texts]
         cache.mkdir(parents=True, exist_ok=True)
-        store = cache / f"embeddings-{digest[:16]}-{self.max_tokens}.sqlite"
         # One process computes what is missing; the others wait for it and then read.
         with FileLock(f"{store}.lock"), closing(sqlite3.connect(store)) as database:
             database.execute("CREATE TABLE IF NOT EXISTS embeddings (key TEXT PRIMARY KEY, vector BLOB NOT NULL)")
@@ -67,6 +66,18 @@ class Encoder:
                 rows = database.execute(f"SELECT key, vector FROM embeddings WHERE key IN ({marks})", some)
                 found |= {key: np.frombuffer(vector, dtype=np.float32) for key, vector in rows}
         return np.stack([found[key] for key in keys])
+
+    def stored(self, texts: Sequence[str], cache: Path) -> int:
+        """How many of `texts` are already in `cache`."""
+        store = self._store(cache)
+        if not store.is_file():
+            return 0
+        with closing(sqlite3.connect(store)) as database:
+            known = {key for (key,) in database.execute("SELECT key FROM embeddings")}
+        return sum(_key(text) in known for text in texts)
+
+    def _store(self, cache: Path) -> Path:
+        return cache / f"embeddings-{self.verify()[:16]}-{self.max_tokens}.sqlite"
 
     def verify(self) -> str:
         """The SHA-256 of the weights. Raises UserError if they are missing or are not the published ones."""
@@ -115,6 +126,10 @@ class Encoder:
                     "INSERT OR IGNORE INTO embeddings VALUES (?, ?)",
                     [(key, row.tobytes()) for key, row in zip(batch, pooled.numpy().astype(np.float32), strict=True)],
                 )
+
+
+def _key(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @lru_cache(maxsize=4)

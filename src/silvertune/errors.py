@@ -1,5 +1,9 @@
 """The one exception that is shown to a user as a single line, and how others become one."""
 
+import re
+import traceback
+from pathlib import Path
+
 
 class UserError(Exception):
     """Something in the configuration or the data that its author can mend.
@@ -18,6 +22,9 @@ def in_one_line(error: BaseException) -> str:
 
     Hydra lists the search path under its messages; that part is left out.
     """
+    if unknown := re.match(r"Could not override '([^']+)'\.\s+To append to your config", str(error)):
+        # Hydra would have the user add the misspelt key.
+        return f"{unknown[1]}: no such setting; `silvertune --cfg job` shows what there is"
     told: list[str] = []
     cause: BaseException | None = error
     while cause is not None:
@@ -26,3 +33,13 @@ def in_one_line(error: BaseException) -> str:
         told += [line for line in lines if line not in told]
         cause = cause.__cause__
     return " ".join(told) or type(error).__name__
+
+
+def cause_and_place(error: BaseException) -> str:
+    """One line for a failed run: what a UserError says; of any other exception its type, and where it was raised."""
+    if isinstance(error, UserError):
+        return in_one_line(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    words = f": {in_one_line(error)}" if str(error).strip() else ""
+    return f"{type(error).__name__}{words}{place}"

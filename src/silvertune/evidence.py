@@ -73,7 +73,9 @@ def decide(filters: list[BoundFilter], evidence: Evidence) -> pd.DataFrame:
     verdict = pd.DataFrame({"keep": has_label, "weight": 1.0, "reason": ""}, index=index)
     verdict.loc[~has_label, "reason"] = "no label"
     for bound in filters:
-        answer = _checked(bound, bound.function(**{name: getattr(evidence, name) for name in bound.needs}), index)
+        # Copies (cheap ones: pandas copies what is written to), so that no filter can change what others see.
+        given = {name: _shielded(getattr(evidence, name)) for name in bound.needs}
+        answer = _checked(bound, bound.function(**given), index)
         fell = verdict["keep"] & ~answer["keep"]
         verdict.loc[fell, "reason"] = answer["reason"][fell] if "reason" in answer else bound.key
         verdict["keep"] &= answer["keep"]
@@ -82,6 +84,10 @@ def decide(filters: list[BoundFilter], evidence: Evidence) -> pd.DataFrame:
         if "score" in answer:
             verdict[f"score:{bound.key}"] = answer["score"]
     return verdict
+
+
+def _shielded(value: Any) -> Any:
+    return value.copy(deep=False) if isinstance(value, pd.DataFrame | pd.Series) else value
 
 
 def _checked(bound: BoundFilter, answer: object, index: pd.Index) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """From a command line and a study to the jobs of a sweep, each composed and checked."""
 
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from silvertune import composition, identity, jobs, splits
@@ -30,6 +31,11 @@ class Job:
     def name(self) -> str:
         return jobs.name(self.config, self.names)
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """By what a run that was done before is found again: its arm and its identity."""
+        return self.names["arm"], self.identity
+
 
 def expand(arguments: Sequence[str], config: DictConfig, loader: ConfigLoader) -> list[Job]:
     """(arms x seeds x sweep overrides), in the study's order. Every job is composed, bound to its data, and split.
@@ -37,7 +43,8 @@ def expand(arguments: Sequence[str], config: DictConfig, loader: ConfigLoader) -
     Raises UserError for the first job that could not run.
     """
     parser = OverridesParser.create(config_loader=loader)
-    given = parser.parse_overrides(list(arguments))
+    # `+seed=1` and `++seed=1` are `seed=1`: that key is there.
+    given = parser.parse_overrides([re.sub(r"^\++seed=", "seed=", text) for text in arguments])
     points = BasicSweeper.split_arguments(given, None)[0]
     swept = {override.get_key_element() for override in given if override.is_sweep_override()}
     arms = _arms(config, parser)
@@ -57,6 +64,8 @@ def expand(arguments: Sequence[str], config: DictConfig, loader: ConfigLoader) -
             resolved = composition.plain(cfg, sources)
             names = composition.names(resolved, choices)
             made.append(Job([*overrides, f"seed={seed}"], resolved, names, identity.of(resolved)))
+    # An arm without a student is the same whatever student the others have.
+    made = list({(job.name, job.identity): job for job in made}.values())
     if twice := [job.name for i, job in enumerate(made) if any(job.name == other.name for other in made[:i])]:
         raise UserError(f"two jobs are called {twice[0]!r}: what the sweep varies must show in the arm's name")
     for job in made:
@@ -82,15 +91,11 @@ def _arms(config: DictConfig, parser: OverridesParser) -> dict[str, list[Overrid
 
 
 def _seeds(config: DictConfig) -> list[int]:
-    if not study_has_arms(config):
-        return [int(config.seed)]
     if config.study.seeds < 1:
         raise UserError(f"study.seeds={config.study.seeds}: want a number from 1")
+    if config.study.seeds == 1 and not config.study.arms:
+        return [int(config.seed)]
     return list(range(config.study.seeds))
-
-
-def study_has_arms(config: DictConfig) -> bool:
-    return bool(config.study.arms)
 
 
 def _without_seed(points: Iterable[Sequence[str]]) -> list[tuple[list[str], list[int]]]:
@@ -110,24 +115,26 @@ def _joined(arm: str, fixed: Sequence[Override], point: Sequence[str]) -> list[s
 
     An arm with `model=none` has no student, so a choice of student for the study does not touch it.
     """
-    parts = {_part(override.get_key_element()): override.input_line for override in reversed(fixed)}
     without_student = any(override.input_line == "model=none" for override in fixed)
     kept = []
     for text in point:
-        part = _part(text.split("=")[0])
-        if part == "model" and without_student:
+        key = _key(text)
+        if key.split(".")[0] == "model" and without_student:
             continue
-        if part in parts:
-            raise UserError(
-                f"{text}: arm {arm!r} of the study fixes {parts[part]}, and its name would lie; "
-                f"define another arm in a study of your own, or leave {part} alone"
-            )
+        for override in fixed:
+            own = _key(str(override.input_line))
+            if f"{key}.".startswith(f"{own}.") or f"{own}.".startswith(f"{key}."):
+                raise UserError(
+                    f"{text}: arm {arm!r} of the study fixes {override.input_line}, and its name would lie; "
+                    f"define another arm in a study of your own, or leave {key} alone"
+                )
         kept.append(text)
     return kept + [str(override.input_line) for override in fixed]
 
 
-def _part(key: str) -> str:
-    return key.lstrip("+~").split(".")[0].split("@")[0].split("=")[0]
+def _key(text: str) -> str:
+    """What an override is about: `labeler` of `labeler=expert`; it contains `labeler.path`."""
+    return text.lstrip("+~").split("=")[0].split("@")[0]
 
 
 def _is_variant(text: str, arm: str) -> bool:
@@ -150,8 +157,3 @@ def _quoted(text: str) -> str:
 def with_settings(job: Job, settings: Mapping[str, str]) -> list[str]:
     """The job's overrides with further `key=value`s of the sweeper's."""
     return [*job.overrides, *(f"{key}={_quoted(value)}" for key, value in settings.items())]
-
-
-def resolved_study(config: DictConfig) -> dict[str, Any]:
-    study: dict[str, Any] = OmegaConf.to_container(config.study, resolve=True)  # type: ignore[assignment]
-    return study

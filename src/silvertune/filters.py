@@ -54,17 +54,14 @@ def agreement(votes: pd.DataFrame, labels: pd.DataFrame, *, over: str, at_least:
 def confidence(labels: pd.DataFrame, *, at_least: float | None, top: float | None) -> pd.DataFrame:
     """Keep labels whose confidence is high.
 
-    at_least: keep those with at least this confidence (0-1); its meaning is the aggregation's.
-    top: or keep this fraction (0-1) of all labels, the most confident; ties at the cut are all kept.
-    Exactly one of the two is set. A label without a confidence is not kept.
+    at_least: keep those with at least this confidence (0-1); its meaning is the aggregation's. Or, where it is null,
+    top: keep this fraction (0-1) of all labels, the most confident; ties at the cut are all kept.
+    A label without a confidence is not kept.
     Fails where confidence is stable bias, and with `top` where one class is the more confident: it then
     crowds the other out (`top_k_per_class` does not).
     """
-    if (at_least is None) == (top is None):
-        raise UserError(
-            f"filter.confidence.at_least={at_least}, top={top}: set exactly one of them "
-            "(the other to null), each from 0 to 1"
-        )
+    if at_least is None and top is None:
+        raise UserError("filter.confidence.at_least=null, top=null: set one of them, from 0 to 1")
     score = labels["confidence"].where(labels["label"].notna())
     if at_least is None:
         assert top is not None
@@ -95,6 +92,8 @@ def top_k_per_class(
     """
     _within("filter.top_k_per_class.fraction", fraction)
     labelled = labels[labels["label"].notna()]
+    if labelled.empty:
+        return pd.DataFrame({"keep": False, "score": np.nan}, index=labels.index)
     scores = class_scores(votes[votes["item_id"].isin(labelled.index)], task.classes).reindex(labelled.index)
     if isinstance(shares, str):
         if shares != "mixture":
@@ -147,6 +146,6 @@ def oracle(labels: pd.DataFrame, gold: pd.Series) -> pd.Series:
     return labels["label"].notna() & (labels["label"] == gold.reindex(labels.index))
 
 
-def _within(key: str, value: float) -> None:
-    if not 0 <= value <= 1:
+def _within(key: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise UserError(f"{key}={value}: want a number from 0 to 1")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ CANNOT_CHANGE_RESULT = (
 def of(config: Mapping[str, Any]) -> str:
     """A digest of everything that decides a run's result, known before anything is labelled.
 
-    The resolved configuration without what can't change the result; files stand in it by their content, not
-    their place; the source of silvertune and of every module that a `_target_` outside of it names (not of
-    what that module imports in turn).
+    The resolved configuration without what can't change the result; whatever names a file stands in it by the
+    file's content, not its place; the source of silvertune, and of every module that a `_target_` outside of it
+    names (not of what that module imports in turn).
     """
     deciding = {key: value for key, value in config.items() if key not in CANNOT_CHANGE_RESULT}
     content = {
@@ -37,14 +38,27 @@ def of(config: Mapping[str, Any]) -> str:
 
 
 def by_content(node: Any, key: str = "") -> Any:
+    """`node` with every string that names a file, and every `path` that names a folder, replaced by their digests."""
     if isinstance(node, Mapping):
-        inside = "path" if key == "files" else ""
-        return {str(name): by_content(value, inside or str(name)) for name, value in node.items()}
+        return {str(name): by_content(value, str(name)) for name, value in node.items()}
     if isinstance(node, list):
         return [by_content(value, key) for value in node]
-    if key == "path" and isinstance(node, str) and Path(node).is_file():
-        return "sha256:" + hashlib.sha256(Path(node).read_bytes()).hexdigest()
+    if not isinstance(node, str) or not node or len(node) > 1000 or "\n" in node:
+        return node
+    path = Path(node)
+    if path.is_file():
+        return _digest(path, path.stat().st_mtime_ns, path.stat().st_size)
+    if key == "path" and path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return [[str(file.relative_to(path)), by_content(str(file))] for file in files]
     return node
+
+
+@lru_cache(maxsize=256)
+def _digest(path: Path, modified: int, size: int) -> str:
+    """SHA-256 of a file; read again only where its time or size is another."""
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _modules(node: Any) -> set[str]:

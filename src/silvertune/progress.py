@@ -27,7 +27,11 @@ def shown(client: "MlflowClient", experiment: str, parent: str, total: int) -> I
     stop = threading.Event()
 
     def look(progress: Progress, seen: set[str]) -> None:
-        for found in store.runs(client, experiment, query):
+        try:
+            there = store.runs(client, experiment, query)
+        except Exception:  # a store that does not answer for a moment must not end what is going on
+            return
+        for found in there:
             if found.info.run_id in seen or found.info.status == store.RUNNING:
                 continue
             seen.add(found.info.run_id)

@@ -2,42 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import pandas as pd
 
-from silvertune.backends.local import Predictor
 from silvertune.errors import UserError
 from silvertune.evaluation import label_quality, metrics, predictions
 from silvertune.evidence import BoundFilter, Evidence, decide
+from silvertune.interfaces import Backend, Labeler, Predictor
 from silvertune.items import Data
 from silvertune.schema import Evaluation, Task
 from silvertune.splits import Fold, split
 from silvertune.votes import check
-
-
-class Labeler(Protocol):
-    """Makes votes for items; people, rules and machines alike."""
-
-    def label(self, items: pd.DataFrame) -> pd.DataFrame:
-        """Votes (`silvertune.votes`) on items (`silvertune.items`)."""
-        ...
-
-    def estimate(self, items: pd.DataFrame) -> dict[str, float]:
-        """What that would take: `calls`, `tokens`, `dollars`."""
-        ...
-
-
-class Backend(Protocol):
-    """Where and how a model is tuned."""
-
-    def check(self, model: object) -> None:
-        """UserError if `model` can't be tuned here."""
-        ...
-
-    def tune(self, model: object, train: pd.DataFrame, validation: pd.DataFrame, *, seed: int) -> Predictor:
-        """A predictor, from items with `label` and `weight`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -56,7 +31,10 @@ class Source:
     def annotate(self, items: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Votes on `items`, and labels for every one of them (null where nobody had a label)."""
         votes = check(self.labeler.label(items), self.classes, items.index, self.name)
-        labels = self.aggregate(votes).reindex(items.index)
+        counted = votes
+        if getattr(self.labeler, "first_only", False):
+            counted = votes[votes["label"].notna()].drop_duplicates("item_id")
+        labels = self.aggregate(counted).reindex(items.index)
         labels["label"] = labels["label"].astype(object).where(labels["label"].notna(), None)
         labels["n_votes"] = labels["n_votes"].fillna(0).astype(int)
         return votes, labels
@@ -93,41 +71,40 @@ class Result:
 
 def run(parts: Parts) -> Result:
     """Label, filter, tune, predict and evaluate. Raises UserError for what its author can mend."""
-    items, task = parts.data.items, parts.task
+    items, task, gold = parts.data.items, parts.task, parts.data.gold
     folds = split(parts.data, parts.evaluation, task, parts.seed)
-    pool = _preselected(parts, folds)
+    pool, preselection = _preselected(parts, folds)
     wanted = pool if parts.model is not None else _union(items.index, pool, *(fold.test for fold in folds))
     votes, labels = parts.labeler.annotate(items.loc[wanted])
 
-    decided, predicted, predictors = [], [], []
-    for number, fold in enumerate(folds):
-        trained_on = _union(pool, fold.train, fold.validation)
-        decision = _decide(parts, votes, labels.loc[trained_on])
-        decision = _with_fallback(parts, decision)
+    decisions = [_decide(parts, votes, labels.loc[_union(pool, fold.train, fold.validation)]) for fold in folds]
+    second_opinions, second_labels = _fallback(parts, decisions)
+    decisions = [_training_labels(decision, second_labels).assign(fold=k) for k, decision in enumerate(decisions)]
+
+    predicted, predictors = [], []
+    for fold, decision in zip(folds, decisions, strict=True):
         if parts.model is None:
             test_votes = votes[votes["item_id"].isin(fold.test)]
             found = predictions.from_labels(labels.loc[fold.test], test_votes, task, parts.evaluation)
         else:
-            training = _training_set(items, decision)
-            train = training[training.index.isin(fold.train)]
-            _check_classes(train, decision[decision.index.isin(fold.train)], parts)
-            validation = training[training.index.isin(fold.validation)]
-            predictor = parts.backend.tune(parts.model, train, validation, seed=parts.seed)
+            predictor = _tuned(parts, decision, fold)
             predictors.append(predictor)
             probs = predictor.predict_proba(items.loc[fold.test])
             found = predictions.complete(predictions.decide(probs, task, parts.evaluation), fold.test, task)
-        decided.append(decision.assign(fold=number))
-        predicted.append(found.assign(fold=number))
+        predicted.append(found.assign(fold=decision["fold"].iloc[0] if len(decision) else 0))
 
+    every = pd.concat(decisions)
     prediction = pd.concat(predicted).join(items["group_id"])
-    decisions = pd.concat(decided)
-    gold = parts.data.gold
+    stages = {"preselect": preselection, "labeler": votes, "fallback": second_opinions}
+    cast = pd.concat([table.assign(stage=stage) for stage, table in stages.items() if table is not None])
+    quality = label_quality.report(every, votes[votes["item_id"].isin(pool)], parts.data.annotations, gold, task)
+    quality.metrics["labels/cost_usd"] = float(cast["cost_usd"].sum())
     return Result(
-        votes=votes,
-        decisions=decisions,
+        votes=cast,
+        decisions=every,
         predictions=prediction.assign(gold=gold.reindex(prediction.index)),
         report=metrics.evaluate(prediction, gold, task, replicates=parts.evaluation.replicates),
-        labels=label_quality.report(decisions, votes[votes["item_id"].isin(pool)], parts.data.annotations, gold, task),
+        labels=quality,
         predictors=predictors,
     )
 
@@ -138,16 +115,16 @@ def _union(order: pd.Index, *parts: pd.Index) -> pd.Index:
     return order[order.isin(list(wanted))]
 
 
-def _preselected(parts: Parts, folds: list[Fold]) -> pd.Index:
-    """The items that may be trained on: all that are in a training set, or those that a preselection goes on with."""
+def _preselected(parts: Parts, folds: list[Fold]) -> tuple[pd.Index, pd.DataFrame | None]:
+    """The items that may be trained on: all, or those that a preselection, by the votes returned, goes on with."""
     pool = _union(parts.data.items.index, *(fold.train for fold in folds), *(fold.validation for fold in folds))
     if parts.preselect is None:
-        return pool
-    _, labels = parts.preselect.annotate(parts.data.items.loc[pool])
+        return pool, None
+    votes, labels = parts.preselect.annotate(parts.data.items.loc[pool])
     chosen = labels.index[labels["label"].isin(list(parts.preselect.keep))]
     if chosen.empty:
         raise UserError(f"preselect.keep={list(parts.preselect.keep)}: the preselection found no such item")
-    return chosen
+    return chosen, votes
 
 
 def _decide(parts: Parts, votes: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
@@ -164,27 +141,36 @@ def _decide(parts: Parts, votes: pd.DataFrame, labels: pd.DataFrame) -> pd.DataF
     return labels.join(decide(parts.filters, evidence))
 
 
-def _with_fallback(parts: Parts, decision: pd.DataFrame) -> pd.DataFrame:
+def _fallback(parts: Parts, decisions: list[pd.DataFrame]) -> tuple[pd.DataFrame | None, pd.Series]:
+    """The fallback's votes and labels on what any fold rejected; each item is asked about once."""
+    rejected = _union(parts.data.items.index, *(decision.index[~decision["keep"]] for decision in decisions))
+    if parts.fallback is None or rejected.empty:
+        return None, pd.Series(dtype=object)
+    votes, labels = parts.fallback.annotate(parts.data.items.loc[rejected])
+    return votes, labels["label"].dropna()
+
+
+def _training_labels(decision: pd.DataFrame, second_labels: pd.Series) -> pd.DataFrame:
     """`train_label` and `source` of each item: the kept label, the fallback's, or none."""
     used = decision.assign(
         train_label=decision["label"].where(decision["keep"], None),
         source=decision["keep"].map({True: "labeler", False: "dropped"}),
-        cost_usd=0.0,
     )
-    rejected = decision.index[~decision["keep"]]
-    if parts.fallback is not None and len(rejected):
-        votes, labels = parts.fallback.annotate(parts.data.items.loc[rejected])
-        answered = labels.index[labels["label"].notna()]
-        used.loc[answered, "train_label"] = labels.loc[answered, "label"]
-        used.loc[answered, "source"] = "fallback"
-        used.loc[answered, "weight"] = 1.0
-        used["cost_usd"] = used["cost_usd"].add(votes.groupby("item_id")["cost_usd"].sum(), fill_value=0.0)
+    answered = decision.index[~decision["keep"] & decision.index.isin(second_labels.index)]
+    used.loc[answered, "train_label"] = second_labels[answered]
+    used.loc[answered, "source"] = "fallback"
+    used.loc[answered, "weight"] = 1.0
     return used
 
 
-def _training_set(items: pd.DataFrame, decision: pd.DataFrame) -> pd.DataFrame:
+def _tuned(parts: Parts, decision: pd.DataFrame, fold: Fold) -> Predictor:
+    """The student, tuned on what the fold's decision kept."""
     chosen = decision[decision["train_label"].notna()]
-    return items.loc[chosen.index].assign(label=chosen["train_label"], weight=chosen["weight"])
+    training = parts.data.items.loc[chosen.index].assign(label=chosen["train_label"], weight=chosen["weight"])
+    train = training[training.index.isin(fold.train)]
+    _check_classes(train, decision[decision.index.isin(fold.train)], parts)
+    validation = training[training.index.isin(fold.validation)]
+    return parts.backend.tune(parts.model, train, validation, seed=parts.seed)
 
 
 def _check_classes(train: pd.DataFrame, decision: pd.DataFrame, parts: Parts) -> None:

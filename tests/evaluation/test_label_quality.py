@@ -23,7 +23,6 @@ def decisions() -> pd.DataFrame:
             "train_label": pd.Series(["cat", None, "cat", None, "other", "other"], index=ITEMS, dtype=object),
             "source": ["labeler", "dropped", "labeler", "dropped", "fallback", "labeler"],
             "fold": 0,
-            "cost_usd": [0, 0, 0, 0, 0.5, 0],
         },
         index=ITEMS,
     )
@@ -77,7 +76,6 @@ def report() -> label_quality.Report:
         ("prevalence_gold", 3 / 5),
         ("prevalence_before", 3 / 5),
         ("prevalence_after", 2 / 4),
-        ("cost_usd", 10 * 0.25 + 0.5),
     ],
 )
 def test_metrics_of_labels_by_hand(name: str, value: float) -> None:
@@ -170,7 +168,7 @@ def test_an_annotator_called_gold_is_no_gold() -> None:
 
 
 def test_folds_are_pooled_and_counts_are_means_over_them() -> None:
-    twice = pd.concat([decisions(), decisions().assign(fold=1, keep=True, cost_usd=0.0)])
+    twice = pd.concat([decisions(), decisions().assign(fold=1, keep=True)])
     found = label_quality.report(twice, votes(), annotations(), GOLD, PETS).metrics
     assert found["labels/n_pool"] == 6
     assert found["labels/kept_fraction"] == pytest.approx(9 / 12)

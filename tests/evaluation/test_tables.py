@@ -41,7 +41,7 @@ TABLE = pd.DataFrame([row("all", delta=-0.0625), row("hybrid_simulated", simulat
 
 def terminal(table: pd.DataFrame, references: Sequence[str] = ("expert",)) -> str:
     console = Console(file=io.StringIO(), width=400)
-    for made in tables.terminal(table, references, "pets"):
+    for made in tables.terminal(table, references, "pets", 240):
         console.print(made)
     return str(console.file.getvalue())  # type: ignore[attr-defined]
 
@@ -133,11 +133,11 @@ def test_the_terminal_has_recall_before_precision_before_f1() -> None:
 
 
 def test_the_terminal_has_the_arms_and_then_their_differences() -> None:
-    made = tables.terminal(TABLE, ["expert"], "pets")
+    made = tables.terminal(TABLE, ["expert"], "pets", 240)
     assert [found.row_count for found in made] == [3, 3]
     assert made[0].title == "pets"
     assert [str(column.header) for column in made[1].columns] == ["arm", "expert"]
-    assert len(tables.terminal(TABLE, [], "pets")) == 1
+    assert len(tables.terminal(TABLE, [], "pets", 240)) == 1
 
 
 @pytest.mark.parametrize("arm", ["all", "zero_shot.majority/agreement+confidence/non_expert"])
@@ -188,3 +188,15 @@ def test_the_page_shows_whole_arm_names() -> None:
 def test_the_page_shows_every_arm_of_many() -> None:
     found = Page(page(pd.DataFrame([row(f"arm{i}") for i in range(120)])))
     assert found.cells[:: len(found.headings)] == [f"arm{i}" for i in range(120)]
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_a_narrow_terminal_gets_fewer_columns_and_none_cut(width: int) -> None:
+    console = Console(width=width, record=True, file=io.StringIO())
+    for made in tables.terminal(TABLE, ["expert"], "pets", width):
+        console.print(made)
+    text = console.export_text()
+    assert "…" not in text
+    assert "recall %" in text
+    assert "F1" in text
+    assert all(len(line) <= width for line in text.splitlines())

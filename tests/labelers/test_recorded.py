@@ -31,10 +31,20 @@ def annotations(task: Task) -> pd.DataFrame:
 
 
 def labeler(
-    task: Task, annotators: Sequence[str], *, defer_to: str | None = None, path: Path | None = None
+    task: Task,
+    annotators: Sequence[str],
+    *,
+    defer_to: str | None = None,
+    path: Path | None = None,
+    first_only: bool = False,
 ) -> Recorded:
     return Recorded(
-        task, annotations(task), annotators=annotators, path=None if path is None else str(path), defer_to=defer_to
+        task,
+        annotations(task),
+        annotators=annotators,
+        path=None if path is None else str(path),
+        defer_to=defer_to,
+        first_only=first_only,
     )
 
 
@@ -71,12 +81,14 @@ def test_a_pattern_that_nobody_matches_is_refused(task: Task) -> None:
 
 def test_a_dataset_without_annotations_is_told(task: Task) -> None:
     with made.refused("labeler.annotators=*", "there is none at all"):
-        Recorded(task, annotations(task).iloc[:0], annotators=["*"], path=None, defer_to=None)
+        Recorded(task, annotations(task).iloc[:0], annotators=["*"], path=None, defer_to=None, first_only=False)
 
 
 def test_a_name_with_brackets_is_a_name(task: Task) -> None:
     table = votes.table([{"item_id": "i000", "annotator": "llm[1]", "view": "item", "label": "soe"}], task.classes)
-    assert len(Recorded(task, table, annotators=["llm[1]"], path=None, defer_to=None).label(ITEMS)) == 1
+    assert (
+        len(Recorded(task, table, annotators=["llm[1]"], path=None, defer_to=None, first_only=False).label(ITEMS)) == 1
+    )
 
 
 # -------------------------------------------------------------------------------------------------------- defer_to
@@ -111,7 +123,9 @@ def test_an_expert_who_votes_anyway_is_not_doubled(task: Task) -> None:
 def test_only_abstentions_are_deferred_and_no_other_failures(task: Task) -> None:
     table = annotations(task)
     table.loc[table["annotator"] == "non_expert/ann", "status"] = table["status"].replace("abstained", "refused")
-    found = Recorded(task, table, annotators=["non_expert/ann"], path=None, defer_to="expert").label(ITEMS)
+    found = Recorded(task, table, annotators=["non_expert/ann"], path=None, defer_to="expert", first_only=False).label(
+        ITEMS
+    )
     assert set(found["annotator"]) == {"non_expert/ann"}
 
 
@@ -176,7 +190,9 @@ def test_annotators_may_be_numbers(task: Task, tmp_path: Path, ending: str) -> N
 
 
 def labeler_of(task: Task, path: Path) -> Recorded:
-    return Recorded(task, votes.table([], task.classes), annotators=["*"], path=str(path), defer_to=None)
+    return Recorded(
+        task, votes.table([], task.classes), annotators=["*"], path=str(path), defer_to=None, first_only=False
+    )
 
 
 def test_a_votes_file_may_know_more_items_than_the_dataset(task: Task, tmp_path: Path) -> None:
@@ -208,3 +224,7 @@ def test_a_votes_file_that_is_none_is_told_in_one_line(
 def test_a_votes_file_that_is_not_there_is_told_in_one_line(task: Task, tmp_path: Path) -> None:
     with made.refused(f"labeler.path={tmp_path / 'gone.csv'}", "can't be read"):
         labeler_of(task, tmp_path / "gone.csv")
+
+
+def test_a_name_that_is_no_list_is_a_name(task: Task) -> None:
+    assert set(labeler(task, "expert").label(ITEMS)["annotator"]) == {"expert"}

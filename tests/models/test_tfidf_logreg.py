@@ -181,7 +181,7 @@ def test_a_view_that_is_not_there_is_refused_with_what_is() -> None:
 
 
 def test_a_view_without_words_is_refused_by_name() -> None:
-    with pytest.raises(UserError, match=r"^model\.views: view 'text' can't be learned from") as caught:
+    with pytest.raises(UserError, match=r"^model: view 'text' can't be learned from") as caught:
         MODEL.fit(training().assign(text="!!"), NOTHING, 0)
     assert "\n" not in str(caught.value)
 

@@ -1,23 +1,9 @@
 """Tuning on this machine."""
 
-from pathlib import Path
-from typing import Protocol
-
 import pandas as pd
 
 from silvertune.errors import UserError
-
-
-class Predictor(Protocol):
-    """What tuning gives back."""
-
-    def predict_proba(self, items: pd.DataFrame) -> pd.DataFrame:
-        """Class probabilities, indexed by (item_id, view), one column a class that was trained on."""
-        ...
-
-    def save(self, path: Path) -> None:
-        """Write everything that `predict_proba` needs to the folder `path`."""
-        ...
+from silvertune.interfaces import Predictor
 
 
 class Local:

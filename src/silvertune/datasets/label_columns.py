@@ -142,7 +142,8 @@ def _vote(value: Any, labels: Labels, meaning: Mapping[str, str | None], where: 
         negative = next(name for name in task.classes if name != task.positive)
         return {"label": task.positive if score >= labels.threshold else negative, "status": "ok"}
     if _spelling(value) not in meaning:
-        raise UserError(f"{where}: unknown label {value!r}; want {either(sorted(meaning))}")
+        quote = " (yaml reads yes and no as true and false: quote them)" if name_of(value) in ("yes", "no") else ""
+        raise UserError(f"{where}: unknown label {value!r}; want {either(sorted(meaning))}{quote}")
     label = meaning[_spelling(value)]
     return {"label": label, "status": "ok" if label is not None else "abstained"}
 

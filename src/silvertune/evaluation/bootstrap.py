@@ -16,7 +16,7 @@ import pandas as pd
 
 METRICS = ("precision", "recall", "f1", "accuracy")
 CHUNK = 2_000_000
-"""Numbers held at once while ranking metrics are resampled (about 16 MB)."""
+"""Numbers held at once while resampling (about 16 MB)."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +60,16 @@ def micro(counts: Counts, weights: np.ndarray | None = None) -> dict[str, np.nda
     drew none of the groups.
     weights: (replicates, G).
     """
-    w = np.ones((1, len(counts.groups))) if weights is None else weights
-    tp, fp, fn = w @ counts.tp, w @ counts.fp, w @ counts.fn
+    tp, fp, fn, right, total = (
+        _summed(weights, values) for values in (counts.tp, counts.fp, counts.fn, counts.right, counts.total)
+    )
     values = {
         "precision": np.mean(_ratio(tp, tp + fp, 0.0), axis=-1),
         "recall": np.mean(_ratio(tp, tp + fn, 0.0), axis=-1),
         "f1": np.mean(_ratio(2 * tp, 2 * tp + fp + fn, 0.0), axis=-1),
-        "accuracy": _ratio(w @ counts.right, w @ counts.total, np.nan),
+        "accuracy": _ratio(right, total, np.nan),
     }
-    drawn = (w @ counts.total) > 0
-    values = {name: np.where(drawn, value, np.nan) for name, value in values.items()}
+    values = {name: np.where(total > 0, value, np.nan) for name, value in values.items()}
     return {name: value if weights is not None else value[0] for name, value in values.items()}
 
 
@@ -88,9 +88,8 @@ def by_group(counts: Counts) -> pd.DataFrame:
 
 def group_means(table: pd.DataFrame, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """The mean over groups of `by_group`, groups where a metric is undefined left out of it."""
-    w = np.ones((1, len(table))) if weights is None else weights
     defined = table.notna().to_numpy(dtype=float)
-    means = _ratio(w @ np.nan_to_num(table.to_numpy()), w @ defined, np.nan)
+    means = _ratio(_summed(weights, np.nan_to_num(table.to_numpy())), _summed(weights, defined), np.nan)
     return {name: means[:, k] if weights is not None else means[0, k] for k, name in enumerate(table.columns)}
 
 
@@ -122,11 +121,16 @@ def ranking(
     return {"auroc": auroc, "auprc": auprc} if weights is not None else {"auroc": auroc[0], "auprc": auprc[0]}
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=2)
 def resamples(n_groups: int, replicates: int) -> np.ndarray:
-    """(replicates, n_groups) weights: how often each group is drawn. The same for the same arguments."""
+    """(replicates, n_groups) weights, uint16: how often each group is drawn. The same for the same arguments."""
     rng = np.random.default_rng(20240610)
-    drawn = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=replicates).astype(np.float64)
+    drawn = np.empty((replicates, n_groups), dtype=np.uint16)
+    step = max(CHUNK // n_groups, 1)
+    for start in range(0, replicates, step):
+        rows = min(step, replicates - start)
+        cells = rng.integers(n_groups, size=(rows, n_groups)) + n_groups * np.arange(rows)[:, None]
+        drawn[start : start + rows] = np.bincount(cells.ravel(), minlength=rows * n_groups).reshape(rows, n_groups)
     drawn.flags.writeable = False
     return drawn
 
@@ -138,6 +142,15 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
         return float("nan"), float("nan")
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def _summed(weights: np.ndarray | None, values: np.ndarray) -> np.ndarray:
+    """Sums over groups, once for each row of `weights` (or once), a chunk of rows at a time."""
+    if weights is None:
+        return np.asarray(values.sum(axis=0))[None]
+    step = max(CHUNK // max(len(values), 1), 1)
+    parts = [weights[start : start + step].astype(np.float64) @ values for start in range(0, len(weights), step)]
+    return np.concatenate(parts)
 
 
 def _ratio(above: np.ndarray, below: np.ndarray, undefined: float) -> np.ndarray:

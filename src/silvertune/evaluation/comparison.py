@@ -56,56 +56,79 @@ def compare(
     groups. `delta/<reference>/mcnemar_p` (per run) is McNemar's exact test on the items that only one of
     the two has right (Dietterich 1998, section 3.1); it takes items as independent, which those of a group
     are not: go by the interval.
-    Raises UserError if the runs were not measured on the same data, or arms with one seed not on the same items.
+    Variants of a sweep (captions in and out, say) are rows of their own, and compared among themselves only.
+    Raises UserError if the runs of a variant were not measured on the same data, or with one seed not on the
+    same items.
     """
-    if len({run.data for run in runs}) > 1:
-        raise UserError("not comparable: the runs were measured on different data (tag `data`)")
-    _check_items(runs)
+    tables: list[pd.DataFrame] = []
+    deltas: dict[str, dict[str, float]] = {}
+    for variant in dict.fromkeys(run.variant for run in runs):
+        own = [run for run in runs if run.variant == variant]
+        _check_comparable(own)
+        table, found = _compare_variant(own, references, scored, replicates)
+        tables.append(table)
+        deltas |= found
+    return Comparison(pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(), deltas)
+
+
+Arm = tuple[str, str]
+"""Name of the arm and of its model."""
+
+
+def _compare_variant(
+    runs: Sequence[FinishedRun], references: Sequence[str], scored: list[str], replicates: int
+) -> tuple[pd.DataFrame, dict[str, dict[str, float]]]:
     groups = np.unique(np.concatenate([run.predictions["group_id"].to_numpy(dtype=str) for run in runs]))
     weights = bootstrap.resamples(len(groups), replicates)
     scores = {run.run_id: _Scores.of(run, groups, weights, scored) for run in runs}
-    by_arm: dict[tuple[str, str, str], list[FinishedRun]] = {}
+    by_arm: dict[Arm, list[FinishedRun]] = {}
     for run in runs:
-        by_arm.setdefault((run.arm, run.model, run.variant), []).append(run)
-
+        by_arm.setdefault((run.arm, run.model), []).append(run)
     rows: list[dict[str, object]] = []
     deltas: dict[str, dict[str, float]] = {run.run_id: {} for run in runs}
-    for (arm, model, variant), own in by_arm.items():
-        row: dict[str, object] = {
-            "arm": arm, "model": model, "variant": variant, "seeds": len(own), "simulated": own[0].simulated,
-        }  # fmt: skip
-        for prefix, part in (("test", "micro"), ("test_by_group", "grouped")):
-            for name in bootstrap.METRICS:
-                points = [float(getattr(scores[run.run_id], part)[0][name]) for run in own]
-                defined = [point for point in points if not np.isnan(point)]
-                row[f"{prefix}/{name}"] = np.mean(defined) if defined else np.nan
-                resampled = _mean([getattr(scores[run.run_id], part)[1][name] for run in own])
-                row[f"{prefix}/{name}_low"], row[f"{prefix}/{name}_high"] = bootstrap.interval(resampled)
-        row["test/f1_seed_sd"] = float(np.std([scores[run.run_id].micro[0]["f1"] for run in own]))
-        for name in (*POINTS, *LABELS):
-            values = [run.metrics[name] for run in own if name in run.metrics]
-            row[name] = float(np.mean(values)) if values else np.nan
+    for (arm, model), own in by_arm.items():
+        row = _row(own, scores)
         for reference in references:
-            others = {run.seed: run for run in _reference(by_arm, reference, model, variant)}
+            others = {run.seed: run for run in _reference(by_arm, reference, model)}
             pairs = [(run, others[run.seed]) for run in own if run.seed in others and arm != reference]
-            if not pairs:
-                continue
             differences = []
             for run, other in pairs:
                 point, resampled = scores[run.run_id].minus(scores[other.run_id])
-                low, high = bootstrap.interval(resampled)
-                deltas[run.run_id] |= {
-                    f"delta/{reference}/f1": point,
-                    f"delta/{reference}/f1_low": low,
-                    f"delta/{reference}/f1_high": high,
-                    f"delta/{reference}/mcnemar_p": _mcnemar(run, other),
-                }
+                deltas[run.run_id] |= _with_interval(f"delta/{reference}/f1", point, resampled)
+                deltas[run.run_id][f"delta/{reference}/mcnemar_p"] = _mcnemar(run, other)
                 differences.append((point, resampled))
-            row[f"delta/{reference}/f1"] = float(np.mean([point for point, _ in differences]))
-            low, high = bootstrap.interval(_mean([resampled for _, resampled in differences]))
-            row[f"delta/{reference}/f1_low"], row[f"delta/{reference}/f1_high"] = low, high
+            if differences:
+                points, resamples = zip(*differences, strict=True)
+                row |= _with_interval(f"delta/{reference}/f1", float(np.mean(points)), _mean(resamples))
         rows.append(row)
-    return Comparison(pd.DataFrame(rows), deltas)
+    return pd.DataFrame(rows), deltas
+
+
+def _row(own: Sequence[FinishedRun], scores: "Mapping[str, _Scores]") -> dict[str, object]:
+    """An arm's row of the table: means over its seeds, with intervals."""
+    row: dict[str, object] = {
+        "arm": own[0].arm,
+        "model": own[0].model,
+        "variant": own[0].variant,
+        "seeds": len(own),
+        "simulated": own[0].simulated,
+    }
+    for prefix, part in (("test", "micro"), ("test_by_group", "grouped")):
+        for name in bootstrap.METRICS:
+            points = np.array([getattr(scores[run.run_id], part)[0][name] for run in own], dtype=float)
+            defined = points[~np.isnan(points)]
+            resampled = _mean([getattr(scores[run.run_id], part)[1][name] for run in own])
+            row |= _with_interval(f"{prefix}/{name}", float(defined.mean()) if len(defined) else np.nan, resampled)
+    row["test/f1_seed_sd"] = float(np.std([scores[run.run_id].micro[0]["f1"] for run in own]))
+    for name in (*POINTS, *LABELS):
+        values = [run.metrics[name] for run in own if name in run.metrics]
+        row[name] = float(np.mean(values)) if values else np.nan
+    return row
+
+
+def _with_interval(name: str, point: float, resampled: np.ndarray) -> dict[str, float]:
+    low, high = bootstrap.interval(resampled)
+    return {name: point, f"{name}_low": low, f"{name}_high": high}
 
 
 @dataclass(frozen=True)
@@ -121,7 +144,9 @@ class _Scores:
             run.predictions["label"], run.predictions["gold"], run.predictions["group_id"].astype(str), scored
         )
         # A hold-out split tests other groups with every seed: each takes its columns of the common resamples.
-        own = weights[:, np.searchsorted(groups, counts.groups.astype(str))]
+        own = weights
+        if len(counts.groups) < len(groups):
+            own = weights[:, np.searchsorted(groups, counts.groups.astype(str))]
         table = bootstrap.by_group(counts)
         return _Scores(
             (bootstrap.micro(counts), bootstrap.micro(counts, own)),
@@ -132,13 +157,11 @@ class _Scores:
         return float(self.micro[0]["f1"] - other.micro[0]["f1"]), self.micro[1]["f1"] - other.micro[1]["f1"]
 
 
-def _reference(
-    by_arm: Mapping[tuple[str, str, str], list[FinishedRun]], reference: str, model: str, variant: str
-) -> list[FinishedRun]:
-    """The reference's runs with the same model and variant; an arm without a model is held against the only one."""
-    if (reference, model, variant) in by_arm:
-        return by_arm[reference, model, variant]
-    same = [runs for (arm, m, v), runs in by_arm.items() if arm == reference and v == variant and "none" in (m, model)]
+def _reference(by_arm: Mapping[Arm, list[FinishedRun]], reference: str, model: str) -> list[FinishedRun]:
+    """The reference's runs with the same model; an arm without a model is held against the only one."""
+    if (reference, model) in by_arm:
+        return by_arm[reference, model]
+    same = [runs for (arm, other), runs in by_arm.items() if arm == reference and "none" in (other, model)]
     return same[0] if len(same) == 1 else []
 
 
@@ -155,10 +178,12 @@ def _mean(resampled: Sequence[np.ndarray]) -> np.ndarray:
     return mean
 
 
-def _check_items(runs: Sequence[FinishedRun]) -> None:
-    first: dict[tuple[str, int], FinishedRun] = {}
+def _check_comparable(runs: Sequence[FinishedRun]) -> None:
+    if len({run.data for run in runs}) > 1:
+        raise UserError("not comparable: the runs were measured on different data (tag `data`)")
+    first: dict[int, FinishedRun] = {}
     for run in runs:
-        other = first.setdefault((run.variant, run.seed), run)
+        other = first.setdefault(run.seed, run)
         if set(run.predictions.index) != set(other.predictions.index):
             raise UserError(
                 f"not comparable: arms {run.arm!r} and {other.arm!r} with seed {run.seed} were tested on other items"

@@ -23,7 +23,7 @@ def report(
 ) -> Report:
     """Quality of the training labels, pooled over the folds.
 
-    decisions: indexed by item_id, one row an (item, fold): label, keep, train_label, source, fold, cost_usd.
+    decisions: indexed by item_id, one row an (item, fold): label, keep, train_label, source, fold.
     votes: the labeler's on those items. annotations: what came with the data. gold: by item_id; noise is
     measured on the items that have it.
 
@@ -42,7 +42,6 @@ def report(
         "labels/noise_before": _noise(before, true),
         "labels/noise_after": _noise(after, true),
         "labels/dropped_precision": _noise(before[dropped], true[dropped]),
-        "labels/cost_usd": float(votes["cost_usd"].sum() + decisions["cost_usd"].sum()),
     }
     if task.positive is not None:
         for name, labels in (("gold", true), ("before", before), ("after", after)):

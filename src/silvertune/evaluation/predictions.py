@@ -18,21 +18,14 @@ def decide(probs: pd.DataFrame, task: Task, how: Evaluation) -> pd.DataFrame:
         task.positive and two classes); `mean`: the mean over the views.
     Returns a DataFrame indexed by item_id: `label` and `prob:<class>`, rows summing to 1.
     """
+    check(task, how)
     by_item = probs.reindex(columns=list(task.classes), fill_value=0.0).groupby(level="item_id", sort=False)
     if how.decision == "mean":
         joint = by_item.mean()
-    elif how.decision in ("any_view", "all_views"):
-        if task.positive is None or len(task.classes) != 2:
-            raise UserError(
-                f"evaluation.decision={how.decision} needs task.positive and two classes, and task {task.name!r} "
-                "has not: use evaluation.decision=mean"
-            )
+    else:
+        assert task.positive is not None
         positive = by_item[task.positive].agg("max" if how.decision == "any_view" else "min")
         joint = pd.DataFrame({name: positive if name == task.positive else 1 - positive for name in task.classes})
-    else:
-        raise UserError(f"evaluation.decision={how.decision}: want any_view, all_views or mean")
-    if not 0 <= how.threshold <= 1:
-        raise UserError(f"evaluation.threshold={how.threshold}: want a number from 0 to 1")
     if task.positive is not None and len(task.classes) == 2:
         negative = next(name for name in task.classes if name != task.positive)
         label = np.where(joint[task.positive] >= how.threshold, task.positive, negative)
@@ -41,6 +34,19 @@ def decide(probs: pd.DataFrame, task: Task, how: Evaluation) -> pd.DataFrame:
     joint.columns = prob_columns(task.classes)
     joint.insert(0, "label", pd.Series(label, index=joint.index, dtype=object))
     return joint
+
+
+def check(task: Task, how: Evaluation) -> None:
+    """UserError if `how` is not a way to decide, or not one for this task."""
+    if how.decision not in ("any_view", "all_views", "mean"):
+        raise UserError(f"evaluation.decision={how.decision}: want any_view, all_views or mean")
+    if how.decision != "mean" and (task.positive is None or len(task.classes) != 2):
+        raise UserError(
+            f"evaluation.decision={how.decision} needs task.positive and two classes, and task {task.name!r} "
+            "has not: use evaluation.decision=mean"
+        )
+    if not 0 <= how.threshold <= 1:
+        raise UserError(f"evaluation.threshold={how.threshold}: want a number from 0 to 1")
 
 
 def from_labels(labels: pd.DataFrame, votes: pd.DataFrame, task: Task, how: Evaluation) -> pd.DataFrame:

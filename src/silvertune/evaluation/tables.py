@@ -4,7 +4,7 @@ import base64
 import html
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -17,7 +17,7 @@ def cells(table: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
     """The comparison in the paper's order, as strings: recall, precision, F1 with its interval, accuracy, ..."""
     shown = pd.DataFrame({"arm": [_name(row) for _, row in table.iterrows()]})
     models = table["model"].where(table["model"] != "none", "-")
-    if models.nunique() > 1 or table["variant"].any():
+    if models[models != "-"].nunique() > 1:
         shown["model"] = models.to_numpy()
     if table["variant"].any():
         shown["variant"] = table["variant"].to_numpy()
@@ -39,28 +39,46 @@ def cells(table: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
     return shown
 
 
-def terminal(table: pd.DataFrame, references: Sequence[str], title: str) -> "list[Table]":
-    """Rich tables: the arms, and their differences to the references."""
-    from rich.markup import escape
-    from rich.table import Table
+LESS_NEEDED = ("accuracy %", "F1 by group", "AUPRC", "noise before", "kept %", "model")
+"""Columns that a narrow terminal does without, in this order; they are in comparison.csv."""
 
+
+def terminal(table: pd.DataFrame, references: Sequence[str], title: str, width: int) -> "list[Table]":
+    """Rich tables no wider than `width`, if at all possible: the arms, and their differences to the references."""
     shown = cells(table, references)
     names = [name for name in ("arm", "model", "variant") if name in shown]
     differences = [str(name) for name in shown if str(name).startswith("Δ")]
-    parts = [(title, [str(name) for name in shown if name not in differences])]
-    if differences:
-        parts.append(("difference in F1 to (95% interval, paired by group)", names + differences))
-    made = []
-    for heading, columns in parts:
-        rich = Table(title=escape(heading), title_justify="left", header_style="bold")
-        for name in columns:
-            rich.add_column(
-                escape(name.removeprefix("Δ ")), justify="left" if name in names else "right", no_wrap=name == "arm"
-            )
-        for row in shown[columns].itertuples(index=False):
-            rich.add_row(*(escape(str(cell)) for cell in row))
-        made.append(rich)
+    columns = [str(name) for name in shown if name not in differences]
+    for name in LESS_NEEDED:
+        if _width(shown, columns) > width and name in columns:
+            columns.remove(name)
+    made = [_rich(shown[columns], names, title)]
+    while differences:
+        count = len(differences)
+        while count > 1 and _width(shown, names + differences[:count]) > width:
+            count -= 1
+        heading = "difference in F1 to (95% interval, paired by group)"
+        made.append(_rich(shown[names + differences[:count]], names, heading))
+        differences = differences[count:]
     return made
+
+
+def _width(shown: pd.DataFrame, columns: Sequence[str]) -> int:
+    """Characters that a table of these columns takes: the cells, two blanks and a line each."""
+    return 1 + sum(3 + max(len(name), *(len(str(cell)) for cell in shown[name])) for name in columns)
+
+
+def _rich(shown: pd.DataFrame, names: Sequence[str], title: str) -> "Table":
+    from rich.markup import escape
+    from rich.table import Table
+
+    rich = Table(title=escape(title), title_justify="left", header_style="bold")
+    for name in map(str, shown):
+        side: Literal["left", "right"] = "left" if name in names else "right"
+        rich.add_column(escape(name.removeprefix("Δ ")), justify=side, no_wrap=name not in names, overflow="fold")
+    for row in shown.itertuples(index=False):
+        rich.add_row(*(escape(str(cell)) for cell in row))
+    return rich
 
 
 def page(table: pd.DataFrame, references: Sequence[str], title: str, figure: "Figure", notes: Sequence[str]) -> str:

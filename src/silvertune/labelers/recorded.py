@@ -22,6 +22,7 @@ class Recorded:
         the dataset's annotations, or null.
     defer_to: annotator who answers where one of `annotators` abstained (the paper's panel: who does not
         know asks an expert), or null.
+    first_only: only the first vote with a label that an item has counts (the paper's panel).
 
     Raises UserError if a name matches no annotator.
     """
@@ -31,12 +32,15 @@ class Recorded:
         task: Task,
         annotations: pd.DataFrame,
         *,
-        annotators: Sequence[str],
+        annotators: Sequence[str] | str,
         path: str | None,
         defer_to: str | None,
+        first_only: bool,
     ) -> None:
+        self.first_only = first_only
         self.votes = annotations if path is None else _read(Path(path), task)
         present = list(dict.fromkeys(self.votes["annotator"]))
+        annotators = [annotators] if isinstance(annotators, str) else annotators
         self.annotators: list[str] = []
         for pattern in annotators:
             matched = [pattern] if pattern in present else fnmatch.filter(present, pattern)
@@ -71,7 +75,7 @@ class Recorded:
 
     def estimate(self, items: pd.DataFrame) -> dict[str, float]:
         """Nobody is asked: nothing is spent."""
-        return {"calls": 0.0, "tokens": 0.0, "dollars": 0.0}
+        return {"calls": 0.0, "stored": 0.0, "tokens": 0.0, "dollars": 0.0}
 
 
 def _read(path: Path, task: Task) -> pd.DataFrame:

@@ -25,8 +25,8 @@ class SimulatedPanel:
        (any other class alike) with their own rate. The mean rate e solves (1 - e)^2 + e^2 = pairwise_agreement:
        two people agree if both are right or, of two classes, both wrong.
     3. One annotator, drawn at random, labels each item; where they do not know, an expert (gold) answers.
-       The first `shared` confusable items are labelled by all six, one after the other; aggregate with
-       `first`, and only the first counts.
+       The first `shared` confusable items are labelled by all six, one after the other; the first
+       annotation counts, the others show how far people agree.
 
     Errors are independent of the item's text, which real people's are not: it makes them easier to learn
     around. Every draw depends on `seed`, annotator and item alone, so any subset of items gets the same votes.
@@ -58,14 +58,14 @@ class SimulatedPanel:
         ):
             if not low <= value <= 1:
                 raise UserError(f"labeler.{key}={value}: want a number from {low} to 1")
-        self.task, self.gold, self.seed = task, gold, seed
+        if not isinstance(shared, int) or shared < 0:
+            raise UserError(f"labeler.shared={shared}: want a number of items, from 0")
+        self.task, self.gold, self.seed, self.first_only = task, gold, seed, True
         self.confusable, self.do_not_know = confusable, do_not_know
         hard = [item for item in gold.index if self._is_confusable(item)]
         # By a hash, so that which items are shared does not depend on the file's order; of all items, so that
         # it does not depend on which of them are asked about.
         self.by_all = frozenset(sorted(hard, key=lambda item: self._draw("shared", item))[:shared])
-        if shared < 0:
-            raise UserError(f"labeler.shared={shared}: want a number of items, from 0")
         self.error = (1 - math.sqrt(2 * pairwise_agreement - 1)) / 2
 
     def label(self, items: pd.DataFrame) -> pd.DataFrame:
@@ -85,7 +85,7 @@ class SimulatedPanel:
 
     def estimate(self, items: pd.DataFrame) -> dict[str, float]:
         """Nobody is asked: nothing is spent."""
-        return {"calls": 0.0, "tokens": 0.0, "dollars": 0.0}
+        return {"calls": 0.0, "stored": 0.0, "tokens": 0.0, "dollars": 0.0}
 
     def _is_confusable(self, item: str) -> bool:
         if self.task.positive is None or self.gold[item] == self.task.positive:

@@ -72,8 +72,10 @@ class ZeroShot:
         return votes.table(rows, self.task.classes, probs=True)
 
     def estimate(self, items: pd.DataFrame) -> dict[str, float]:
-        """What labelling `items` would take: `calls`, `tokens`, `dollars`."""
-        return {"calls": float(items[self._views(items)].notna().sum().sum()), "tokens": 0.0, "dollars": 0.0}
+        """What labelling `items` would take: `calls`, of them `stored`, `tokens`, `dollars`."""
+        texts = [text for view in self._views(items) for text in items[view].dropna()]
+        stored = self.encoder.stored(texts, self.cache)
+        return {"calls": float(len(texts)), "stored": float(stored), "tokens": 0.0, "dollars": 0.0}
 
     def _views(self, items: pd.DataFrame) -> list[str]:
         there = views_of(items)

@@ -61,9 +61,7 @@ class TfidfLogreg:
             try:
                 pipeline.fit(rows[view], rows["label"], logisticregression__sample_weight=rows["weight"])
             except ValueError as error:
-                raise UserError(
-                    f"model.views: view {view!r} can't be learned from: {str(error).splitlines()[0]}"
-                ) from None
+                raise UserError(f"model: view {view!r} can't be learned from: {str(error).splitlines()[0]}") from None
             pipelines[view] = pipeline
         return TfidfPredictor(pipelines)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import yaml
 
+from silvertune.errors import cause_and_place
 from silvertune.evaluation import figures
 from silvertune.items import Data
 from silvertune.runner import Result
@@ -41,12 +42,14 @@ def open_run(
         yield run
     except BaseException as error:
         try:
-            client.set_tag(run, "error", " ".join(str(error).split())[:500] or type(error).__name__)
+            client.set_tag(run, "error", cause_and_place(error)[:500])
             client.log_text(run, traceback.format_exc(), "traceback.txt")
         finally:
             client.set_terminated(run, store.FAILED if isinstance(error, Exception) else store.KILLED)
         raise
-    client.set_terminated(run, store.FINISHED)
+    # A run that was given up by its sweep (and perhaps done again) meanwhile stays given up.
+    if client.get_run(run).info.status == store.RUNNING:
+        client.set_terminated(run, store.FINISHED)
 
 
 def log_config(client: "MlflowClient", run: str, config: Mapping[str, Any], overrides: list[str]) -> None:
@@ -113,7 +116,7 @@ def log_metrics(client: "MlflowClient", run: str, metrics: Mapping[str, float]) 
 
     now = int(time.time() * 1000)
     client.log_batch(
-        run, metrics=[Metric(_key(name), value, now, 0) for name, value in metrics.items() if value == value]
+        run, metrics=[Metric(_allowed(name), value, now, 0) for name, value in metrics.items() if value == value]
     )
 
 
@@ -156,10 +159,10 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{prefix}{key}.")
         else:
-            yield _key(f"{prefix}{key}"), value
+            yield _allowed(f"{prefix}{key}"), value
 
 
-def _key(name: str) -> str:
+def _allowed(name: str) -> str:
     """MLflow allows letters, digits and _-. :/ in names."""
     return "".join(letter if letter.isalnum() or letter in "_-. :/" else "_" for letter in name)
 

@@ -5,6 +5,8 @@ import logging
 import os
 import socket
 import sqlite3
+import urllib.error
+import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +18,7 @@ from filelock import FileLock
 from silvertune.errors import UserError
 
 if TYPE_CHECKING:
+    import psutil
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
@@ -52,6 +55,7 @@ def prepare(tracking: Mapping[str, Any], experiment: str) -> tuple["MlflowClient
     if address.startswith("file:") or "://" not in address:
         raise UserError(f"tracking.uri={address}: MLflow keeps no runs in plain files any more; want sqlite:///..., "
                         "postgresql://... or http(s)://...")  # fmt: skip
+    _check_answers(address)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Two sweeps started together must not both create the schema (hydraflow#245).
@@ -71,6 +75,18 @@ def prepare(tracking: Mapping[str, Any], experiment: str) -> tuple["MlflowClient
     return made, found.experiment_id
 
 
+def _check_answers(address: str) -> None:
+    """MLflow's own client tries a server that does not answer for minutes, without a word."""
+    if not address.startswith(("http://", "https://")):
+        return
+    try:
+        urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=10).close()
+    except urllib.error.HTTPError:
+        return  # it answers; what it says of /health is its own business
+    except (OSError, ValueError) as error:
+        raise UserError(f"tracking.uri={address}: no answer ({error}); is the server running?") from None
+
+
 def process_tags() -> dict[str, str]:
     """What tells later whether the process that owns a run is still there."""
     import psutil
@@ -83,14 +99,55 @@ def process_tags() -> dict[str, str]:
 
 
 def reap(client: "MlflowClient", experiment: str) -> int:
-    """Mark as KILLED the runs left RUNNING by processes of this host that are gone. Returns how many."""
-    dead = 0
-    for run in runs(client, experiment, "attributes.status = 'RUNNING'"):
-        if run.data.tags.get("host") == socket.gethostname() and not _alive(run.data.tags):
-            client.set_tag(run.info.run_id, "error", "its process ended without a word (killed?)")
-            client.set_terminated(run.info.run_id, KILLED)
-            dead += 1
-    return dead
+    """Mark as KILLED the runs left RUNNING on this host whose process, or whose sweep's, is gone. Returns how many.
+
+    Workers outlive a sweep that is killed: what they would still finish is about to be done again, so they
+    are ended first.
+    """
+    here = [
+        run
+        for run in runs(client, experiment, "attributes.status = 'RUNNING'")
+        if run.data.tags.get("host") == socket.gethostname()
+    ]
+    alive = {run.info.run_id for run in here if _process(run.data.tags) is not None}
+    orphans = [run for run in here if run.data.tags.get("mlflow.parentRunId", run.info.run_id) not in alive]
+    dead = [run for run in here if run.info.run_id not in alive or run in orphans]
+    for run in dead:
+        kill(client, run)
+    return len(dead)
+
+
+def kill(client: "MlflowClient", run: "Run") -> None:
+    """Mark a run as KILLED, and end the process of this host, other than this one, that still works on it."""
+    process = _process(run.data.tags) if run.data.tags.get("host") == socket.gethostname() else None
+    if process is not None and process.pid != os.getpid():
+        process.kill()
+        process.wait(10)
+    client.set_tag(run.info.run_id, "error", "its process ended without a word (killed?)")
+    client.set_terminated(run.info.run_id, KILLED)
+
+
+Key = tuple[str, str]
+"""Arm and identity: by what a run is found again."""
+
+
+def latest(client: "MlflowClient", experiment: str) -> "dict[Key, Run]":
+    """The run that counts for each arm and identity: the newest FINISHED one, else the newest."""
+    found: dict[Key, Run] = {}
+    for run in runs(client, experiment, "tags.identity != ''"):
+        key = run.data.tags["arm"], run.data.tags["identity"]
+        if key not in found or run.info.status == FINISHED or found[key].info.status != FINISHED:
+            found[key] = run
+    return found
+
+
+def latest_if_any(tracking: Mapping[str, Any], experiment: str) -> "dict[Key, Run]":
+    """`latest` for a plan, which creates nothing: empty where there is no store or no such experiment."""
+    if tracking["uri"] is None and not (Path(tracking["dir"]) / "mlflow.db").is_file():
+        return {}
+    there = client(tracking)
+    found = there.get_experiment_by_name(experiment)
+    return latest(there, found.experiment_id) if found is not None else {}
 
 
 def runs(client: "MlflowClient", experiment: str, query: str) -> "list[Run]":
@@ -143,11 +200,15 @@ def offer_view(client: "MlflowClient", experiment: str, references: Sequence[str
     return f"/#/experiments/{experiment}/runs?viewStateShareKey={VIEW}"
 
 
-def _alive(tags: Mapping[str, str]) -> bool:
+def _process(tags: Mapping[str, str]) -> "psutil.Process | None":
+    """The process that the tags name, if it is still there and not another one with its number."""
     import psutil
 
     try:
-        started = psutil.Process(int(tags["pid"])).create_time()
+        process = psutil.Process(int(tags["pid"]))
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        started = process.create_time()
     except (psutil.NoSuchProcess, KeyError, ValueError):
-        return False
-    return abs(started - float(tags.get("pid_started", started))) < 1
+        return None
+    return process if abs(started - float(tags.get("pid_started", started))) < 1 else None

@@ -1,0 +1,46 @@
+"""What a labeler, a backend and a predictor are: plain Protocols, nothing to inherit from."""
+
+from pathlib import Path
+from typing import Protocol
+
+import pandas as pd
+
+
+class Labeler(Protocol):
+    """Makes votes for items; people, rules and machines alike.
+
+    A labeler may have an attribute `first_only`; where it is true, only the first vote with a label that an
+    item has counts for its label (the rule of the paper's panel), whatever the aggregation.
+    """
+
+    def label(self, items: pd.DataFrame) -> pd.DataFrame:
+        """Votes (`silvertune.votes`) on items (`silvertune.items`)."""
+        ...
+
+    def estimate(self, items: pd.DataFrame) -> dict[str, float]:
+        """What that would take: `calls`, of them already `stored`, `tokens`, `dollars`."""
+        ...
+
+
+class Predictor(Protocol):
+    """What tuning gives back."""
+
+    def predict_proba(self, items: pd.DataFrame) -> pd.DataFrame:
+        """Class probabilities, indexed by (item_id, view), one column a class that was trained on."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Write everything that `predict_proba` needs to the folder `path`."""
+        ...
+
+
+class Backend(Protocol):
+    """Where and how a model is tuned."""
+
+    def check(self, model: object) -> None:
+        """UserError if `model` can't be tuned here."""
+        ...
+
+    def tune(self, model: object, train: pd.DataFrame, validation: pd.DataFrame, *, seed: int) -> Predictor:
+        """A predictor, from items with `label` and `weight`."""
+        ...
