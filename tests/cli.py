@@ -3,9 +3,11 @@
 import json
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -106,6 +108,18 @@ def runs(folder: Path, experiment: str) -> list[Run]:
         return []
     every = found.search_runs([there.experiment_id], max_results=1000, order_by=["attributes.start_time ASC"])
     return [run for run in every if "mlflow.parentRunId" in run.data.tags]
+
+
+def count(folder: Path, status: str | None = None) -> int:
+    """How many runs with a parent there are, read past MLflow: its client would join in creating the database."""
+    database = folder / "mlruns" / "mlflow.db"
+    query = "SELECT COUNT(*) FROM runs JOIN tags USING (run_uuid) WHERE key = 'mlflow.parentRunId'"
+    try:
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+            where, values = (" AND status = ?", (status,)) if status else ("", ())
+            return int(connection.execute(query + where, values).fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0  # not there yet, or busy
 
 
 def parents(folder: Path, experiment: str) -> list[Run]:

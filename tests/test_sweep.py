@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -117,7 +118,7 @@ def test_on_error_stop_starts_nothing_after_the_first_failure(folder: Path) -> N
 def test_an_interrupted_sweep_leaves_nothing_running_and_goes_on_later(folder: Path, which: signal.Signals) -> None:
     _slow_down(folder)
     process = cli.start(folder, "experiments=tiny")
-    _wait_for(lambda: len(cli.runs(folder, "tiny")) >= 3)
+    _wait_for(lambda: cli.count(folder) >= 3)
     process.send_signal(which)
     process.communicate(timeout=60)
     assert process.returncode == 130
@@ -141,6 +142,36 @@ def test_joblib_workers_share_the_store(folder: Path) -> None:
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert len({run.data.tags["pid"] for run in runs}) == 2
     assert all("delta/expert/f1" in run.data.metrics for run in runs if run.data.tags["arm"] != "expert")
+
+
+def test_a_study_over_two_students_does_what_has_none_once(folder: Path) -> None:
+    (folder / "conf" / "model").mkdir(parents=True)
+    (folder / "conf" / "model" / "strict.yaml").write_text("defaults: [tfidf_logreg, _self_]\nC: 0.1\n")
+    done = cli.silvertune(folder, "experiments=tiny", "study.seeds=1", "model=tfidf_logreg,strict")
+    assert done.returncode == 0, done.stderr
+    runs = {run.info.run_name: run for run in cli.runs(folder, "tiny")}
+    students = [f"{arm}/{model}/s0" for arm in ("all", "confident", "expert") for model in ("tfidf_logreg", "strict")]
+    assert sorted(runs) == sorted(["base/none/s0", *students])
+    gap = runs["all/strict/s0"].data.metrics["test/f1"] - runs["expert/strict/s0"].data.metrics["test/f1"]
+    assert runs["all/strict/s0"].data.metrics["delta/expert/f1"] == pytest.approx(gap)
+
+
+def test_captions_in_and_out_are_rows_of_their_own(folder: Path) -> None:
+    done = cli.silvertune(folder, "experiments=tiny", "study.seeds=1", "dataset.captions=true,false")
+    assert done.returncode == 0, done.stderr
+    runs = cli.runs(folder, "tiny")
+    assert len(runs) == 8
+    assert {run.data.tags["variant"] for run in runs} == {"dataset.captions=True", "dataset.captions=False"}
+
+
+def test_a_comparison_that_can_not_be_made_fails_the_sweep(folder: Path) -> None:
+    assert cli.silvertune(folder, "experiments=tiny", "study.seeds=1").returncode == 0
+    for path in (folder / "mlruns" / "artifacts").rglob("predictions.parquet"):
+        path.unlink()
+    again = cli.silvertune(folder, "experiments=tiny", "study.seeds=1")
+    assert again.returncode == 1
+    assert "comparison:" in again.stderr
+    assert cli.parents(folder, "tiny")[0].info.status == "FAILED"
 
 
 def test_a_plan_does_nothing(tmp_path: Path) -> None:
@@ -193,7 +224,7 @@ def test_kill_9_in_the_middle_loses_nothing_that_was_finished(folder: Path) -> N
     _slow_down(folder)
     for wait_for in (1, 3, 5):
         process = cli.start(folder, "experiments=tiny", "study.seeds=3")
-        _wait_for(lambda n=wait_for: len(cli.runs(folder, "tiny")) >= n)  # type: ignore[misc]
+        _wait_for(lambda n=wait_for: cli.count(folder) >= n)  # type: ignore[misc]
         process.kill()
         process.communicate()
     done = cli.silvertune(folder, "experiments=tiny", "study.seeds=3")
@@ -213,7 +244,7 @@ def test_kill_9_of_a_joblib_worker_ends_the_sweep_with_a_word_and_the_same_comma
     _slow_down(folder)
     command = ("experiments=tiny", "study.seeds=3", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     process = cli.start(folder, *command)
-    _wait_for(lambda: len(cli.runs(folder, "tiny")) >= 2)
+    _wait_for(lambda: cli.count(folder, "RUNNING") >= 1 and cli.count(folder) >= 2)
     running = [run for run in cli.runs(folder, "tiny") if run.info.status == "RUNNING"]
     psutil.Process(int(running[0].data.tags["pid"])).kill()
     _, err = process.communicate(timeout=120)
@@ -224,6 +255,23 @@ def test_kill_9_of_a_joblib_worker_ends_the_sweep_with_a_word_and_the_same_comma
     assert done.returncode == 0, done.stderr
     finished = cli.names([run for run in cli.runs(folder, "tiny") if run.info.status == "FINISHED"])
     assert len(finished) == len(set(finished)) == 12
+
+
+@pytest.mark.soak
+def test_kill_9_of_a_sweep_whose_workers_outlive_it_does_nothing_twice(folder: Path) -> None:
+    _slow_down(folder, seconds=4)
+    command = ("experiments=tiny", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    process = cli.start(folder, *command)
+    _wait_for(lambda: cli.count(folder, "RUNNING") == 2)
+    process.kill()
+    process.communicate()
+    done = cli.silvertune(folder, *command)
+    assert done.returncode == 0, done.stderr
+    time.sleep(5)  # an orphan would have finished by now
+    runs = cli.runs(folder, "tiny")
+    finished = cli.names([run for run in runs if run.info.status == "FINISHED"])
+    assert sorted(finished) == ALL_JOBS
+    assert {run.info.status for run in runs} == {"FINISHED", "KILLED"}
 
 
 @pytest.mark.soak
@@ -252,27 +300,23 @@ def test_eight_filters_and_five_seeds_label_once(folder: Path) -> None:
     assert len((folder / "calls.txt").read_text().splitlines()) == 1
 
 
-def _slow_down(folder: Path) -> None:
-    """Every job takes a second longer: time enough to be killed in the middle of one."""
+def _slow_down(folder: Path, seconds: int = 1) -> None:
+    """Every job takes some seconds longer: time enough to be killed in the middle of one."""
     (folder / "slow.py").write_text(
         "import time\n"
         "from silvertune.labelers.recorded import Recorded\n"
         "class Slow(Recorded):\n"
         "    def label(self, items):\n"
-        "        time.sleep(1)\n"
+        f"        time.sleep({seconds})\n"
         "        return super().label(items)\n"
     )
     cli.write_study(folder, cli.STUDY + "labeler: {_target_: slow.Slow}\n")
 
 
-def _wait_for(condition: object, seconds: float = 60) -> None:
-    assert callable(condition)
+def _wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        try:
-            if condition():
-                return
-        except Exception:
-            pass  # the database is not there yet
+        if condition():
+            return
         time.sleep(0.1)
     raise AssertionError("what was waited for did not happen")

@@ -1,0 +1,72 @@
+"""What the README shows works as it stands there: its blocks are written to files and run."""
+
+import csv
+import random
+import re
+from pathlib import Path
+
+from tests import cli
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def write_blocks(folder: Path) -> list[str]:
+    """Write the README's Python and YAML blocks under the names that they begin with; returns the names."""
+    written = []
+    for body in re.findall(r"```(?:python|yaml)\n(.*?)```", README, flags=re.DOTALL):
+        name = re.search(r"^# ((?:conf|experiments|my_filters)\S*)", body, flags=re.MULTILINE)
+        assert name is not None, body
+        path = folder / name[1]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(body, encoding="utf-8")
+        written.append(name[1])
+    return written
+
+
+def write_reviews(path: Path) -> None:
+    rng = random.Random(0)
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(
+            ["review_id", "customer", "title", "body", "checked", "crowd_share", "gpt_label", "gpt_confidence"]
+        )
+        for k in range(90):
+            bad = k % 3 == 0
+            body = " ".join(rng.choices(["broken", "refund", "late"] if bad else ["great", "thanks", "love"], k=6))
+            said = "unsure" if k % 20 == 7 else "yes" if bad != (rng.random() < 0.1) else "no"
+            share = min(max(0.7 * bad + rng.random() * 0.4, 0), 1)
+            rows.writerow(
+                [f"r{k}", f"c{k % 15}", "Review", body, int(bad), f"{share:.2f}", said, f"{rng.uniform(0.8, 1):.2f}"]
+            )
+
+
+def test_its_filter_its_data_set_and_its_study_work(tmp_path: Path) -> None:
+    names = write_blocks(tmp_path)
+    assert names == [
+        "my_filters.py",
+        "conf/filter/short_text.yaml",
+        "conf/dataset/mine.yaml",
+        "conf/task/mine.yaml",
+        "experiments/mine.yaml",
+    ]
+    write_reviews(tmp_path / "reviews.csv")
+    study = cli.silvertune(tmp_path, "experiments=mine", "study.seeds=1", "evaluation.replicates=50")
+    assert study.returncode == 0, study.stderr
+    assert len(cli.runs(tmp_path, "mine")) == 4
+
+    cli.write_tables(tmp_path)
+    commands = re.findall(r"^(silvertune .*short_text.*?)(?:\s+#.*)?$", README, flags=re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        done = cli.silvertune(tmp_path, *command.split()[1:], "labeler=expert", "evaluation.replicates=50")
+        assert done.returncode == 0, done.stderr
+    kept = {run.data.tags["arm"]: run.data.metrics["labels/kept_fraction"] for run in cli.runs(tmp_path, "silvertune")}
+    assert set(kept) == {"expert/none", "expert/short_text", "expert/random_matched"}
+    assert kept["expert/random_matched"] == kept["expert/short_text"]
+
+
+def test_what_it_links_to_is_there() -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
+    assert links
+    for link in links:
+        assert (Path(__file__).parents[1] / link).exists(), link
