@@ -264,7 +264,7 @@ def test_kill_9_of_a_sweep_whose_workers_outlive_it_does_nothing_twice(folder: P
     process = cli.start(folder, *command)
     _wait_for(lambda: cli.count(folder, "RUNNING") == 2)
     process.kill()
-    process.communicate()
+    process.wait(timeout=60)  # not communicate: the workers outlive it and hold its pipes
     done = cli.silvertune(folder, *command)
     assert done.returncode == 0, done.stderr
     time.sleep(5)  # an orphan would have finished by now
