@@ -1,14 +1,19 @@
-# `make test` sets everything up and passes the tests; nothing else is needed but Python 3.11 and pip.
+# `make demo` and `make test` set everything up themselves; nothing else is needed but Python 3.11 and pip.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: test lint soak ui clean
+.PHONY: demo test lint soak ui clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "silvertune needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
+
+# The study on made-up protocols: needs no data. Made up by us, so it shows how silvertune works, not what is true.
+demo: .venv/installed
+	$(BIN)/silvertune experiments=soe_table3 dataset=synthetic_protocols dataset.protocols=20 study.seeds=2 tracking.experiment=demo
+	@echo "To see the runs: make ui, then open the address above."
 
 test: .venv/installed
 	$(BIN)/python -m pytest -m 'not soak'

@@ -33,7 +33,8 @@ def hydra() -> Iterator[None]:
 
 
 def composed(*overrides: str) -> DictConfig:
-    return compose("config", overrides=["dataset.path=somewhere.jsonl", *overrides], return_hydra_config=True)
+    path = [] if "dataset=synthetic_protocols" in overrides else ["dataset.path=somewhere.jsonl"]
+    return compose("config", overrides=[*path, *overrides], return_hydra_config=True)
 
 
 def config(*overrides: str) -> dict[str, Any]:

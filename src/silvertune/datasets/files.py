@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import string
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,8 +11,9 @@ from silvertune import votes
 from silvertune.datasets import tables
 from silvertune.datasets.label_columns import annotations_of, gold_of
 from silvertune.datasets.rows import Row, Rows, name_of, read, text_of
+from silvertune.datasets.views import rendered
 from silvertune.errors import UserError
-from silvertune.items import RESERVED, Data
+from silvertune.items import Data
 from silvertune.schema import Task
 
 
@@ -59,14 +59,11 @@ def load(
     index = pd.Index(ids, name="item_id", dtype=object)
     items = pd.DataFrame({"group_id": ids if group is None else _groups(rows, group)}, index=index, dtype=object)
     fields = set(rows.columns) | (set() if cells is None else set(tables.FIELDS))
-    if not views:
-        raise UserError('dataset.views={}: want at least one view, such as text: "{text}"')
-    templates = {name: _template(name, text, fields) for name, text in views.items()}
     values = [row for row, _ in rows]
     if cells is not None:
         values = [row | _table_fields(row, parts, captions, place) for row, place in rows]
-    for name, template in templates.items():
-        items[name] = pd.Series([_render(template, row) for row in values], index=index, dtype=object)
+    for name, texts in rendered(views, values, fields).items():
+        items[name] = pd.Series(texts, index=index, dtype=object)
     trusted = gold_of(gold, rows, ids, task)
     return Data(
         items=items,
@@ -97,33 +94,6 @@ def _groups(rows: Rows, group: str) -> list[str]:
         if not text_of(row.get(group)).strip():
             raise UserError(f"{place}: dataset.group={group}: the item has no group; null would make each item its own")
     return [name_of(row[group]) for row, _ in rows]
-
-
-def _template(view: str, text: str, fields: set[str]) -> list[tuple[str, str | None]]:
-    key = f"dataset.views.{view}"
-    if view in RESERVED:
-        raise UserError(f"{key}: {view!r} can't name a view (nor can {', '.join(sorted(RESERVED - {view}))})")
-    try:
-        parsed = list(string.Formatter().parse(text))
-    except ValueError as error:
-        raise UserError(f"{key}={text!r}: not a template ({error}); write braces that mean themselves twice") from None
-    if any(specification or conversion for _, _, specification, conversion in parsed):
-        raise UserError(f"{key}={text!r}: fields are put in as they are; leave the ':' or '!' and what follows it out")
-    parts = [(literal, name) for literal, name, _, _ in parsed]
-    names = [name for _, name in parts if name is not None]
-    if not names:
-        raise UserError(f"{key}={text!r}: names no field; there is {', '.join(sorted(fields))}")
-    if unknown := [name for name in names if name not in fields]:
-        raise UserError(f"{key}={text!r}: no field {unknown[0]!r}; there is {', '.join(sorted(fields))}")
-    return parts
-
-
-def _render(template: list[tuple[str, str | None]], values: Mapping[str, Any]) -> str | None:
-    filled = [(literal, text_of(values.get(name)) if name else "") for literal, name in template]
-    if not any(value.strip() for _, value in filled):
-        return None
-    # JSON can escape half a character, which no encoder takes.
-    return "".join(literal + value for literal, value in filled).strip().encode("utf-8", "replace").decode()
 
 
 def _table_fields(row: Row, parts: Mapping[str, str | None], captions: bool, place: str) -> dict[str, str]:
