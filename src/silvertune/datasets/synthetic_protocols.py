@@ -103,32 +103,6 @@ def _pieces(template: str) -> list[str]:
     return re.split(r"\{([^{}]+)\}", template)
 
 
-class _Voice:
-    """Draws: of one of several, of chances, and of texts from templates (see `protocol_words`)."""
-
-    def __init__(self, random: Random, words: Mapping[str, Sequence[str]]) -> None:
-        self.random, self.words = random, words
-
-    def pick(self, options: Sequence[Any]) -> Any:
-        return options[int(self.random.random() * len(options))]
-
-    def chance(self, share: float) -> bool:
-        return self.random.random() < share
-
-    def say(self, template: str) -> str:
-        pieces = _pieces(template)
-        return "".join(self._word(piece) if i % 2 else piece for i, piece in enumerate(pieces))
-
-    def _word(self, name: str) -> str:
-        bare = name.lstrip("^")
-        if bare in self.words:
-            text = self.say(self.pick(self.words[bare]))
-        else:
-            low, high = bare.split("-")
-            text = str(self.random.randint(int(low), int(high)))
-        return text[:1].upper() + text[1:] if name[0] == "^" else text
-
-
 @dataclass(frozen=True)
 class Style:
     """How a sponsor draws tables and pages: one of each of `protocol_words.STYLES`."""
@@ -194,12 +168,12 @@ class _Draft:
 # ------------------------------------------------------------------------------------------------- a protocol
 
 
-class _Protocol(_Voice):
+class _Protocol:
     """One protocol: `placed` draws its tables, and each method one part of them."""
 
     def __init__(self, name: str, random: Random) -> None:
-        self.name = name
-        super().__init__(random, words.WORDS)
+        self.name, self.random = name, random
+        self.words: Mapping[str, Sequence[str]] = words.WORDS
         self.style = Style(**{field.name: self.pick(words.STYLES[field.name]) for field in fields(Style)})
         cases: dict[str, Callable[[str], str]] = {"plain": str, "upper": str.upper, "lower": str.capitalize}
         self.cased = cases[self.style.case]
@@ -221,6 +195,27 @@ class _Protocol(_Voice):
             "visit": self.sequences["visits"] + tuple(visit.number for visit in self.plan if len(visit.number) > 2),
         }
         self.page_header, self.page_footer = self.say(self.style.header), self.say(self.style.footer)
+
+    # ---------------------------------------------------------------------------------------------- draws
+
+    def pick(self, options: Sequence[Any]) -> Any:
+        return options[int(self.random.random() * len(options))]
+
+    def chance(self, share: float) -> bool:
+        return self.random.random() < share
+
+    def say(self, template: str) -> str:
+        pieces = _pieces(template)
+        return "".join(self._word(piece) if i % 2 else piece for i, piece in enumerate(pieces))
+
+    def _word(self, name: str) -> str:
+        bare = name.lstrip("^")
+        if bare in self.words:
+            text = self.say(self.pick(self.words[bare]))
+        else:
+            low, high = bare.split("-")
+            text = str(self.random.randint(int(low), int(high)))
+        return text[:1].upper() + text[1:] if name[0] == "^" else text
 
     # ------------------------------------------------------------------------------------------ schedules
 
