@@ -90,7 +90,10 @@ def _sources(path: str | None, files: Mapping[str, str | None]) -> list[tuple[st
     if unknown := set(given) - set(PARTITIONS):
         raise UserError(f"dataset.files.{sorted(unknown)[0]}: no such part; want {either(PARTITIONS)}")
     if (path is None) == (not given):
-        raise UserError("dataset.path and dataset.files: set one of them to say where the items are")
+        raise UserError(
+            "dataset.path, dataset.files: set one of them to say where the items are "
+            "(dataset=synthetic_protocols needs none, to try things out)"
+        )
     if path is not None:
         return [(None, Path(path))]
     if missing := {"train", "test"} - set(given):
