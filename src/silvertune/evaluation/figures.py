@@ -9,8 +9,8 @@ import pandas as pd
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe & Ito 2008, told apart with any colour vision; black first, as arms start with the untuned base.
-PALETTE = ("#000000", "#E69F00", "#0072B2", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#999933")
+# Okabe & Ito 2008, told apart with any colour vision, and three of Tol 2021; black first, as arms start with the base.
+PALETTE = ("#000000", "#E69F00", "#0072B2", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#999933", "#332288", "#661100")
 
 
 def _figure(width: float, height: float) -> "Figure":
