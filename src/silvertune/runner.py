@@ -82,7 +82,7 @@ def run(parts: Parts) -> Result:
     decisions = [_training_labels(decision, second_labels).assign(fold=k) for k, decision in enumerate(decisions)]
 
     predicted, predictors = [], []
-    for fold, decision in zip(folds, decisions, strict=True):
+    for number, (fold, decision) in enumerate(zip(folds, decisions, strict=True)):
         if parts.model is None:
             test_votes = votes[votes["item_id"].isin(fold.test)]
             found = predictions.from_labels(labels.loc[fold.test], test_votes, task, parts.evaluation)
@@ -91,7 +91,7 @@ def run(parts: Parts) -> Result:
             predictors.append(predictor)
             probs = predictor.predict_proba(items.loc[fold.test])
             found = predictions.complete(predictions.decide(probs, task, parts.evaluation), fold.test, task)
-        predicted.append(found.assign(fold=decision["fold"].iloc[0] if len(decision) else 0))
+        predicted.append(found.assign(fold=number))
 
     every = pd.concat(decisions)
     prediction = pd.concat(predicted).join(items["group_id"])
