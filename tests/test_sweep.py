@@ -185,14 +185,17 @@ def test_a_plan_does_nothing(tmp_path: Path) -> None:
 
 
 def test_ad_hoc_sweeps_are_named_by_their_parts_and_held_against_the_unfiltered_arm(folder: Path) -> None:
-    done = cli.silvertune(
-        folder,
+    command = (
         "-m",
         "dataset.path=tables.jsonl",
         "+dataset.annotations.machine={column:machine,confidence:sure,values:{0:other,1:soe}}",
         "labeler=recorded",
         "labeler.annotators=[machine]",
         "filter=none,[agreement,confidence],random_matched",
+    )
+    done = cli.silvertune(
+        folder,
+        *command,
         "filter.random_matched.like=confidence",
         "evaluation.replicates=50",
     )
@@ -200,12 +203,7 @@ def test_ad_hoc_sweeps_are_named_by_their_parts_and_held_against_the_unfiltered_
     assert "filter.random_matched.like" in done.stderr  # no such key where the filter is another: told before any run
     done = cli.silvertune(
         folder,
-        "-m",
-        "dataset.path=tables.jsonl",
-        "+dataset.annotations.machine={column:machine,confidence:sure,values:{0:other,1:soe}}",
-        "labeler=recorded",
-        "labeler.annotators=[machine]",
-        "filter=none,[agreement,confidence],random_matched",
+        *command,
         "evaluation.threshold=0.4,0.5",
         "evaluation.replicates=50",
     )

@@ -8,7 +8,7 @@ true` that its labels are simulated. Everything is checked before anything is la
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,7 @@ def plain(cfg: DictConfig, sources: Iterable[Any]) -> dict[str, Any]:
         raise UserError(f"{missing[0]}=???: no value was given; say {missing[0]}=... on the command line")
     content: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     content.pop("hydra", None)
-    if unknown := sorted(set(content) - set(Config.__dataclass_fields__)):
-        raise UserError(f"{unknown[0]}: no such setting; there is {', '.join(Config.__dataclass_fields__)}")
+    _refuse_unknown(content, Config, "")
     if content["model"] is None:
         # The labeler itself is the arm: a filter and a fallback would change nothing but the run's name.
         content["filter"], content["fallback"] = {"none": {"_target_": "silvertune.filters.none"}}, None
@@ -47,6 +46,13 @@ def plain(cfg: DictConfig, sources: Iterable[Any]) -> dict[str, Any]:
         raise UserError("filter: names no filter; want filter=none or another")
     _name_filters(filters, "filter", list(sources), depth=0)
     return content
+
+
+def _refuse_unknown(content: Mapping[str, Any], schema: type, prefix: str) -> None:
+    """Hydra lets `+key=value` add what the schema does not have."""
+    known = [entry.name for entry in fields(schema)]
+    if unknown := sorted(set(content) - set(known)):
+        raise UserError(f"{prefix}{unknown[0]}: no such setting; there is {', '.join(known)}")
 
 
 def _name_filters(filters: Mapping[str, Any], where: str, sources: list[Any], *, depth: int) -> None:
@@ -86,7 +92,7 @@ def build(config: Mapping[str, Any]) -> Parts:
     Raises UserError for a target that can't be found, a parameter that it does not have, evidence that does
     not exist, data that are not as the config says, and a model that the backend can't tune.
     """
-    task = _task(config["task"])
+    task = task_of(config["task"])
     data = load_data(config)
     known = {
         "task": task,
@@ -165,13 +171,13 @@ class _Recipe:
 
 @lru_cache(maxsize=4)
 def _data(recipe: _Recipe) -> Data:
-    data: Data = _make(recipe.dataset, "dataset", {"task": _task(recipe.task)})
+    data: Data = _make(recipe.dataset, "dataset", {"task": task_of(recipe.task)})
     return data
 
 
-def _task(content: Mapping[str, Any]) -> Task:
-    if unknown := sorted(set(content) - set(Task.__dataclass_fields__)):
-        raise UserError(f"task.{unknown[0]}: no such setting; there is {', '.join(Task.__dataclass_fields__)}")
+def task_of(content: Mapping[str, Any]) -> Task:
+    """The task that `config["task"]` describes. Raises UserError for classes that do not fit together."""
+    _refuse_unknown(content, Task, "task.")
     task = Task(**content)
     if len(set(task.classes)) < 2 or len(set(task.classes)) != len(task.classes):
         raise UserError(f"task.classes={task.classes}: want at least two different classes")
@@ -183,9 +189,7 @@ def _task(content: Mapping[str, Any]) -> Task:
 
 
 def _evaluation(content: Mapping[str, Any], task: Task) -> Evaluation:
-    known = Evaluation.__dataclass_fields__
-    if unknown := sorted(set(content) - set(known)):
-        raise UserError(f"evaluation.{unknown[0]}: no such setting; there is {', '.join(known)}")
+    _refuse_unknown(content, Evaluation, "evaluation.")
     how = Evaluation(**content)
     predictions.check(task, how)
     return how

@@ -223,7 +223,7 @@ def _compare(sweep: Sweep, config: DictConfig, console: Console) -> None:
     result = comparison.compare(
         [_measured(client, job, found) for job, found in finished],
         references,
-        metrics.scored_classes(composition.build(sweep.jobs[0].config).task),
+        metrics.scored_classes(composition.task_of(sweep.jobs[0].config["task"])),
         replicates=config.evaluation.replicates,
     )
     for run_id, deltas in result.deltas.items():
