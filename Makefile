@@ -12,7 +12,7 @@ BIN := .venv/bin
 
 # The study on made-up protocols: needs no data. Made up by us, so it shows how silvertune works, not what is true.
 demo: .venv/installed
-	$(BIN)/silvertune experiments=soe_table3 dataset=synthetic_protocols dataset.protocols=20 study.seeds=2 tracking.experiment=demo
+	$(BIN)/silvertune experiments=demo
 	@echo "To see the runs: make ui, then open the address above."
 
 test: .venv/installed

@@ -15,8 +15,8 @@ from tests import made
 from silvertune import encoders
 from silvertune.encoders import WEIGHTS, Encoder
 
-CONF = Path(__file__).parents[1] / "conf" / "labeler" / "zero_shot.yaml"
-SHIPPED = Encoder(**{k: v for k, v in yaml.safe_load(CONF.read_text())["encoder"].items() if k != "_target_"})
+CONF = Path(__file__).parents[1] / "conf" / "encoder" / "minilm.yaml"
+SHIPPED = Encoder(**{k: v for k, v in yaml.safe_load(CONF.read_text()).items() if k != "_target_"})
 TEXTS = ["Vital signs at week 4", "Abbreviations", "A longer text about the visits of a trial. " * 8, "ECG"]
 
 
@@ -32,7 +32,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         rows = [list(hashlib.sha256(text.encode()).digest()) for text in texts]
         return {"input_ids": torch.tensor(rows), "attention_mask": torch.ones(len(rows), 32, dtype=torch.int64)}
 
-    def model(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> SimpleNamespace:
+    def model(input_ids: torch.Tensor, attention_mask: torch.Tensor, **settings: Any) -> SimpleNamespace:
         return SimpleNamespace(last_hidden_state=torch.nn.functional.one_hot(input_ids, 256).float())
 
     monkeypatch.setattr(encoders, "_load", lambda folder: (tokenizer, model))
@@ -48,7 +48,16 @@ def folder(tmp_path: Path) -> Path:
 
 
 def local(folder: Path, **settings: Any) -> Encoder:
-    made_up = Encoder(name="some/model", path=str(folder), package=None, sha256=None, max_tokens=64, batch_size=2)
+    made_up = Encoder(
+        name="some/model",
+        path=str(folder),
+        package=None,
+        sha256=None,
+        max_tokens=64,
+        batch_size=2,
+        kept_layer=None,
+        cache_gb=1.0,
+    )
     return replace(made_up, **settings)
 
 

@@ -197,7 +197,7 @@ def test_tampered_weights_are_refused_before_anything_is_labelled(
     with (model / encoders.WEIGHTS).open("r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b"\x00" if file.read(1) != b"\x00" else b"\x01")
-    line = told(folder, monkeypatch, "dataset.path=tables.jsonl", f"labeler.encoder.path={model}")
+    line = told(folder, monkeypatch, "dataset.path=tables.jsonl", f"encoder.path={model}")
     assert "encoder.sha256" in line
     assert "not the published weights" in line
     assert not (folder / "mlruns" / "mlflow.db").exists()

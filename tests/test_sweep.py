@@ -286,7 +286,7 @@ def test_eight_filters_and_five_seeds_label_once(folder: Path) -> None:
     done = cli.silvertune(
         folder,
         "dataset.path=tables.jsonl",
-        "labeler.encoder._target_=counting.Counting",
+        "encoder._target_=counting.Counting",
         "filter=none,agreement,confidence,top_k_per_class,random_matched,oracle,[agreement,confidence],[agreement,oracle]",
         "seed=range(5)",
         "evaluation.replicates=50",

@@ -38,6 +38,7 @@ def plain(cfg: DictConfig, sources: Iterable[Any]) -> dict[str, Any]:
     content: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     content.pop("hydra", None)
     _refuse_unknown(content, Config, "")
+    del content["encoder"]  # it stands where it is used
     if content["model"] is None:
         # The labeler itself is the arm: a filter and a fallback would change nothing but the run's name.
         content["filter"], content["fallback"] = {"none": {"_target_": "silvertune.filters.none"}}, None
@@ -101,7 +102,7 @@ def build(config: Mapping[str, Any]) -> Parts:
         "cache": Path(config["tracking"]["dir"]).absolute() / "cache",
     }
     backend = _make(config["backend"], "backend", {})
-    model = None if config["model"] is None else _make(config["model"], "model", {})
+    model = None if config["model"] is None else _make(config["model"], "model", {"cache": known["cache"]})
     if model is not None:
         backend.check(model)
     if config["preselect"] is not None and config["preselect"].get("labeler") == config["labeler"]:

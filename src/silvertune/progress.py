@@ -66,7 +66,9 @@ def _line(found: "Run") -> str:
     values = found.data.metrics
     if found.info.status != store.FINISHED:
         return f"{found.info.status} {found.info.run_name}: {found.data.tags.get('error', '')}"
+    alarms = found.data.tags.get("alarms")
     return (
         f"{found.info.run_name}: F1 {values.get('test/f1', float('nan')):.3f}, kept "
         f"{values.get('labels/kept_fraction', float('nan')):.0%} of the labels, {values.get('wall_s', 0):.1f} s"
+        + (f"\n  ALARM: {alarms}" if alarms else "")
     )

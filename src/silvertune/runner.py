@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import pandas as pd
 
 from silvertune.errors import UserError
-from silvertune.evaluation import label_quality, metrics, predictions
+from silvertune.evaluation import alarms, label_quality, metrics, predictions, thresholds
 from silvertune.evidence import BoundFilter, Evidence, decide
 from silvertune.interfaces import Backend, Labeler, Predictor
 from silvertune.items import Data
 from silvertune.schema import Evaluation, Task
-from silvertune.splits import Fold, split
+from silvertune.splits import Fold, split, with_validation
 from silvertune.votes import check
 
 
@@ -58,21 +58,40 @@ class Parts:
 
 
 @dataclass(frozen=True)
+class Student:
+    """A tuned predictor and the probability of task.positive from which it says so, by each rule."""
+
+    predictor: Predictor
+    thresholds: dict[str, float]
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """What was measured in each epoch of its tuning, if it was tuned in epochs."""
+        return getattr(self.predictor, "history", [])
+
+
+@dataclass(frozen=True)
 class Result:
-    """What a run found. `decisions`: one row an (item, fold) of the training pools; `predictors`: one a fold."""
+    """What a run found.
+
+    decisions: one row an (item, fold) of the training pools. predictions: one row a test item; `label:<rule>`
+    is its label by that rule of `silvertune.evaluation.thresholds`. students: one a fold.
+    """
 
     votes: pd.DataFrame
     decisions: pd.DataFrame
     predictions: pd.DataFrame
     report: metrics.Report
     labels: label_quality.Report
-    predictors: list[Predictor]
+    students: list[Student]
+    alarms: list[str]
 
 
 def run(parts: Parts) -> Result:
     """Label, filter, tune, predict and evaluate. Raises UserError for what its author can mend."""
     items, task, gold = parts.data.items, parts.task, parts.data.gold
     folds = split(parts.data, parts.evaluation, task, parts.seed)
+    folds = with_validation(folds, items["group_id"], getattr(parts.model, "validation_fraction", 0.0), parts.seed)
     pool, preselection = _preselected(parts, folds)
     wanted = pool if parts.model is not None else _union(items.index, pool, *(fold.test for fold in folds))
     votes, labels = parts.labeler.annotate(items.loc[wanted])
@@ -81,16 +100,14 @@ def run(parts: Parts) -> Result:
     second_opinions, second_labels = _fallback(parts, decisions)
     decisions = [_training_labels(decision, second_labels).assign(fold=k) for k, decision in enumerate(decisions)]
 
-    predicted, predictors = [], []
+    predicted, students = [], []
     for number, (fold, decision) in enumerate(zip(folds, decisions, strict=True)):
         if parts.model is None:
             test_votes = votes[votes["item_id"].isin(fold.test)]
             found = predictions.from_labels(labels.loc[fold.test], test_votes, task, parts.evaluation)
         else:
-            predictor = _tuned(parts, decision, fold)
-            predictors.append(predictor)
-            probs = predictor.predict_proba(items.loc[fold.test])
-            found = predictions.complete(predictions.decide(probs, task, parts.evaluation), fold.test, task)
+            student, found = _tested(parts, _tuned(parts, decision, fold), decision, fold)
+            students.append(student)
         predicted.append(found.assign(fold=number))
 
     every = pd.concat(decisions)
@@ -99,13 +116,17 @@ def run(parts: Parts) -> Result:
     cast = pd.concat([table.assign(stage=stage) for stage, table in stages.items() if table is not None])
     quality = label_quality.report(every, votes[votes["item_id"].isin(pool)], parts.data.annotations, gold, task)
     quality.metrics["labels/cost_usd"] = float(cast["cost_usd"].sum())
+    report = metrics.evaluate(prediction, gold, task, replicates=parts.evaluation.replicates)
+    report.metrics.update(metrics.by_rule(prediction, gold, task))
+    report.metrics.update(_mean_thresholds(students))
     return Result(
         votes=cast,
         decisions=every,
         predictions=prediction.assign(gold=gold.reindex(prediction.index)),
-        report=metrics.evaluate(prediction, gold, task, replicates=parts.evaluation.replicates),
+        report=report,
         labels=quality,
-        predictors=predictors,
+        students=students,
+        alarms=alarms.of(prediction, [student.history for student in students], task.classes) if students else [],
     )
 
 
@@ -184,3 +205,30 @@ def _check_classes(train: pd.DataFrame, decision: pd.DataFrame, parts: Parts) ->
         raise UserError(f"filter={chain}: every label of class {lost[0]!r} was dropped (before -> after: {counts})")
     if len(after) < 2:
         raise UserError(f"labeler: every label is {after.index[0]!r}; a model needs at least two classes to be tuned")
+
+
+def _tested(parts: Parts, predictor: Predictor, decision: pd.DataFrame, fold: Fold) -> tuple[Student, pd.DataFrame]:
+    """The tuned student and its predictions on the fold's test items, by every rule for the threshold."""
+    items, task, how = parts.data.items, parts.task, parts.evaluation
+
+    def predicted(ids: pd.Index) -> pd.DataFrame:
+        return predictions.decide(predictor.predict_proba(items.loc[ids]), task, how)
+
+    silver = decision["train_label"].dropna()
+    held_out = fold.validation[fold.validation.isin(silver.index)]
+    test = predicted(fold.test)
+    decided = thresholds.decided(test, predicted(held_out), silver, task)
+    if how.threshold in thresholds.RULES:
+        if how.threshold not in decided.labels:
+            raise UserError(
+                f"evaluation.threshold={how.threshold}: needs every class among the validation labels, and there are "
+                f"{silver[held_out].value_counts().to_dict() or 'none'}: raise model.validation_fraction"
+            )
+        test["label"] = decided.labels[how.threshold]
+    test = test.join(decided.labels.add_prefix("label:"))
+    return Student(predictor, decided.thresholds), predictions.complete(test, fold.test, task)
+
+
+def _mean_thresholds(students: list[Student]) -> dict[str, float]:
+    table = pd.DataFrame([student.thresholds for student in students])
+    return {f"threshold/{rule}": float(values.mean()) for rule, values in table.items() if rule != "half"}

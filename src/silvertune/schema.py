@@ -30,7 +30,8 @@ class Evaluation:
 
     split: `holdout`, `kfold` (grouped, predictions pooled over the folds) or `given` (the data's own files).
     decision: how the views' probabilities become one per item: `any_view`, `all_views` or `mean`.
-    threshold: probability of task.positive from which an item is called positive, 0-1 (unused without one).
+    threshold: probability of task.positive from which an item is called positive, 0-1, or how it is found
+        (`silvertune.evaluation.thresholds`): `validation` or `shift_corrected`. Every rule is reported.
     replicates: bootstrap replicates, by group, behind every 95% interval.
     """
 
@@ -38,7 +39,7 @@ class Evaluation:
     folds: int = 5
     test_fraction: float = 0.25
     decision: str = "any_view"
-    threshold: float = 0.5
+    threshold: Any = 0.5
     replicates: int = 10_000
 
 
@@ -81,6 +82,7 @@ class Config:
 
     task: Task = field(default_factory=Task)
     dataset: Any = MISSING
+    encoder: Any = MISSING
     preselect: Any = None
     labeler: Any = MISSING
     aggregation: Any = MISSING

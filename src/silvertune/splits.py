@@ -49,6 +49,31 @@ def split(data: Data, how: Evaluation, task: Task, seed: int) -> list[Fold]:
     return folds
 
 
+def with_validation(folds: list[Fold], groups: pd.Series, fraction: float, seed: int) -> list[Fold]:
+    """The folds, with a share of the training groups of each set aside where it has no validation side yet.
+
+    groups: group of each item. fraction: of the groups, 0-1; at least one, and one is left to train on.
+    Raises UserError if a fold has one training group only.
+    """
+    if fraction == 0:
+        return folds
+    made = []
+    for number, fold in enumerate(folds):
+        own = groups[fold.train]
+        names = np.sort(own.unique().astype(str))
+        if len(fold.validation) == 0:
+            if len(names) < 2:
+                raise UserError(
+                    f"model.validation_fraction={fraction}: there is one group to train on, and it can't be on both "
+                    "sides; want 0, or more groups"
+                )
+            count = min(max(round(fraction * len(names)), 1), len(names) - 1)
+            away = own.isin(np.random.default_rng([seed, number]).permutation(names)[:count])
+            fold = Fold(fold.train[~away], fold.train[away], fold.test)
+        made.append(fold)
+    return made
+
+
 def _tested(data: Data, groups: pd.Series, how: Evaluation, seed: int) -> Sequence[Sequence[object]]:
     from sklearn.model_selection import GroupKFold, GroupShuffleSplit
 

@@ -105,8 +105,9 @@ def test_weights_are_checked_before_anything_is_labelled() -> None:
 
 def test_the_shipped_labeler_tells_two_plain_texts_apart(tmp_path: Path) -> None:
     settings = {key: value for key, value in yaml.safe_load(CONF.read_text()).items() if key != "_target_"}
-    encoder = Encoder(**{key: value for key, value in settings.pop("encoder").items() if key != "_target_"})
+    shipped = yaml.safe_load((CONF.parents[1] / "encoder" / "minilm.yaml").read_text())
+    encoder = Encoder(**{key: value for key, value in shipped.items() if key != "_target_"})
     task = replace(made.SOE, descriptions={"soe": ["a timetable of visits"], "other": ["a recipe for soup"]})
-    it = ZeroShot(task, tmp_path, encoder=encoder, **settings)
+    it = ZeroShot(task, tmp_path, **(settings | {"encoder": encoder}))
     votes = it.label(items(text=["visits by week and day", "boil the carrots with salt"]))
     assert votes["label"].tolist() == ["soe", "other"]

@@ -67,6 +67,20 @@ def evaluate(predictions: pd.DataFrame, gold: pd.Series, task: Task, *, replicat
     return Report(metrics, per_group)
 
 
+def by_rule(predictions: pd.DataFrame, gold: pd.Series, task: Task) -> dict[str, float]:
+    """`test_at_<rule>/precision`, `recall` and `f1` for every `label:<rule>` column of `predictions`."""
+    predictions = predictions[predictions.index.isin(gold.index)]
+    true = gold.reindex(predictions.index)
+    found: dict[str, float] = {}
+    for column in predictions.columns:
+        if column.startswith("label:"):
+            counts = bootstrap.count(predictions[column], true, predictions["group_id"], scored_classes(task))
+            values = bootstrap.micro(counts)
+            name = f"test_at_{column.removeprefix('label:')}"
+            found |= {f"{name}/{metric}": float(values[metric]) for metric in ("precision", "recall", "f1")}
+    return found
+
+
 def scored_classes(task: Task) -> list[str]:
     """The classes that precision, recall and F1 are about: the positive one, or all."""
     return [task.positive] if task.positive is not None else list(task.classes)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from silvertune.errors import UserError
+from silvertune.errors import UserError, either
+from silvertune.evaluation import thresholds
 from silvertune.schema import Evaluation, Task
 from silvertune.votes import prob_columns
 
@@ -14,11 +15,13 @@ def decide(probs: pd.DataFrame, task: Task, how: Evaluation) -> pd.DataFrame:
     """One label and one distribution per item, from one distribution per view of it.
 
     probs: indexed by (item_id, view), one column a class.
+    how.threshold: where it is no number, 0.5 is used (`silvertune.evaluation.thresholds` has the rest).
     how.decision: `any_view`: P(positive) is the highest of the views', `all_views`: the lowest (both need
         task.positive and two classes); `mean`: the mean over the views.
     Returns a DataFrame indexed by item_id: `label` and `prob:<class>`, rows summing to 1.
     """
     check(task, how)
+    threshold = 0.5 if how.threshold in thresholds.RULES else how.threshold
     by_item = probs.reindex(columns=list(task.classes), fill_value=0.0).groupby(level="item_id", sort=False)
     if how.decision == "mean":
         joint = by_item.mean()
@@ -28,7 +31,7 @@ def decide(probs: pd.DataFrame, task: Task, how: Evaluation) -> pd.DataFrame:
         joint = pd.DataFrame({name: positive if name == task.positive else 1 - positive for name in task.classes})
     if task.positive is not None and len(task.classes) == 2:
         negative = next(name for name in task.classes if name != task.positive)
-        label = np.where(joint[task.positive] >= how.threshold, task.positive, negative)
+        label = np.where(joint[task.positive] >= threshold, task.positive, negative)
     else:
         label = np.asarray(task.classes, dtype=object)[joint.to_numpy().argmax(axis=1)]
     joint.columns = prob_columns(task.classes)
@@ -45,8 +48,15 @@ def check(task: Task, how: Evaluation) -> None:
             f"evaluation.decision={how.decision} needs task.positive and two classes, and task {task.name!r} "
             "has not: use evaluation.decision=mean"
         )
-    if not 0 <= how.threshold <= 1:
-        raise UserError(f"evaluation.threshold={how.threshold}: want a number from 0 to 1")
+    known = how.threshold in thresholds.RULES
+    if not known and (not isinstance(how.threshold, int | float) or not 0 <= how.threshold <= 1):
+        raise UserError(
+            f"evaluation.threshold={how.threshold}: want a number from 0 to 1, or {either(thresholds.RULES)}"
+        )
+    if how.threshold == "validation" and (task.positive is None or len(task.classes) != 2):
+        raise UserError(
+            f"evaluation.threshold=validation needs task.positive and two classes, and task {task.name!r} has not"
+        )
 
 
 def from_labels(labels: pd.DataFrame, votes: pd.DataFrame, task: Task, how: Evaluation) -> pd.DataFrame:

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from silvertune import saved
 from silvertune.errors import UserError
 from silvertune.items import views_of
+
+PIPELINES = "pipelines.joblib"
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,8 @@ class TfidfLogreg:
     words and the marks of schedule tables). ngram_max: longest run of words that is a feature.
     min_df: a feature must be in this many texts. max_features: the most frequent are kept.
     C: inverse strength of the L2 penalty. class_weight: `balanced` or null.
-    max_iter: of the solver.
+    max_iter: of the solver. validation_fraction: share of the training groups that the run sets aside; nothing
+        here needs them, but thresholds chosen on validation do.
     """
 
     views: Sequence[str] | None
@@ -31,6 +35,7 @@ class TfidfLogreg:
     C: float
     class_weight: str | None
     max_iter: int
+    validation_fraction: float = 0.0
 
     def fit(self, train: pd.DataFrame, validation: pd.DataFrame, seed: int) -> "TfidfPredictor":
         """A predictor from `train`: items with `label` and `weight`. `validation` is not needed.
@@ -72,6 +77,16 @@ class TfidfPredictor:
 
     pipelines: dict[str, Any]
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Those that some view was fitted on."""
+        return tuple(sorted({name for pipeline in self.pipelines.values() for name in pipeline.classes_}))
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """What it reads."""
+        return tuple(self.pipelines)
+
     def predict_proba(self, items: pd.DataFrame) -> pd.DataFrame:
         """Class probabilities, indexed by (item_id, view); views that an item lacks are left out."""
         parts = []
@@ -85,8 +100,15 @@ class TfidfPredictor:
         return pd.concat(parts).fillna(0.0)  # a class that one view never saw
 
     def save(self, path: Path) -> None:
-        """Write the pipelines to `path`/pipelines.joblib."""
+        """Write the pipelines to the new folder `path`; nothing is left if that fails."""
         import joblib
 
-        path.mkdir(parents=True, exist_ok=True)
-        joblib.dump(self.pipelines, path / "pipelines.joblib")
+        with saved.new_folder(path, f"{__name__}.load", {"views": list(self.pipelines)}) as folder:
+            joblib.dump(self.pipelines, folder / PIPELINES)
+
+
+def load(folder: Path) -> TfidfPredictor:
+    """The predictor saved in `folder`."""
+    import joblib
+
+    return TfidfPredictor(joblib.load(folder / PIPELINES))

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 LONGEST_PARAM = 6000
-PACKAGES = ("silvertune", "hydra-core", "mlflow", "numpy", "pandas", "scikit-learn", "torch", "transformers")
+PACKAGES = ("silvertune", "hydra-core", "mlflow", "numpy", "pandas", "scikit-learn", "torch", "transformers", "peft")
 
 
 @contextmanager
@@ -86,8 +86,13 @@ def log_data(client: "MlflowClient", run: str, data: Data, name: str, source: st
     )
 
 
-def log_result(client: "MlflowClient", run: str, result: Result, *, title: str, save_models: bool) -> None:
-    """Everything that a run found: artifacts first, metrics last, so that a run with metrics has its artifacts."""
+def log_result(
+    client: "MlflowClient", run: str, result: Result, *, title: str, save_models: Callable[[Path], None] | None
+) -> None:
+    """Everything that a run found: artifacts first, metrics last, so that a run with metrics has its artifacts.
+
+    save_models: writes the tuned models into a folder.
+    """
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         (folder / "figures").mkdir()
@@ -101,11 +106,20 @@ def log_result(client: "MlflowClient", run: str, result: Result, *, title: str, 
         figures.groups(result.report.groups, title).savefig(folder / "figures" / "groups.png")
         if (matrix := figures.agreement(result.labels.agreement)) is not None:
             matrix.savefig(folder / "figures" / "agreement.png")
-        if save_models:
-            for number, predictor in enumerate(result.predictors):
-                predictor.save(folder / "model" / f"fold{number}")
+        epochs = [
+            {"fold": fold, "epoch": number, **epoch}
+            for fold, student in enumerate(result.students)
+            for number, epoch in enumerate(student.history)
+        ]
+        if epochs:
+            pd.DataFrame(epochs).to_csv(folder / "tuning.csv", index=False)
+        if save_models is not None:
+            save_models(folder / "model")
         client.log_artifacts(run, made)
-    log_metrics(client, run, {**result.report.metrics, **result.labels.metrics})
+    if result.alarms:
+        client.set_tag(run, "alarms", "; ".join(result.alarms)[:5000])
+    counted = {"alarms": float(len(result.alarms))} if result.students else {}
+    log_metrics(client, run, {**result.report.metrics, **result.labels.metrics, **counted})
 
 
 def log_metrics(client: "MlflowClient", run: str, metrics: Mapping[str, float]) -> None:

@@ -1,0 +1,101 @@
+"""Hidden states of a frozen layer, kept on disk: computed once, read by every arm, seed, fold and process.
+
+One flat file of half-precision numbers, read through a memory map, and an index in SQLite that knows where
+the states of each text stand in it. A text is known by its SHA-256. The file is written first and the index
+after it, so whatever is indexed is whole, also after `kill -9` or on a full disk.
+"""
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+HALF = np.dtype(np.float16)
+
+
+def key_of(text: str) -> str:
+    """What a text is known by."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Store:
+    """The states of one layer of one encoder: `<path>.f16` and `<path>.sqlite`. width: of a token's state."""
+
+    path: Path
+    width: int
+
+    @property
+    def file(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.f16")
+
+    @property
+    def index(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.sqlite")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One process computes what is missing; the others wait for it and then read. Re-entrant."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{self.index}.lock", is_singleton=True):
+            yield
+
+    def missing(self, keys: Sequence[str]) -> set[str]:
+        """Those of `keys` that have no states here."""
+        return set(keys) - set(self._places(keys))
+
+    def add(self, states: Mapping[str, np.ndarray]) -> None:
+        """Keep the states (tokens, width) of some keys; those that are here already are left as they are."""
+        with self.locked(), closing(self._open()) as database:
+            new = {key: states[key] for key in self.missing(list(states))}
+            # Over what a killed process may have left behind the last indexed text.
+            (end,) = database.execute("SELECT COALESCE(MAX(start + length), 0) FROM states").fetchone()
+            places = []
+            with self.file.open("r+b" if self.file.exists() else "w+b") as file:
+                file.seek(end * self.width * HALF.itemsize)
+                for key, rows in new.items():
+                    file.write(rows.astype(HALF, copy=False).tobytes())
+                    places.append((key, end, len(rows)))
+                    end += len(rows)
+                file.flush()
+                os.fsync(file.fileno())
+            with database:
+                database.executemany("INSERT INTO states VALUES (?, ?, ?)", places)
+
+    def read(self, keys: Sequence[str]) -> list[np.ndarray]:
+        """The states (tokens, width) float16 of each key, as views of the memory map. Raises KeyError if one is not."""
+        if not keys:
+            return []
+        places = self._places(keys)
+        numbers = np.memmap(self.file, dtype=HALF, mode="r")
+        mapped = numbers[: len(numbers) // self.width * self.width].reshape(-1, self.width)
+        return [mapped[start : start + length] for start, length in map(places.__getitem__, keys)]
+
+    def size(self) -> int:
+        """Bytes of states on disk."""
+        return self.file.stat().st_size if self.file.is_file() else 0
+
+    def _open(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self.index)
+        database.execute(
+            "CREATE TABLE IF NOT EXISTS states (key TEXT PRIMARY KEY, start INTEGER NOT NULL, length INTEGER NOT NULL)"
+        )
+        return database
+
+    def _places(self, keys: Sequence[str]) -> dict[str, tuple[int, int]]:
+        if not self.index.is_file():
+            return {}
+        found, unique = {}, list(dict.fromkeys(keys))
+        with closing(self._open()) as database:
+            for begin in range(0, len(unique), 500):
+                some = unique[begin : begin + 500]
+                marks = ",".join("?" * len(some))
+                for key, start, length in database.execute(f"SELECT * FROM states WHERE key IN ({marks})", some):
+                    found[key] = (start, length)
+        return found

@@ -1,0 +1,140 @@
+"""From which probability on an item is called positive: one half, chosen on validation, or corrected for shift.
+
+None of them sees gold: what is chosen on the validation set is chosen on its *silver* labels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from silvertune.schema import Task
+from silvertune.votes import prob_columns
+
+RULES = ("half", "validation", "shift_corrected")
+
+
+@dataclass(frozen=True)
+class Decided:
+    """labels: item_id x rule. thresholds: rule -> probability of the positive class; empty for several classes.
+
+    shares: class -> its share among the test items by the correction; empty without a validation set.
+    """
+
+    labels: pd.DataFrame
+    thresholds: dict[str, float]
+    shares: dict[str, float]
+
+
+def decided(test: pd.DataFrame, validation: pd.DataFrame, silver: pd.Series, task: Task) -> Decided:
+    """The labels of `test` by every rule that the validation set (which may be empty) allows.
+
+    test, validation: indexed by item_id, with `prob:<class>` columns. silver: validation labels, by item_id.
+    half: the positive class from 0.5 on; the most probable where there is no positive class.
+    validation: from the threshold with the highest F1 on the validation set on (`best_f1`).
+    shift_corrected: 0.5 after correction for the test items' own class shares (`calibration`, `shares_by_em`).
+    A rule is left out where it can't be had: `validation` needs a positive class, both need every class in
+    the validation set.
+    """
+    classes = list(task.classes)
+    probs = test[prob_columns(classes)].to_numpy(dtype=float)
+    known = validation.index[validation.index.isin(silver.index)]
+    labels = silver[known].to_numpy(dtype=object)
+    complete = set(classes) <= set(labels)
+    scale, bias, shares, shift = 1.0, np.zeros(len(classes)), np.array([]), np.zeros(len(classes))
+    if complete:
+        held_out = validation.loc[known, prob_columns(classes)].to_numpy(dtype=float)
+        given = np.array([classes.index(label) for label in labels])
+        scale, bias = calibration(held_out, given)
+        source = np.bincount(given, minlength=len(classes)) / len(given)
+        shares = shares_by_em(calibrated(probs, scale, bias), source)
+        shift = np.log(shares) - np.log(source)
+    found = dict(zip(classes, shares.tolist(), strict=False))
+    if task.positive is None or len(classes) != 2:
+        corrected = calibrated(probs, scale, bias) * np.exp(shift)
+        by_rule = {"half": probs} | ({"shift_corrected": corrected} if complete else {})
+        names = np.asarray(classes, dtype=object)
+        return Decided(
+            pd.DataFrame({rule: names[values.argmax(axis=1)] for rule, values in by_rule.items()}, index=test.index),
+            {},
+            found,
+        )
+    k = classes.index(task.positive)
+    thresholds = {"half": 0.5}
+    if complete:
+        thresholds["validation"] = best_f1(held_out[:, k], labels == task.positive)
+        offset = (bias + shift)[k] - (bias + shift)[1 - k]
+        thresholds["shift_corrected"] = float(1 / (1 + np.exp(np.clip(offset / scale, -30, 30))))
+    negative = classes[1 - k]
+    called = {
+        rule: np.where(probs[:, k] >= threshold, task.positive, negative) for rule, threshold in thresholds.items()
+    }
+    return Decided(pd.DataFrame(called, index=test.index, dtype=object), thresholds, found)
+
+
+def best_f1(score: np.ndarray, positive: np.ndarray) -> float:
+    """The threshold with the highest F1: half way between the two scores that it separates, 0.5 if all are equal.
+
+    score: (n,), 0-1. positive: (n,) bool, some of them true. Among equals, the threshold nearest to 0.5.
+    """
+    order = np.argsort(-score, kind="stable")
+    ranked, hits = score[order], np.cumsum(positive[order])
+    ends = np.flatnonzero(np.append(np.diff(ranked) != 0, True))
+    f1 = 2 * hits[ends] / (ends + 1 + positive.sum())
+    below = np.append(ranked[ends[1:]] if len(ends) > 1 else [], 0.0)
+    cuts = (ranked[ends] + below) / 2
+    if len(ends) == 1:
+        return 0.5
+    best = np.flatnonzero(f1 >= f1.max() - 1e-12)
+    return float(cuts[best[np.abs(cuts[best] - 0.5).argmin()]])
+
+
+def calibration(probs: np.ndarray, given: np.ndarray) -> tuple[float, np.ndarray]:
+    """Bias-corrected temperature scaling (Alexandari et al. 2020, "Maximum likelihood with bias-corrected
+    calibration is hard-to-beat at label shift adaptation", section 3): a scale and a bias a class, such that
+    softmax(scale x log probs + bias) fits `given` best.
+
+    probs: (n, classes). given: (n,) class numbers. A weak pull (variance 10) to scale 1 and bias 0 keeps
+    classes that are told apart without error from an infinite scale. Returns scale (> 0) and bias (classes,).
+    """
+    from scipy.optimize import minimize
+    from scipy.special import log_softmax
+
+    logs = np.log(probs.clip(1e-6, 1))
+
+    def loss(point: np.ndarray) -> float:
+        fitted = log_softmax(np.exp(point[0]) * logs + point[1:], axis=1)
+        return float(-fitted[np.arange(len(given)), given].sum() + (point**2).sum() / 20)
+
+    found = minimize(
+        loss, np.zeros(1 + probs.shape[1]), method="L-BFGS-B", bounds=[(-3, 3), *[(-10, 10)] * probs.shape[1]]
+    )
+    return float(np.exp(found.x[0])), found.x[1:]
+
+
+def calibrated(probs: np.ndarray, scale: float, bias: np.ndarray) -> np.ndarray:
+    """`probs` (n, classes) after `calibration`."""
+    from scipy.special import softmax
+
+    fitted: np.ndarray = softmax(scale * np.log(probs.clip(1e-6, 1)) + bias, axis=1)
+    return fitted
+
+
+def shares_by_em(probs: np.ndarray, source: Sequence[float] | np.ndarray, steps: int = 1000) -> np.ndarray:
+    """Class shares among items whose shares differ from those that `probs` were fitted to.
+
+    EM on the posteriors of unlabelled items (Saerens, Latinne & Decaestecker 2002, "Adjusting the outputs of
+    a classifier to new a priori probabilities", section 2.3).
+    probs: (n, classes) calibrated posteriors under `source`. Returns (classes,), summing to 1, none below 1e-6.
+    """
+    shares = np.asarray(source, dtype=float)
+    for _ in range(steps):
+        posterior = probs * (shares / source)
+        posterior /= posterior.sum(axis=1, keepdims=True)
+        new: np.ndarray = posterior.mean(axis=0).clip(1e-6)
+        new = new / new.sum()
+        if np.abs(new - shares).max() < 1e-7:
+            return new
+        shares = new
+    return shares

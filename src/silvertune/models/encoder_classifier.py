@@ -1,0 +1,206 @@
+"""The tuned student: a transformer encoder with a classification head, tuned by LoRA, whole, or the head alone.
+
+The layers below those that are tuned are frozen: for a text they give the same whatever is tuned on top, so
+their output is read from disk (`silvertune.encoders`) instead of being computed in every epoch, fold, arm and
+seed. The whole network stays in eval mode: dropout of the frozen weights would only slow tuning down.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from silvertune.encoders import Encoder
+from silvertune.errors import UserError
+from silvertune.items import views_of
+from silvertune.models.encoder_predictor import EncoderPredictor, new_network, peft_without_warnings
+
+TUNINGS = ("lora", "full", "head")
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class EncoderClassifier:
+    """What to tune; `fit` tunes it. Every view of an item is an example with the item's label and weight.
+
+    cache: folder for hidden states of the frozen layers (filled by the run).
+    encoder: the network and its text length.
+    views: the views to read; null is all.
+    tuning: `lora` (Hu et al. 2021), `full` (all weights of the tuned layers) or `head` (the head alone).
+    layers: how many of the top layers are tuned; null is all, with `full` the embeddings too. Unused by `head`.
+    head: the modules that make up the head, tuned whole.
+    rank, alpha, target_modules, dropout: LoRA's.
+    learning_rate, weight_decay: AdamW's; the rate rises over the first tenth of the steps and falls to 0.
+    epochs: at most. patience: tuning ends when that many epochs have not raised the macro-averaged AUPRC on
+        the validation set (its loss where a class is missing there), and the best epoch's weights are kept;
+        without a validation set the last epoch's are.
+    batch_size: examples a step.
+    class_weight: `balanced` (each class has the same weight in all) or null.
+    soft_labels: learn from the labels' distributions (`prob:<class>` columns) where they have one.
+    validation_fraction: share of the training groups set aside by the run, for early stopping and thresholds.
+    cached: read the frozen layers' output from disk. The same within `TOLERANCE`, which is checked in every fit.
+    precision: `float32`, `bfloat16`, or `auto`: bfloat16 where the hardware multiplies it.
+    device: of torch; null is a GPU if there is one, else the CPU.
+    """
+
+    cache: Path
+    encoder: Encoder
+    views: Sequence[str] | None
+    tuning: str
+    layers: int | None
+    head: Sequence[str]
+    rank: int
+    alpha: float
+    target_modules: Sequence[str] | str
+    dropout: float
+    learning_rate: float
+    weight_decay: float
+    epochs: int
+    patience: int
+    batch_size: int
+    class_weight: str | None
+    soft_labels: bool
+    validation_fraction: float
+    cached: bool
+    precision: str
+    device: str | None
+
+    def __post_init__(self) -> None:
+        for key, value, want in (("tuning", self.tuning, TUNINGS), ("precision", self.precision, PRECISIONS)):
+            if value not in want:
+                raise UserError(f"model.{key}={value}: want one of {', '.join(want)}")
+        if self.class_weight not in (None, "balanced"):
+            raise UserError(f"model.class_weight={self.class_weight}: want balanced or null")
+        for key, number in (("epochs", self.epochs), ("batch_size", self.batch_size), ("rank", self.rank)):
+            if number < 1:
+                raise UserError(f"model.{key}={number}: want a whole number from 1")
+        if not 0 <= self.validation_fraction < 1:
+            raise UserError(f"model.validation_fraction={self.validation_fraction}: want a number from 0 to below 1")
+        self.encoder.verify()
+
+    def fit(self, train: pd.DataFrame, validation: pd.DataFrame, seed: int) -> EncoderPredictor:
+        """A predictor from `train`: items with `label` and `weight`, and `prob:<class>` columns for soft labels.
+
+        Raises UserError if there is nothing, or one class, to learn, a view has no text, or this network
+        can't be tuned as asked.
+        """
+        import torch
+
+        from silvertune.models import tuning
+
+        views = self._views(train)
+        classes = sorted(train["label"].unique())
+        if len(classes) < 2:
+            raise UserError(
+                f"model: every label is {classes[0]!r}; tuning needs at least two classes"
+                if classes
+                else "model: there is no label to tune on"
+            )
+        device = torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        # Everything random comes from the seed, and nothing outside of this fit notices.
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            network, wrapper = self._network(classes)
+            frozen = self._frozen_layers(network) if self.cached else 0
+            predictor = EncoderPredictor(
+                encoder=self.encoder,
+                classes=tuple(classes),
+                views=tuple(views),
+                network=network.to(device),
+                wrapper=wrapper,
+                frozen=frozen,
+                cache=self.cache,
+                bfloat16=self.precision == "bfloat16" or (self.precision == "auto" and _has_bfloat16(device)),
+                batch_size=self.batch_size,
+            )
+            learned = tuning.examples(train, predictor, soft=self.soft_labels)
+            held_out = tuning.examples(validation, predictor) if len(validation) else None
+            predictor.compare_fast_path(learned.texts)
+            predictor.history.extend(
+                tuning.tune(
+                    predictor,
+                    learned,
+                    held_out,
+                    learning_rate=self.learning_rate,
+                    weight_decay=self.weight_decay,
+                    epochs=self.epochs,
+                    patience=self.patience,
+                    batch_size=self.batch_size,
+                    class_weight=self.class_weight,
+                )
+            )
+        predictor.sample.extend(learned.texts[:4])
+        return predictor
+
+    def _frozen_layers(self, network: Any) -> int:
+        """How many of the lowest layers never change."""
+        count: int = network.config.num_hidden_layers
+        return count if self.tuning == "head" else 0 if self.layers is None else count - self.layers
+
+    def _views(self, train: pd.DataFrame) -> list[str]:
+        there = views_of(train)
+        if missing := set(self.views or ()) - set(there):
+            raise UserError(f"model.views={self.views}: no view {sorted(missing)[0]!r}; there is {', '.join(there)}")
+        chosen = list(self.views or there)
+        for view in chosen:
+            if len(train) and not train[view].dropna().str.strip().any():
+                raise UserError(
+                    f"model: view {view!r} can't be learned from: it is empty in all {len(train)} items; "
+                    f"choose other views with model.views"
+                )
+        return chosen
+
+    def _network(self, classes: list[str]) -> tuple[Any, Any]:
+        """The network with a new head and, with LoRA, adapters in it; and PEFT's wrapper of it, if any."""
+        from silvertune.transformer_layers import layers_of
+
+        network = new_network(self.encoder, classes)
+        name, layers = layers_of(network)
+        if self.layers is not None and not 1 <= self.layers <= len(layers):
+            raise UserError(f"model.layers={self.layers}: {self.encoder.name} has {len(layers)} layers; want 1 to that")
+        modules = dict(network.named_modules())
+        heads = [path for path in modules if path.rpartition(".")[2] in self.head]
+        if lacking := [part for part in self.head if not any(path.rpartition(".")[2] == part for path in heads)]:
+            outside = sorted({path for path, module in network.named_children() if module is not network.base_model})
+            raise UserError(
+                f"model.head={list(self.head)}: {self.encoder.name} has no module {lacking[0]!r}; want its "
+                f"classification head, such as {outside}"
+            )
+        if self.tuning == "lora":
+            from peft import LoraConfig, TaskType, get_peft_model
+
+            frozen = self._frozen_layers(network)
+            targets = self.target_modules
+            config = LoraConfig(
+                task_type=TaskType.SEQ_CLS,
+                r=self.rank,
+                lora_alpha=self.alpha,  # type: ignore[arg-type]
+                lora_dropout=self.dropout,
+                target_modules=targets if isinstance(targets, str) else list(targets),
+                layers_to_transform=list(range(frozen, len(layers))),
+                layers_pattern=name.rpartition(".")[2],
+                modules_to_save=list(self.head),
+            )
+            try:
+                with peft_without_warnings():
+                    wrapper = get_peft_model(network, config)
+            except ValueError as error:
+                raise UserError(f"model.target_modules={targets}: {str(error).splitlines()[0]}") from None
+            return network, wrapper
+        tuned = [*heads, *(f"{name}.{i}" for i in range(self._frozen_layers(network), len(layers)))]
+        everything = self.tuning == "full" and self.layers is None
+        for path, weight in network.named_parameters():
+            weight.requires_grad = everything or any(path.startswith(f"{part}.") for part in tuned)
+        return network, None
+
+
+def _has_bfloat16(device: Any) -> bool:
+    """Whether the hardware multiplies bfloat16; where it is only emulated, it is slower than float32."""
+    import torch
+
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    known = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(supported() for supported in known if supported is not None)

@@ -1,0 +1,100 @@
+"""Running only the lower, or only the upper, layers of a transformer from the hub."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+def layers_of(model: Any) -> tuple[str, nn.ModuleList]:
+    """The dotted name and the list of a transformer's layers. Raises LookupError if there is no such list."""
+    count = model.config.num_hidden_layers
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return name, module
+    raise LookupError(f"{type(model).__name__} has no list of its {count} layers")
+
+
+class _ReachedError(Exception):
+    """Carries the output of the layer that was wanted out of a forward pass."""
+
+
+def hidden_states(model: Any, layer: int, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The output (batch, tokens, width) of the first `layer` layers; those above it do not run."""
+
+    def caught(module: nn.Module, arguments: object, output: Any) -> None:
+        raise _ReachedError(output if isinstance(output, torch.Tensor) else output[0])
+
+    hook = layers_of(model)[1][layer - 1].register_forward_hook(caught)
+    try:
+        model(**inputs)
+    except _ReachedError as reached:
+        states: torch.Tensor = reached.args[0]
+        return states
+    finally:
+        hook.remove()
+    raise LookupError(f"{type(model).__name__} did not run its layer {layer}")
+
+
+@contextmanager
+def only_above(model: Any, layer: int) -> Iterator[None]:
+    """Inside, `model(inputs_embeds=states, attention_mask=...)` starts from the output of the first `layer` layers.
+
+    Heads that classify read the first token only, so the last layer computes no other token's output where
+    its attention is of BERT's form. Callers make sure that the results are the whole model's.
+    """
+    base: Any = model.base_model
+    name, layers = layers_of(model)
+    parent, _, attribute = name.rpartition(".")
+    last: Any = layers[-1]
+    embeddings = base.embeddings
+    attention = getattr(last, "attention", None)
+    like_bert = layer < len(layers) and all(
+        hasattr(getattr(attention, "self", None), part) for part in ("query", "key", "value", "attention_head_size")
+    )
+    base.embeddings = _Passed()
+    setattr(model.get_submodule(parent), attribute, layers[layer:])
+    if like_bert:
+        last.attention = _FirstTokenAttention(attention)
+    try:
+        yield
+    finally:
+        base.embeddings = embeddings
+        setattr(model.get_submodule(parent), attribute, layers)
+        if like_bert:
+            last.attention = attention
+
+
+class _Passed(nn.Module):
+    """In place of the embeddings: hands on what it is given."""
+
+    def forward(self, *_: object, inputs_embeds: torch.Tensor, **__: object) -> torch.Tensor:
+        return inputs_embeds
+
+
+class _FirstTokenAttention(nn.Module):
+    """A BERT-like attention block whose output is that of the first token: (batch, 1, width)."""
+
+    def __init__(self, attention: Any) -> None:
+        super().__init__()
+        self.attention = attention
+
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **_: object
+    ) -> tuple[torch.Tensor, None]:
+        own, first = self.attention.self, hidden_states[:, :1]
+
+        def heads(projected: torch.Tensor) -> torch.Tensor:
+            return projected.view(*projected.shape[:2], -1, own.attention_head_size).transpose(1, 2)
+
+        context = functional.scaled_dot_product_attention(
+            heads(own.query(first)),
+            heads(own.key(hidden_states)),
+            heads(own.value(hidden_states)),
+            attn_mask=None if attention_mask is None else attention_mask[:, :, :1],
+            scale=own.scaling if hasattr(own, "scaling") else None,
+        )
+        return self.attention.output(context.transpose(1, 2).flatten(2), first), None
