@@ -47,7 +47,8 @@ class TunedModel:
         label = every.fillna(0.0).idxmax(axis=1).astype(object).where(there, None)
         rows = pd.DataFrame({"annotator": "tuned_model", "label": label, "confidence": every.max(axis=1)})
         rows[prob_columns(self.task.classes)] = every.to_numpy()
-        return votes.table(rows.reset_index().to_dict("records"), self.task.classes, probs=True)
+        cast: list[dict[str, object]] = [{**row} for row in rows.reset_index().to_dict("records")]  # type: ignore[dict-item]
+        return votes.table(cast, self.task.classes, probs=True)
 
     def estimate(self, items: pd.DataFrame) -> dict[str, float]:
         """What labelling `items` would take: `calls`, of them `stored`, `tokens`, `dollars`."""
