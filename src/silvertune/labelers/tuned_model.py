@@ -47,7 +47,7 @@ class TunedModel:
         label = every.fillna(0.0).idxmax(axis=1).astype(object).where(there, None)
         rows = pd.DataFrame({"annotator": "tuned_model", "label": label, "confidence": every.max(axis=1)})
         rows[prob_columns(self.task.classes)] = every.to_numpy()
-        cast: list[dict[str, object]] = [{**row} for row in rows.reset_index().to_dict("records")]  # type: ignore[dict-item]
+        cast = [{str(key): value for key, value in row.items()} for row in rows.reset_index().to_dict("records")]
         return votes.table(cast, self.task.classes, probs=True)
 
     def estimate(self, items: pd.DataFrame) -> dict[str, float]:
