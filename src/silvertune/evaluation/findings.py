@@ -10,8 +10,9 @@ gold that there is not.
 | filter_finds_errors | what it dropped holds more wrong labels than a random drop of as many *of each class* would with probability `CHANCE` (hypergeometric, labels taken as independent) |
 | filter_only_shifts_classes | more than a random drop of as many would, but not of as many of each class |
 | filter_no_better_than_chance | not even that |
+| class_noisy | of the training labels of a class, at least `NOISY` are wrong |
 | class_noise_grows | of the labels of a class, `GREW` more are wrong after the filter (and fallback) than before |
-| labeler_over_calls, trained_on_too_many, predictions_over_call | a class has `OVER_CALLED` times its share of gold and `OVER_CALLED_BY` more: among the labels, those trained on, the predictions |
+| labeler_over_calls, trained_on_too_many, predictions_over_call | a class has `OVER_CALLED` times its share of gold and `OVER_CALLED_BY` more: among the labels, those trained on (both: of the items with gold), the predictions |
 | classes_shift | the class shares of the training labels and of the test's gold differ by `SHIFTED` (total variation) |
 | confidence_blind, confidence_orders_errors | of the way from a random to the best AURC, confidence goes less than `BLIND`, or at least `ORDERS` |
 | labels_miscalibrated, predictions_miscalibrated | the expected calibration error is at least `MISCALIBRATED` |
@@ -34,6 +35,7 @@ ENOUGH = 20
 ONE_SIDED = 0.95
 THINNED = 0.5
 CHANCE = 0.05
+NOISY = 0.33
 GREW = 0.02
 OVER_CALLED, OVER_CALLED_BY = 1.25, 0.05
 SHIFTED = 0.1
@@ -100,8 +102,8 @@ def _filter_against_chance(report: Report) -> Iterator[Finding]:
         variance = dropped * errors * (1 - errors) * (known - dropped) / (known - 1).clip(lower=1)
         return bool(hits - (dropped * errors).sum() > norm.isf(CHANCE) * np.sqrt(variance.sum()))
 
-    said = f"{_percent(found)} of what the filter dropped was wrong; it would be {_percent(noise)} of a random drop,"
-    said += f" {_percent(matched)} of one of as many of each class. Noise went from {_share(noise)} to"
+    said = f"{_percent(found)} of what it dropped was wrong, at random {_percent(noise)} would be, and of as many of"
+    said += f" each class at random {_percent(matched)}. Noise went from {_share(noise)} to"
     said += f" {_share(report.metrics['labels/noise_after'])}."
     if not beats(pd.Series([noise]), pd.Series([known.sum()]), pd.Series([dropped.sum()])):
         yield Finding("filter_no_better_than_chance", f"The filter does not find wrong labels: {said}")
@@ -111,32 +113,41 @@ def _filter_against_chance(report: Report) -> Iterator[Finding]:
         yield Finding("filter_finds_errors", f"The filter finds wrong labels: {said}")
 
 
-def _class_noise_grows(report: Report) -> Iterator[Finding]:
+def _class_noise(report: Report) -> Iterator[Finding]:
     for name, row in report.by_class[report.by_class["n_after"] >= ENOUGH].iterrows():
+        if row["noise_after"] >= NOISY:
+            said = f"{_percent(row['noise_after'])} of the labels {name} that are trained on are wrong."
+            yield Finding("class_noisy", said)
         if row["noise_after"] - row["noise_before"] >= GREW:
             said = f"Among the labels {name}, noise grew from {_share(row['noise_before'])} to"
             yield Finding("class_noise_grows", f"{said} {_share(row['noise_after'])} in the training set.")
 
 
 def _over_calls(report: Report) -> Iterator[Finding]:
-    if report.by_class["known_before"].sum() < ENOUGH:
+    if report.by_class["n_gold"].sum() < ENOUGH:
         return
-    for name, said, column, reference in (
-        ("labeler_over_calls", "The labeler over-calls {}: {} of its labels, {} of gold.", "labels", "gold"),
-        ("trained_on_too_many", "{} is over-called in training: {} of the labels, {} of gold.", "trained on", "gold"),
+    counts = report.by_class[["known_before", "known_after", "n_gold"]]
+    shares = (counts / counts.sum()).join(report.prevalence)
+    for name, said, share, there in (
+        ("labeler_over_calls", "The labeler over-calls {}: {} of its labels, {} of gold.", "known_before", "n_gold"),
+        (
+            "trained_on_too_many",
+            "{} is over-called in training: {} of the labels, {} of gold.",
+            "known_after",
+            "n_gold",
+        ),
         ("predictions_over_call", "The predictions over-call {}: {} of them, {} of gold.", "predicted", "test gold"),
     ):
-        share, there = report.prevalence[column], report.prevalence[reference]
-        over = share[(share >= OVER_CALLED * there) & (share - there >= OVER_CALLED_BY)]
-        for label in over.index:
-            yield Finding(name, said.format(label, _percent(share[label]), _percent(there[label])))
+        one, other = (shares[column] for column in (share, there))
+        for label in one.index[(one >= OVER_CALLED * other) & (one - other >= OVER_CALLED_BY)]:
+            yield Finding(name, said.format(label, _percent(one[label]), _percent(other[label])))
 
 
 def _classes_shift(report: Report) -> Iterator[Finding]:
     shift = report.metrics["labels/shift_train_test"]
     if shift >= SHIFTED:
         trained, tested = report.prevalence["trained on"], report.prevalence["test gold"]
-        name = (trained - tested).abs().idxmax() if len(trained) > 2 else tested.idxmin()
+        name = str((trained - tested).abs().idxmax() if len(trained) > 2 else tested.idxmin())
         said = f"Training and test differ in their classes (total variation {_share(shift)}): {name} is"
         yield Finding(
             "classes_shift",
@@ -182,7 +193,8 @@ def _view_errs_more(report: Report) -> Iterator[Finding]:
         return
     voted = report.by_view[report.by_view["n"] - report.by_view["without_label"] >= ENOUGH]
     for annotator, own in voted.dropna(subset="noise").groupby("annotator", sort=False):
-        worst, best = own.loc[own["noise"].idxmax()], own.loc[own["noise"].idxmin()]
+        ranked = own.sort_values("noise")
+        best, worst = ranked.iloc[0], ranked.iloc[-1]
         if worst["noise"] - best["noise"] >= VIEWS_DIFFER:
             said = f"{annotator} errs more on view {worst['view']} ({_percent(worst['noise'])} wrong)"
             yield Finding("view_errs_more", f"{said} than on {best['view']} ({_percent(best['noise'])}).")
@@ -227,7 +239,7 @@ RULES: tuple[Callable[[Report], Iterator[Finding]], ...] = (
     _filter_drops_one_class,
     _filter_thins_class,
     _filter_against_chance,
-    _class_noise_grows,
+    _class_noise,
     _over_calls,
     _classes_shift,
     _confidence_order,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 MOST_CLASSES = 8
 """A figure shows this many classes; the tables have all."""
-SHADES = (*PALETTE[2:7], PALETTE[1], *PALETTE[7:])
+SHADES = tuple(PALETTE[k] for k in (2, 1, 4, 6, 3, 7, 8, 9))
 """For classes. Black is for all of them together."""
 
 
@@ -73,9 +73,9 @@ def risk_coverage(report: Report) -> "Figure | None":
         found, random, best = (ranking[key] for key in ("aurc", "aurc_random", "aurc_best"))
         said = f"{_plain(name)}: AURC {found:.3f} (random {random:.3f}, best {best:.3f})"
         # One level of confidence is one point; several are the steps that a threshold can make.
-        style = {"marker": "o", "markersize": 4} if len(curve) < 12 else {}
+        marker = "o" if len(curve) < 12 else ""
         width = 2.4 if of == "all" else 1.5
-        ax.plot(100 * curve["coverage"], 100 * curve["risk"], color=colour, linewidth=width, label=said, **style)
+        ax.plot(100 * curve["coverage"], 100 * curve["risk"], color=colour, linewidth=width, label=said, marker=marker)
         ax.plot([0, 100], [100 * random] * 2, color=colour, linewidth=0.9, linestyle=":")
     before = report.by_class["n_before"].sum()
     kept = 100 * (1 - report.by_class["n_dropped"].sum() / before)

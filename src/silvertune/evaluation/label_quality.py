@@ -21,7 +21,7 @@ class Report:
     """metrics: name -> value (NaN: undefined). The rest are tables; what needs gold is NaN or no row without it.
 
     by_class: indexed by class: the labels that say so, before, dropped and after, counted over all folds
-    (`items_dropped`: different items dropped in any fold; `known_`: of the count before, those with gold).
+    (`items_dropped`: different items dropped in any fold; `known_`: those with gold; `n_gold`: items that are it).
     by_view: the labeler's votes, one row an annotator and view. by_fold: labels and predictions of each fold.
     annotators: who gave how many votes of what (the paper's Table 1). agreement: one row a pair of raters
     (`either_wrong, same_error`: of two of the labeler's).
@@ -143,6 +143,8 @@ def _class_row(name: str, decisions: pd.DataFrame, true: pd.Series) -> dict[str,
         "items_dropped": decisions.index[dropped].nunique(),
         "known_before": int((before & true.notna()).sum()),
         "known_dropped": int((dropped & true.notna()).sum()),
+        "known_after": int((after & true.notna()).sum()),
+        "n_gold": int(there.sum()),
         "kept_fraction": float(decisions.loc[before, "keep"].mean()) if before.any() else np.nan,
         "noise_before": _noise(decisions["label"][before], true[before]),
         "noise_after": _noise(decisions["train_label"][after], true[after]),

@@ -60,8 +60,7 @@ def pairs(crosses: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for (a, b), block in crosses.groupby(["a", "b"], sort=False):
-        count = block["n"].to_numpy(dtype=float)
-        count = count.reshape(round(len(count) ** 0.5), -1)
+        count = block["n"].to_numpy(dtype=float).reshape(block["label_a"].nunique(), -1)
         share = count / count.sum()
         same, chance = float(np.trace(share)), float(share.sum(axis=0) @ share.sum(axis=1))
         kappa = (same - chance) / (1 - chance) if chance < 1 - 1e-12 else np.nan
@@ -86,7 +85,8 @@ def shared_errors(rated: pd.DataFrame, true: np.ndarray) -> pd.DataFrame:
             same = int((known & (one == two) & (one != true)).sum())
             rows.append({"a": a, "b": rated.columns[j], "either_wrong": either,
                          "same_error": same / either if either else np.nan})  # fmt: skip
-    return pd.DataFrame(rows, columns=["a", "b", "either_wrong", "same_error"])
+    found = pd.DataFrame(rows, columns=["a", "b", "either_wrong", "same_error"])
+    return found.astype({"either_wrong": float, "same_error": float})
 
 
 def krippendorff_alpha(unit: pd.Series, label: pd.Series) -> float:
