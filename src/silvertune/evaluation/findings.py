@@ -138,7 +138,9 @@ def _over_calls(report: Report) -> Iterator[Finding]:
         ),
         ("predictions_over_call", "The predictions over-call {}: {} of them, {} of gold.", "predicted", "test gold"),
     ):
-        one, other = (shares[column] for column in (share, there))
+        if share == "known_after" and shares["known_after"].equals(shares["known_before"]):
+            continue  # nothing was dropped: said already
+        one, other = shares[share], shares[there]
         for label in one.index[(one >= OVER_CALLED * other) & (one - other >= OVER_CALLED_BY)]:
             yield Finding(name, said.format(label, _percent(one[label]), _percent(other[label])))
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from silvertune.evaluation.figures import PALETTE
 from silvertune.evaluation.label_quality import Report
+from silvertune.votes import WHOLE_ITEM
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,12 +33,18 @@ def draw(report: Report) -> "dict[str, Figure]":
 
 def noise(report: Report) -> "Figure | None":
     """Wrong labels before and after the filter, %: of all, of each class, of each annotator's votes on a view."""
-    after = "noise_after"
     rows = [("all labels", report.metrics["labels/noise_before"], report.metrics["labels/noise_after"])]
     by_class = report.by_class.head(MOST_CLASSES)
-    rows += [(f"labels {name}", row["noise_before"], row[after]) for name, row in by_class.iterrows()]
+    rows += [(f"labels {name}", row["noise_before"], row["noise_after"]) for name, row in by_class.iterrows()]
     votes = report.by_view.to_dict("records")[:24]
-    rows += [(f"votes of {row['annotator']}: {row['view']}", row["noise"], row[after]) for row in votes]
+    rows += [
+        (
+            f"votes of {row['annotator']}" + f": {row['view']}" * (row["view"] != WHOLE_ITEM),
+            row["noise"],
+            row["noise_after"],
+        )
+        for row in votes
+    ]
     rows = [row for row in rows if not np.isnan(row[1])]
     if not rows:
         return None
@@ -73,7 +80,7 @@ def risk_coverage(report: Report) -> "Figure | None":
         found, random, best = (ranking[key] for key in ("aurc", "aurc_random", "aurc_best"))
         said = f"{_plain(name)}: AURC {found:.3f} (random {random:.3f}, best {best:.3f})"
         # One level of confidence is one point; several are the steps that a threshold can make.
-        marker = "o" if len(curve) < 12 else ""
+        marker = "o" if len(curve) < 20 else ""
         width = 2.4 if of == "all" else 1.5
         ax.plot(100 * curve["coverage"], 100 * curve["risk"], color=colour, linewidth=width, label=said, marker=marker)
         ax.plot([0, 100], [100 * random] * 2, color=colour, linewidth=0.9, linestyle=":")
@@ -83,7 +90,7 @@ def risk_coverage(report: Report) -> "Figure | None":
         ax.plot(kept, 100 * report.metrics["labels/noise_after"], "*", color=PALETTE[5], markersize=15,
                 markeredgecolor="white", label="what the filter keeps", zorder=4)  # fmt: skip
     ax.set_xlim(0, 102)
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(0, 105 * curves["risk"].max() or 1)
     ax.set_xlabel("labels kept, %, the most confident first", fontsize=9)
     ax.set_ylabel("wrong among those kept, %", fontsize=9)
     figure.legend(
@@ -109,8 +116,10 @@ def reliability(report: Report) -> "Figure | None":
         ends = bins[["confidence", "accuracy"]]
         gap = {"color": PALETTE[5], "linewidth": 2.5, "alpha": 0.6, "label": "gap"}
         above.vlines(bins["confidence"], ends.min(axis=1), ends.max(axis=1), **gap)
-        above.plot(
-            bins["confidence"], bins["accuracy"], "o-", color=PALETTE[2], markersize=5, linewidth=1.5, label="found"
+        above.plot(bins["confidence"], bins["accuracy"], color=PALETTE[2], linewidth=1)
+        sizes = 10 + 150 * share / share.max()
+        above.scatter(
+            bins["confidence"], bins["accuracy"], s=sizes, color=PALETTE[2], label="found (size: how many)", zorder=3
         )
         above.set_title(f"{of}: ECE {error:.3f}", fontsize=10)
         above.set_ylim(-0.03, 1.03)
@@ -123,7 +132,9 @@ def reliability(report: Report) -> "Figure | None":
             _tidy(ax, "both")
     axes[0, 0].set_ylabel("share that is right", fontsize=9)
     axes[1, 0].set_ylabel("% of them", fontsize=9)
-    axes[0, 0].legend(fontsize=8, loc="best", frameon=False)
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=8, frameon=False
+    )
     return figure
 
 

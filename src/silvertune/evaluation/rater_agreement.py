@@ -7,15 +7,22 @@ import pandas as pd
 
 from silvertune.votes import WHOLE_ITEM
 
+MOST_RATERS = 40
+"""Every pair is compared: of more raters than this (a crowd's), only those with the most votes."""
+
 
 def ratings(votes: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     """item_id x rater: the place of the label among `classes`, -1 where there is none.
 
     A rater is an annotator on one view (`annotator:view`; only `annotator` where the whole item was seen).
-    Where one reads a view several times, the first reading counts, also if it gave no label.
+    Where one reads a view several times, the first reading counts, also if it gave no label. Of many raters,
+    the `MOST_RATERS` with the most votes are looked at.
     """
     first = votes[votes["repeat"] == 0]
     who = first["annotator"].where(first["view"] == WHOLE_ITEM, first["annotator"] + ":" + first["view"])
+    if len(counts := who.value_counts()) > MOST_RATERS:
+        most = who.isin(counts.sort_index().nlargest(MOST_RATERS).index)
+        first, who = first[most], who[most]
     item, items = pd.factorize(first["item_id"])
     rater, raters = pd.factorize(who)
     found = np.full((len(items), len(raters)), -1, dtype=np.int32)
