@@ -77,17 +77,16 @@ def predictions() -> pd.DataFrame:
 
 def report(
     *,
-    decisions: pd.DataFrame | None = None,
-    votes: pd.DataFrame | None = None,
-    annotations: pd.DataFrame | None = None,
+    made: pd.DataFrame | None = None,
+    cast: pd.DataFrame | None = None,
+    recorded: pd.DataFrame | None = None,
     gold: pd.Series = GOLD,
     task: Task = PETS,
 ) -> label_quality.Report:
-    here = globals()
     return label_quality.report(
-        here["decisions"]() if decisions is None else decisions,
-        (here["votes"]() if votes is None else votes).assign(stage="labeler"),
-        here["annotations"]() if annotations is None else annotations,
+        decisions() if made is None else made,
+        (votes() if cast is None else cast).assign(stage="labeler"),
+        annotations() if recorded is None else recorded,
         predictions(),
         gold,
         task,
@@ -190,7 +189,7 @@ def test_a_pair_without_a_common_item_is_left_out() -> None:
         [{"item_id": item, "annotator": who, "view": "item", "label": "cat"} for who, item in (("x", "a"), ("y", "b"))],
         PETS.classes,
     )
-    found = report(votes=cast, annotations=annotations().iloc[:0]).agreement
+    found = report(cast=cast, recorded=annotations().iloc[:0]).agreement
     assert {frozenset((row["a"], row["b"])) for _, row in found.iterrows()} == {
         frozenset(pair) for pair in (("gold", "x"), ("gold", "y"), ("aggregated", "x"), ("aggregated", "y"),
                                      ("aggregated", "gold"))
@@ -202,19 +201,19 @@ def test_only_the_first_reading_of_a_view_counts_for_agreement() -> None:
         {"item_id": "a", "annotator": "x", "view": "item", "label": label, "repeat": k}
         for k, label in enumerate(["cat", "other", "other"])
     ]
-    found = report(votes=table(rows, PETS.classes), annotations=annotations().iloc[:0]).agreement
+    found = report(cast=table(rows, PETS.classes), recorded=annotations().iloc[:0]).agreement
     assert pair(found, "x", "gold")["agreement"] == 1
 
 
 def test_an_annotator_called_gold_is_no_gold() -> None:
     rows = [{"item_id": item, "annotator": "gold", "view": "item", "label": "other"} for item in "ab"]
-    found = report(votes=table(rows, PETS.classes), annotations=annotations().iloc[:0]).agreement
+    found = report(cast=table(rows, PETS.classes), recorded=annotations().iloc[:0]).agreement
     assert found["agreement"].to_list() == [0.0]
 
 
 def test_folds_are_pooled_and_counts_are_means_over_them() -> None:
     twice = pd.concat([decisions(), decisions().assign(fold=1, keep=True)])
-    found = report(decisions=twice).metrics
+    found = report(made=twice).metrics
     assert found["labels/n_pool"] == 6
     assert found["labels/kept_fraction"] == pytest.approx(9 / 12)
     assert found["labels/n_train"] == 4
@@ -237,7 +236,7 @@ def test_without_gold_noise_is_undefined_and_the_rest_is_not() -> None:
 
 def test_nothing_dropped_has_no_precision() -> None:
     kept = decisions().assign(keep=True)
-    assert np.isnan(report(decisions=kept).metrics["labels/dropped_precision"])
+    assert np.isnan(report(made=kept).metrics["labels/dropped_precision"])
 
 
 def test_without_a_positive_class_there_is_no_prevalence() -> None:
@@ -287,12 +286,12 @@ def test_rankings_by_hand() -> None:
 
 def test_a_filters_score_is_a_ranking_too() -> None:
     scored = decisions().assign(**{"score:mine": [0, 1, 0, 0, 0, 1]})
-    found = report(decisions=scored).rankings.set_index(["by", "of"])
+    found = report(made=scored).rankings.set_index(["by", "of"])
     assert found.loc[("score:mine", "all"), "aurc"] == pytest.approx((1 + 3 * 3 / 4) / 4)
 
 
 def test_confidence_1_everywhere_says_nothing() -> None:
-    found = report(decisions=decisions().assign(confidence=1.0))
+    found = report(made=decisions().assign(confidence=1.0))
     assert np.isnan([found.metrics[f"labels/{name}"] for name in ("aurc", "ece", "brier")]).all()
     assert set(found.reliability["of"]) == {"predictions"}
 
@@ -312,7 +311,7 @@ def test_each_fold_by_hand() -> None:
 
 def test_an_item_kept_in_some_folds_counts_for_that_share() -> None:
     twice = pd.concat([decisions(), decisions().assign(fold=1, keep=ITEMS.isin(["a"]))])
-    json = report(decisions=twice).by_view.set_index("view").loc["json"]
+    json = report(made=twice).by_view.set_index("view").loc["json"]
     assert json["noise_after"] == pytest.approx((1 / 2) / (1 + 1 / 2))  # a is kept twice, c, which is wrong, once
 
 
@@ -320,7 +319,7 @@ def test_an_item_kept_in_some_folds_counts_for_that_share() -> None:
 def test_without_votes_there_is_a_report(what: str) -> None:
     cast = votes().iloc[:0] if what == "none at all" else votes().assign(label=None, status="refused")
     nothing = decisions().assign(label=None, train_label=None, keep=False, source="dropped", confidence=np.nan)
-    found = report(decisions=nothing, votes=cast, annotations=annotations().iloc[:0])
+    found = report(made=nothing, cast=cast, recorded=annotations().iloc[:0])
     assert np.isnan(found.metrics["labels/alpha"])
     assert found.metrics["labels/n_train"] == 0
     assert label_quality.tables(found)["by_class"]["n_before"].to_list() == [0, 0]

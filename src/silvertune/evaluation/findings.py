@@ -1,7 +1,6 @@
 """What a report on label quality says, in words: one rule a sentence, its threshold a constant here.
 
-No rule speaks on fewer than `ENOUGH` labels (a class that a fold never predicts, apart), nor where it needs
-gold that there is not.
+No rule but the last speaks on fewer than `ENOUGH` labels, nor where it needs gold that there is not.
 
 | name | is found where |
 | --- | --- |
@@ -124,30 +123,32 @@ def _class_noise(report: Report) -> Iterator[Finding]:
 
 
 def _over_calls(report: Report) -> Iterator[Finding]:
-    if report.by_class["n_gold"].sum() < ENOUGH:
-        return
     counts = report.by_class[["known_before", "known_after", "n_gold"]]
-    shares = (counts / counts.sum()).join(report.prevalence)
-    for name, said, share, there in (
-        ("labeler_over_calls", "The labeler over-calls {}: {} of its labels, {} of gold.", "known_before", "n_gold"),
-        (
-            "trained_on_too_many",
-            "{} is over-called in training: {} of the labels, {} of gold.",
-            "known_after",
-            "n_gold",
-        ),
-        ("predictions_over_call", "The predictions over-call {}: {} of them, {} of gold.", "predicted", "test gold"),
-    ):
-        if share == "known_after" and shares["known_after"].equals(shares["known_before"]):
-            continue  # nothing was dropped: said already
-        one, other = shares[share], shares[there]
-        for label in one.index[(one >= OVER_CALLED * other) & (one - other >= OVER_CALLED_BY)]:
-            yield Finding(name, said.format(label, _percent(one[label]), _percent(other[label])))
+    n, shares = counts.sum(), (counts / counts.sum()).join(report.prevalence)
+    before, after, gold = shares["known_before"], shares["known_after"], shares["n_gold"]
+    if min(n["known_before"], n["n_gold"]) >= ENOUGH:
+        for label in _over_called(before, gold):
+            said = f"The labeler over-calls {label}: {_percent(before[label])} of its labels"
+            yield Finding("labeler_over_calls", f"{said}, {_percent(gold[label])} of gold.")
+    # Where nothing was dropped, it would be said twice.
+    if min(n["known_after"], n["n_gold"]) >= ENOUGH and not after.equals(before):
+        for label in _over_called(after, gold):
+            said = f"{label} is over-called in training: {_percent(after[label])} of the labels"
+            yield Finding("trained_on_too_many", f"{said}, {_percent(gold[label])} of gold.")
+    predicted, tested = shares["predicted"], shares["test gold"]
+    if report.by_fold["n_test"].sum() >= ENOUGH:
+        for label in _over_called(predicted, tested):
+            said = f"The predictions over-call {label}: {_percent(predicted[label])} of them"
+            yield Finding("predictions_over_call", f"{said}, {_percent(tested[label])} of gold.")
+
+
+def _over_called(share: pd.Series, gold: pd.Series) -> list[str]:
+    return [str(name) for name in share.index[(share >= OVER_CALLED * gold) & (share - gold >= OVER_CALLED_BY)]]
 
 
 def _classes_shift(report: Report) -> Iterator[Finding]:
-    shift = report.metrics["labels/shift_train_test"]
-    if shift >= SHIFTED:
+    shift, n = report.metrics["labels/shift_train_test"], report.by_fold[["n_train", "n_test"]].sum().min()
+    if shift >= SHIFTED and n >= ENOUGH:
         trained, tested = report.prevalence["trained on"], report.prevalence["test gold"]
         name = str((trained - tested).abs().idxmax() if len(trained) > 2 else tested.idxmin())
         said = f"Training and test differ in their classes (total variation {_share(shift)}): {name} is"
