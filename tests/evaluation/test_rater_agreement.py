@@ -114,6 +114,8 @@ def test_alphas_of_views_repeats_and_annotators() -> None:
         ("views", "m"),
         ("repeats", "m"),
     }
+    counts = rater_agreement.alphas(cast, cast.iloc[:0]).set_index(["between", "of"])["n"]
+    assert counts["annotators", "view json"] == 10  # n has no label for one of six
     assert found["annotators", "view json"] == 1
     assert found["views", "m"] < 1
     assert found["repeats", "m"] < 0.5

@@ -122,9 +122,9 @@ def alphas(votes: pd.DataFrame, annotations: pd.DataFrame) -> pd.DataFrame:
     """Krippendorff's alpha of every set of labels that may be compared.
 
     votes: the labeler's. annotations: those that came with the data.
-    Returns `between` (what differs between the labels of a unit), `of`, `n` (labels) and `alpha`: all of the
-    labeler's votes; its annotators on each view, the views and the repeats of each annotator (where there is
-    more than one), and all recorded annotations. Undefined ones are left out.
+    Returns `between` (what differs between the labels of a unit), `of`, `n` (labels with another to compare
+    to) and `alpha`: all of the labeler's votes; its annotators on each view, the views and the repeats of each
+    annotator (where there is more than one), and all recorded annotations. Undefined ones are left out.
     """
     first = votes[votes["repeat"] == 0]
     sets = [("all votes", "the labeler", votes, votes["item_id"])]
@@ -135,9 +135,10 @@ def alphas(votes: pd.DataFrame, annotations: pd.DataFrame) -> pd.DataFrame:
     for who, own in votes.groupby("annotator", sort=False):
         sets.append(("repeats", str(who), own, own["item_id"] + "\x1f" + own["view"]))
     sets.append(("all annotations", "the data", annotations, annotations["item_id"]))
-    rows = [
-        {"between": between, "of": of, "n": int(own["label"].notna().sum()), "alpha": value}
-        for between, of, own, unit in sets
-        if not np.isnan(value := krippendorff_alpha(unit, own["label"]))
-    ]
+    rows = []
+    for between, of, own, unit in sets:
+        given = own["label"].notna().to_numpy()
+        if not np.isnan(value := krippendorff_alpha(unit, own["label"])):
+            compared = int((unit[given].value_counts().loc[lambda n: n >= 2]).sum())
+            rows.append({"between": between, "of": of, "n": compared, "alpha": value})
     return pd.DataFrame(rows, columns=["between", "of", "n", "alpha"])
