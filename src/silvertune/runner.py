@@ -114,7 +114,7 @@ def run(parts: Parts) -> Result:
     prediction = pd.concat(predicted).join(items["group_id"])
     stages = {"preselect": preselection, "labeler": votes, "fallback": second_opinions}
     cast = pd.concat([table.assign(stage=stage) for stage, table in stages.items() if table is not None])
-    quality = label_quality.report(every, votes[votes["item_id"].isin(pool)], parts.data.annotations, gold, task)
+    quality = label_quality.report(every, cast, parts.data.annotations, prediction, gold, task)
     quality.metrics["labels/cost_usd"] = float(cast["cost_usd"].sum())
     report = metrics.evaluate(prediction, gold, task, replicates=parts.evaluation.replicates)
     report.metrics.update(metrics.by_rule(prediction, gold, task))

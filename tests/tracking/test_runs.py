@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from silvertune.backends.local import Predictor
-from silvertune.evaluation import label_quality, metrics
+from silvertune.evaluation import findings, label_figures, label_quality, metrics
 from silvertune.items import Data
 from silvertune.runner import Result
 from silvertune.schema import Task
@@ -245,7 +245,7 @@ def result() -> Result:
             for item, label in zip(IDS, ["cat", None, "other", "other"], strict=True)
         ],
         PETS.classes,
-    )
+    ).assign(stage="labeler")
     label = pd.Series(["cat", None, "other", "other"], index=IDS, dtype=object)
     decisions = pd.DataFrame(
         {
@@ -279,7 +279,7 @@ def result() -> Result:
         decisions=decisions,
         predictions=predictions,
         report=metrics.evaluate(predictions, GOLD, PETS, replicates=20),
-        labels=label_quality.report(decisions, votes, votes.iloc[:0], GOLD, PETS),
+        labels=label_quality.report(decisions, votes, votes.iloc[:0], predictions, GOLD, PETS),
         predictors=predictors,
     )
 
@@ -299,9 +299,10 @@ def test_a_result_is_logged_whole(client: MlflowClient, run: str, tmp_path: Path
         "decisions.parquet",
         "predictions.parquet",
         "groups.csv",
-        "labels_by_class.csv",
-        "labels_by_view.csv",
-        "agreement.csv",
+        "label_quality.html",
+        "findings.md",
+        *(f"label_quality/{name}.csv" for name in label_quality.tables(made.labels)),
+        *(f"figures/{name}.png" for name in label_figures.draw(made.labels)),
         "figures/groups.png",
         "figures/agreement.png",
         "model/fold0/note.txt",
@@ -310,6 +311,9 @@ def test_a_result_is_logged_whole(client: MlflowClient, run: str, tmp_path: Path
     logged = client.get_run(run).data.metrics
     expected = {**made.report.metrics, **made.labels.metrics}
     assert logged == pytest.approx({name: value for name, value in expected.items() if value == value})
+    tags = client.get_run(run).data.tags
+    assert tags["findings"] == ", ".join(found.name for found in findings.find(made.labels))
+    assert tags["mlflow.note.content"] == findings.markdown(findings.find(made.labels))
     decisions = pd.read_parquet(client.download_artifacts(run, "decisions.parquet", str(tmp_path)))
     assert decisions["item_id"].to_list() == list(IDS)
     assert decisions["label"].isna().to_list() == [False, True, False, False]

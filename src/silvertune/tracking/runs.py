@@ -17,7 +17,7 @@ import pandas as pd
 import yaml
 
 from silvertune.errors import cause_and_place
-from silvertune.evaluation import figures
+from silvertune.evaluation import figures, findings, label_files
 from silvertune.items import Data
 from silvertune.runner import Result
 from silvertune.tracking import store
@@ -100,9 +100,8 @@ def log_result(
         _parquet(result.decisions.reset_index(), folder / "decisions.parquet")
         _parquet(result.predictions.reset_index(), folder / "predictions.parquet")
         result.report.groups.to_csv(folder / "groups.csv")
-        result.labels.by_class.to_csv(folder / "labels_by_class.csv")
-        result.labels.by_view.to_csv(folder / "labels_by_view.csv", index=False)
-        result.labels.agreement.to_csv(folder / "agreement.csv", index=False)
+        found = findings.find(result.labels)
+        label_files.write(result.labels, found, folder, title)
         figures.groups(result.report.groups, title).savefig(folder / "figures" / "groups.png")
         if (matrix := figures.agreement(result.labels.agreement)) is not None:
             matrix.savefig(folder / "figures" / "agreement.png")
@@ -116,6 +115,8 @@ def log_result(
         if save_models is not None:
             save_models(folder / "model")
         client.log_artifacts(run, made)
+    client.set_tag(run, "findings", ", ".join(dict.fromkeys(finding.name for finding in found)))
+    client.set_tag(run, "mlflow.note.content", findings.markdown(found))  # the UI shows it with the run
     if result.alarms:
         client.set_tag(run, "alarms", "; ".join(result.alarms)[:5000])
     counted = {"alarms": float(len(result.alarms))} if result.students else {}

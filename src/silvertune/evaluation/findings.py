@@ -1,0 +1,255 @@
+"""What a report on label quality says, in words: one rule a sentence, its threshold a constant here.
+
+No rule but the last speaks on fewer than `ENOUGH` labels, nor where it needs gold that there is not.
+
+| name | is found where |
+| --- | --- |
+| filter_drops_one_class | `ONE_SIDED` of the dropped labels are of one class, and not that share of all labels |
+| filter_thins_class | a class keeps less than `THINNED` of the fraction of labels that is kept overall |
+| filter_finds_errors | what it dropped holds more wrong labels than a random drop of as many *of each class* would with probability `CHANCE` (hypergeometric, labels taken as independent) |
+| filter_only_shifts_classes | more than a random drop of as many would, but not of as many of each class |
+| filter_no_better_than_chance | not even that |
+| class_noisy | of the training labels of a class, at least `NOISY` are wrong |
+| class_noise_grows | of the labels of a class, `GREW` more are wrong after the filter (and fallback) than before |
+| labeler_over_calls, trained_on_too_many, predictions_over_call | a class has `OVER_CALLED` times its share of gold and `OVER_CALLED_BY` more: among the labels, those trained on (both: of the items with gold), the predictions |
+| classes_shift | the class shares of the training labels and of the test's gold differ by `SHIFTED` (total variation) |
+| confidence_blind, confidence_orders_errors | of the way from a random to the best AURC, confidence goes less than `BLIND`, or at least `ORDERS` |
+| labels_miscalibrated, predictions_miscalibrated | the expected calibration error is at least `MISCALIBRATED` |
+| annotators_disagree | Krippendorff's alpha of all the labeler's votes is below `RELIABLE` |
+| view_errs_more | the votes on two views differ in noise by `VIEWS_DIFFER` |
+| errs_together | of the items that either of two raters of the labeler's has wrong, both give `TOGETHER` the same wrong label |
+| votes_without_label | an annotator gives no label in at least `NULL` of the votes on a view |
+| one_class_predicted | every prediction of a fold is of one class, and its test items are not |
+"""  # noqa: E501
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from silvertune.evaluation.label_quality import Report
+
+ENOUGH = 20
+ONE_SIDED = 0.95
+THINNED = 0.5
+CHANCE = 0.05
+NOISY = 0.33
+GREW = 0.02
+OVER_CALLED, OVER_CALLED_BY = 1.25, 0.05
+SHIFTED = 0.1
+BLIND, ORDERS = 0.1, 0.5
+MISCALIBRATED = 0.1
+RELIABLE = 0.667
+"""Krippendorff 2004, "Reliability in content analysis": the lowest limit for even tentative conclusions."""
+VIEWS_DIFFER = 0.1
+TOGETHER = 0.5
+NULL = 0.05
+MOST = 3
+"""Of a rule about annotators, the worst few are told."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """name: of its rule, a tag to search runs by. sentence: what was found, with the figures."""
+
+    name: str
+    sentence: str
+
+
+def find(report: Report) -> list[Finding]:
+    """Everything that the rules of this module find, in their order."""
+    return [finding for rule in RULES for finding in rule(report)]
+
+
+def markdown(found: list[Finding]) -> str:
+    """The findings as a Markdown list."""
+    return "".join(f"- {finding.sentence} (`{finding.name}`)\n" for finding in found) or "No rule found anything.\n"
+
+
+def _filter_drops_one_class(report: Report) -> Iterator[Finding]:
+    dropped, before = report.by_class["items_dropped"], report.by_class["n_before"]
+    name, n = str(dropped.idxmax()), dropped.sum()
+    if n >= ENOUGH and dropped[name] / n >= ONE_SIDED and before[name] / before.sum() < ONE_SIDED:
+        only = "only" if dropped[name] == n else "nearly only"
+        yield Finding("filter_drops_one_class", f"The filter removed {only} {name}: {dropped[name]} of {n} labels.")
+
+
+def _filter_thins_class(report: Report) -> Iterator[Finding]:
+    kept, overall = report.by_class["kept_fraction"], report.metrics["labels/kept_fraction"]
+    for name in report.by_class.index[report.by_class["n_before"] >= ENOUGH]:
+        if kept[name] < THINNED * overall:
+            said = f"The filter keeps {_percent(kept[name])} of the labels {name}, and {_percent(overall)} of all."
+            yield Finding("filter_thins_class", said)
+
+
+def _filter_against_chance(report: Report) -> Iterator[Finding]:
+    from scipy.stats import norm
+
+    # The folds share most of their items: counts are means over them.
+    counts = report.by_class[["known_before", "known_dropped"]] / len(report.by_fold)
+    known, dropped = counts["known_before"], counts["known_dropped"]
+    if dropped.sum() < ENOUGH:
+        return
+    noise, found = report.metrics["labels/noise_before"], report.metrics["labels/dropped_precision"]
+    by_class = report.by_class["noise_before"].fillna(0.0)
+    matched = float((dropped * by_class).sum() / dropped.sum())
+    hits = found * dropped.sum()
+
+    def beats(errors: pd.Series, known: pd.Series, dropped: pd.Series) -> bool:
+        """More hits than random drops (hypergeometric, one a class) have with probability CHANCE; normal tail."""
+        variance = dropped * errors * (1 - errors) * (known - dropped) / (known - 1).clip(lower=1)
+        return bool(hits - (dropped * errors).sum() > norm.isf(CHANCE) * np.sqrt(variance.sum()))
+
+    said = f"{_percent(found)} of what it dropped was wrong, at random {_percent(noise)} would be, and of as many of"
+    said += f" each class at random {_percent(matched)}. Noise went from {_share(noise)} to"
+    said += f" {_share(report.metrics['labels/noise_after'])}."
+    if not beats(pd.Series([noise]), pd.Series([known.sum()]), pd.Series([dropped.sum()])):
+        yield Finding("filter_no_better_than_chance", f"The filter does not find wrong labels: {said}")
+    elif not beats(by_class, known, dropped):
+        yield Finding("filter_only_shifts_classes", f"The filter finds a class and not the wrong labels in it: {said}")
+    else:
+        yield Finding("filter_finds_errors", f"The filter finds wrong labels: {said}")
+
+
+def _class_noise(report: Report) -> Iterator[Finding]:
+    for name, row in report.by_class[report.by_class["n_after"] >= ENOUGH].iterrows():
+        if row["noise_after"] >= NOISY:
+            said = f"{_percent(row['noise_after'])} of the labels {name} that are trained on are wrong."
+            yield Finding("class_noisy", said)
+        if row["noise_after"] - row["noise_before"] >= GREW:
+            said = f"Among the labels {name}, noise grew from {_share(row['noise_before'])} to"
+            yield Finding("class_noise_grows", f"{said} {_share(row['noise_after'])} in the training set.")
+
+
+def _over_calls(report: Report) -> Iterator[Finding]:
+    counts = report.by_class[["known_before", "known_after", "n_gold"]]
+    n, shares = counts.sum(), (counts / counts.sum()).join(report.prevalence)
+    before, after, gold = shares["known_before"], shares["known_after"], shares["n_gold"]
+    if min(n["known_before"], n["n_gold"]) >= ENOUGH:
+        for label in _over_called(before, gold):
+            said = f"The labeler over-calls {label}: {_percent(before[label])} of its labels"
+            yield Finding("labeler_over_calls", f"{said}, {_percent(gold[label])} of gold.")
+    # Where nothing was dropped, it would be said twice.
+    if min(n["known_after"], n["n_gold"]) >= ENOUGH and not after.equals(before):
+        for label in _over_called(after, gold):
+            said = f"{label} is over-called in training: {_percent(after[label])} of the labels"
+            yield Finding("trained_on_too_many", f"{said}, {_percent(gold[label])} of gold.")
+    predicted, tested = shares["predicted"], shares["test gold"]
+    if report.by_fold["n_test"].sum() >= ENOUGH:
+        for label in _over_called(predicted, tested):
+            said = f"The predictions over-call {label}: {_percent(predicted[label])} of them"
+            yield Finding("predictions_over_call", f"{said}, {_percent(tested[label])} of gold.")
+
+
+def _over_called(share: pd.Series, gold: pd.Series) -> list[str]:
+    return [str(name) for name in share.index[(share >= OVER_CALLED * gold) & (share - gold >= OVER_CALLED_BY)]]
+
+
+def _classes_shift(report: Report) -> Iterator[Finding]:
+    shift, n = report.metrics["labels/shift_train_test"], report.by_fold[["n_train", "n_test"]].sum().min()
+    if shift >= SHIFTED and n >= ENOUGH:
+        trained, tested = report.prevalence["trained on"], report.prevalence["test gold"]
+        name = str((trained - tested).abs().idxmax() if len(trained) > 2 else tested.idxmin())
+        said = f"Training and test differ in their classes (total variation {_share(shift)}): {name} is"
+        yield Finding(
+            "classes_shift",
+            f"{said} {_percent(trained[name])} of the training labels and {_percent(tested[name])} of the test items.",
+        )
+
+
+def _confidence_order(report: Report) -> Iterator[Finding]:
+    of_all = report.rankings[(report.rankings["by"] == "confidence") & (report.rankings["of"] == "all")]
+    for row in of_all.to_dict("records"):
+        if not ENOUGH <= row["errors"] <= row["n"] - ENOUGH:
+            continue
+        gained = (row["aurc_random"] - row["aurc"]) / (row["aurc_random"] - row["aurc_best"])
+        shown = f"AURC {_share(row['aurc'])} against {_share(row['aurc_random'])} at random"
+        shown += f" and {_share(row['aurc_best'])} at best."
+        if gained < BLIND:
+            yield Finding("confidence_blind", f"Confidence does not order the errors of the labels: {shown}")
+        elif gained >= ORDERS:
+            yield Finding("confidence_orders_errors", f"Confidence puts most errors of the labels last: {shown}")
+
+
+def _miscalibrated(report: Report) -> Iterator[Finding]:
+    for of in ("labels", "predictions"):
+        bins = report.reliability[report.reliability["of"] == of]
+        if bins["n"].sum() < ENOUGH:
+            continue
+        sure, right = (float(np.average(bins[name], weights=bins["n"])) for name in ("confidence", "accuracy"))
+        error = float(np.average((bins["confidence"] - bins["accuracy"]).abs(), weights=bins["n"]))
+        if error >= MISCALIBRATED:
+            said = f"The confidence of the {of} is not to be taken at its word: {_share(sure)} on average,"
+            yield Finding(f"{of}_miscalibrated", f"{said} {_share(right)} of them right (ECE {_share(error)}).")
+
+
+def _annotators_disagree(report: Report) -> Iterator[Finding]:
+    votes = report.alphas[report.alphas["of"] == "the labeler"]
+    for row in votes[(votes["n"] >= ENOUGH) & (votes["alpha"] < RELIABLE)].to_dict("records"):
+        said = f"The labeler's votes on an item agree little: Krippendorff's alpha {_share(row['alpha'])}"
+        yield Finding("annotators_disagree", f"{said} (below {_share(RELIABLE)}).")
+
+
+def _view_errs_more(report: Report) -> Iterator[Finding]:
+    if report.by_view.empty:
+        return
+    voted = report.by_view[report.by_view["n"] - report.by_view["without_label"] >= ENOUGH]
+    for annotator, own in voted.dropna(subset="noise").groupby("annotator", sort=False):
+        ranked = own.sort_values("noise")
+        best, worst = ranked.iloc[0], ranked.iloc[-1]
+        if worst["noise"] - best["noise"] >= VIEWS_DIFFER:
+            said = f"{annotator} errs more on view {worst['view']} ({_percent(worst['noise'])} wrong)"
+            yield Finding("view_errs_more", f"{said} than on {best['view']} ({_percent(best['noise'])}).")
+
+
+def _errs_together(report: Report) -> Iterator[Finding]:
+    pairs = report.agreement[report.agreement["either_wrong"] >= ENOUGH]
+    for row in pairs[pairs["same_error"] >= TOGETHER].nlargest(MOST, "same_error").to_dict("records"):
+        said = f"{row['a']} and {row['b']} err together: of the {row['either_wrong']:.0f} items that either has wrong,"
+        yield Finding("errs_together", f"{said} both have {_percent(row['same_error'])} wrong in the same way.")
+
+
+def _votes_without_label(report: Report) -> Iterator[Finding]:
+    if report.by_view.empty:
+        return
+    voted = report.by_view.assign(null=report.by_view["without_label"] / report.by_view["n"])
+    voted = voted[(voted["null"] >= NULL) & (voted["n"] >= ENOUGH)]
+    for row in voted.nlargest(MOST, "null").to_dict("records"):
+        said = f"{row['annotator']} gives no label in {row['without_label']} of {row['n']} votes on view {row['view']}."
+        yield Finding("votes_without_label", said)
+
+
+def _one_class_predicted(report: Report) -> Iterator[Finding]:
+    one = report.by_fold[(report.by_fold["classes_predicted"] == 1) & (report.by_fold["classes_in_test"] > 1)]
+    if len(one):
+        folds = ", ".join(map(str, one["fold"]))
+        where = (
+            f"in fold {folds} (of {len(report.by_fold)}, from 0)" if len(report.by_fold) > 1 else "on the test items"
+        )
+        yield Finding("one_class_predicted", f"One class only is predicted {where}.")
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f}%"
+
+
+def _share(value: float) -> str:
+    return f"{value:.2f}".replace("0.", ".", 1)
+
+
+RULES: tuple[Callable[[Report], Iterator[Finding]], ...] = (
+    _filter_drops_one_class,
+    _filter_thins_class,
+    _filter_against_chance,
+    _class_noise,
+    _over_calls,
+    _classes_shift,
+    _confidence_order,
+    _miscalibrated,
+    _annotators_disagree,
+    _view_errs_more,
+    _errs_together,
+    _votes_without_label,
+    _one_class_predicted,
+)

@@ -1,0 +1,62 @@
+"""The report on a run's labels as files: tables, figures, findings, and one page with all of them."""
+
+import base64
+import html
+from pathlib import Path
+
+from silvertune.evaluation import label_figures
+from silvertune.evaluation.findings import Finding, markdown
+from silvertune.evaluation.label_quality import Report, tables
+
+SHOWN = {
+    "by_class": "Labels by class, before and after the filter",
+    "by_view": "The labeler's votes, by annotator and view",
+    "by_fold": "Folds",
+    "prevalence": "Class shares",
+    "annotators": "Who voted, and what",
+    "agreement": "Agreement of every pair",
+    "alphas": "Krippendorff's alpha",
+    "crosstabs": "Every pair, label by label",
+    "rankings": "How well scores order the errors",
+}
+MOST_ROWS = 60
+"""The page shows this many of a table's rows; its file has all."""
+
+
+def write(report: Report, found: list[Finding], folder: Path, title: str) -> None:
+    """Write to `folder`: label_quality/<table>.csv, figures/<name>.png, findings.md and label_quality.html."""
+    for name in ("label_quality", "figures"):
+        (folder / name).mkdir(exist_ok=True)
+    made, pictures = tables(report), label_figures.draw(report)
+    for name, table in made.items():
+        table.to_csv(folder / "label_quality" / f"{name}.csv", index=False)
+    for name, figure in pictures.items():
+        figure.savefig(folder / "figures" / f"{name}.png")
+    (folder / "findings.md").write_text(markdown(found), encoding="utf-8")
+    images = {name: (folder / "figures" / f"{name}.png").read_bytes() for name in pictures}
+    (folder / "label_quality.html").write_text(_page(report, found, images, title), encoding="utf-8")
+
+
+def _page(report: Report, found: list[Finding], images: dict[str, bytes], title: str) -> str:
+    said = "".join(f"<li>{html.escape(finding.sentence)}</li>" for finding in found)
+    pictures = "".join(
+        f'<img alt="{name}" src="data:image/png;base64,{base64.b64encode(image).decode()}">'
+        for name, image in images.items()
+    )
+    made = tables(report)
+    shown = "".join(
+        f'<h2>{heading}</h2><div class="wide">'
+        + made[name].head(MOST_ROWS).to_html(index=False, border=0, float_format="{:.3f}".format, na_rep="")
+        + "</div>"
+        for name, heading in SHOWN.items()
+        if name in made
+    )
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}: labels</title><style>
+body {{ font: 14px/1.45 system-ui, sans-serif; margin: 2em; color: #222; }}
+table {{ border-collapse: collapse; }} th, td {{ padding: .25em .6em; text-align: right; white-space: nowrap; }}
+th {{ border-bottom: 2px solid #222; }} td {{ border-bottom: 1px solid #ddd; }}
+.wide {{ overflow-x: auto; }} img {{ max-width: 100%; margin: .5em 1em .5em 0; vertical-align: top; }}
+</style></head><body><h1>Labels of {html.escape(title)}</h1><ul>{said or "<li>No rule found anything.</li>"}</ul>
+{pictures}{shown}</body></html>
+"""
