@@ -19,6 +19,8 @@ METRICS = ("precision", "recall", "f1", "accuracy")
 RANKING = ("auroc", "auprc")
 CHUNK = 2_000_000
 """Numbers held at once while resampling (about 16 MB)."""
+FEWEST = 1000
+"""Resamples at least that are ranked at once: a step has to be worth its call."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def ranking(
     w = np.ones((1, int(group.max(initial=0)) + 1)) if weights is None else weights
     size = np.stack([np.bincount(group[chosen], minlength=w.shape[1]) for chosen in (positive, ~positive)], axis=1)
     p, n = _summed(w, size).T
-    step = max(CHUNK // w.shape[1], 1000)
+    step = max(CHUNK // w.shape[1], FEWEST)
     parts = [_down(ties, np.ascontiguousarray(w[at : at + step].T, dtype=float)) for at in range(0, len(w), step)]
     beaten, precisions = np.concatenate(parts, axis=1)
     auroc = _ratio(p * n - beaten, p * n, np.nan)

@@ -131,10 +131,10 @@ class _Measure:
         ids = [(one.run_id, other.run_id) for one, other in pairs]
         points = [self.values[a][metric] - self.values[b][metric] for a, b in ids]
         resampled = [self.resampled[a][metric] - self.resampled[b][metric] for a, b in ids]
-        return significance.estimate(points, resampled, len(self.groups), self.effective)
+        return significance.estimate(points, resampled, len(self.groups))
 
     def mcnemar(self, pairs: Sequence[tuple[FinishedRun, FinishedRun]]) -> float:
-        return significance.mcnemar(np.stack([self._only_one_right(*pair) for pair in pairs]), self.effective)
+        return significance.mcnemar(np.stack([self._only_one_right(*pair) for pair in pairs]))
 
     def _only_one_right(self, one: FinishedRun, other: FinishedRun) -> np.ndarray:
         """For each group the items that only `one` has right, less those that only `other` has."""
