@@ -55,7 +55,8 @@ def test_a_study_logs_every_run_and_its_comparison_and_a_second_time_does_nothin
     assert figures == {"figures/groups.png", "figures/agreement.png"}
 
     kept = {entry.path for entry in client.list_artifacts(parent.info.run_id)}
-    assert {"comparison.csv", "comparison.html", "arms.png"} <= kept
+    assert {"comparison.csv", "comparison.html", "groups.csv", "arms.png", "groups.png", "cost.png"} <= kept
+    assert run.data.metrics["arm/delta/expert/f1_p_holm"] <= 1
     table = pd.read_csv(client.download_artifacts(parent.info.run_id, "comparison.csv", str(folder)))
     assert list(table["arm"]) == ["base", "all", "confident", "expert"]
     assert (table["seeds"] == 2).all()

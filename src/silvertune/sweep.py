@@ -22,21 +22,16 @@ from rich.console import Console
 
 from silvertune import composition, expansion, plan, progress
 from silvertune.errors import UserError, cause_and_place
-from silvertune.evaluation import comparison, figures, metrics, tables
+from silvertune.evaluation import comparison, figures, metrics, study_report
 from silvertune.expansion import Job
 from silvertune.tracking import runs, store
+from silvertune.tracking.finished import read
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 Launch = Callable[..., Sequence[JobReturn]]
-NOTES = (
-    "Rows are means over the seeds; intervals are 95%, from resamples of groups (protocols), paired for differences.",
-    "* simulated: labels by annotators that were made from gold by a documented noise process.",
-    "kept: share of the items to train on whose label the filter kept; an item without a label is not kept.",
-    "noise: share of training labels that differ from gold, before and after the filter.",
-)
 
 
 @dataclass(frozen=True)
@@ -221,7 +216,7 @@ def _compare(sweep: Sweep, config: DictConfig, console: Console) -> None:
         return
     client, references = sweep.client, list(config.study.references) or _unfiltered(sweep.jobs)
     result = comparison.compare(
-        [_measured(client, job, found) for job, found in finished],
+        [read(client, found) for _, found in finished],
         references,
         metrics.scored_classes(composition.task_of(sweep.jobs[0].config["task"])),
         replicates=config.evaluation.replicates,
@@ -229,18 +224,11 @@ def _compare(sweep: Sweep, config: DictConfig, console: Console) -> None:
     for run_id, deltas in result.deltas.items():
         if deltas:
             runs.log_metrics(client, run_id, deltas)
-    figure = figures.arms(result.table, references, list(dict.fromkeys(job.names["arm"] for job in sweep.jobs)))
+    drawn = figures.styles([job.names["arm"] for job in sweep.jobs])
     with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        result.table.to_csv(folder / "comparison.csv", index=False)
-        page = tables.page(result.table, references, sweep.name, figure, NOTES)
-        (folder / "comparison.html").write_text(page, encoding="utf-8")
-        figure.savefig(folder / "arms.png")
+        study_report.write(Path(made), result, references, sweep.name, drawn)
         client.log_artifacts(sweep.parent, made)
-    for table in tables.terminal(result.table, references, sweep.name, console.width):
-        console.print(table)
-    if result.table["simulated"].any():
-        console.print(NOTES[1])
+    study_report.show(console, result, references, sweep.name)
     address = store.uri(sweep.jobs[0].config["tracking"])
     view = store.offer_view(client, sweep.experiment, references)
     server = address if address.startswith("http") else "http://127.0.0.1:5000"
@@ -248,20 +236,6 @@ def _compare(sweep: Sweep, config: DictConfig, console: Console) -> None:
     lines += [] if address.startswith("http") else [f"to see it: mlflow ui --backend-store-uri {address}"]
     lines += [f"the runs, with the columns that matter: {server}{view}"]
     console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
-
-
-def _measured(client: "MlflowClient", job: Job, found: "Run") -> comparison.FinishedRun:
-    return comparison.FinishedRun(
-        run_id=found.info.run_id,
-        arm=job.names["arm"],
-        model=job.names["model"],
-        variant=job.config["variant"] or "",
-        seed=job.config["seed"],
-        simulated=job.names["simulated"] == "true",
-        data=found.data.tags["data"],
-        predictions=runs.predictions_of(client, found.info.run_id),
-        metrics=found.data.metrics,
-    )
 
 
 def _unfiltered(jobs: list[Job]) -> list[str]:

@@ -166,6 +166,7 @@ def test_ranking_is_the_same_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = bootstrap.resamples(data.position.max() + 1, 50)
     whole = bootstrap.ranking(data.score, positive, data.position, weights)
     monkeypatch.setattr(bootstrap, "CHUNK", 100)
+    monkeypatch.setattr(bootstrap, "FEWEST", 7)
     parts = bootstrap.ranking(data.score, positive, data.position, weights)
     for name in whole:
         np.testing.assert_array_equal(whole[name], parts[name])
@@ -230,36 +231,6 @@ def test_metrics_are_undefined_for_a_resample_that_drew_none_of_the_groups() -> 
         assert found[name][1] == 1
 
 
-# ------------------------------------------------------------------------------------------------------ intervals
-
-
-def test_an_interval_is_the_quantiles_of_what_is_defined() -> None:
-    values = np.append(np.arange(101.0), [np.nan] * 50)
-    assert bootstrap.interval(values) == pytest.approx((2.5, 97.5))
-    assert bootstrap.interval(values, level=0.5) == pytest.approx((25, 75))
-
-
-def test_an_interval_of_nothing_is_undefined() -> None:
-    assert np.isnan(bootstrap.interval(np.array([np.nan, np.nan]))).all()
-    assert np.isnan(bootstrap.interval(np.array([]))).all()
-
-
-def test_a_95_percent_interval_covers_the_truth_about_that_often() -> None:
-    rng = np.random.default_rng(7)
-    groups, per_group, covered = 60, 4, 0
-    group = pd.Series(np.repeat([f"g{i:02d}" for i in range(groups)], per_group))
-    true = pd.Series(["pos"] * len(group))
-    weights = bootstrap.resamples(groups, 1000)
-    for _ in range(200):
-        # Items of a group share their chance of being right, 0.7 on average: they are not independent.
-        chance = np.repeat(rng.beta(3.5, 1.5, size=groups), per_group)
-        said = pd.Series(np.where(rng.random(len(group)) < chance, "pos", "neg"))
-        accuracy = bootstrap.micro(bootstrap.count(said, true, group, ["pos"]), weights)["accuracy"]
-        low, high = bootstrap.interval(accuracy)
-        covered += low <= 0.7 <= high
-    assert 180 <= covered <= 198
-
-
 # ------------------------------------------------------------------------------------------------------- by group
 
 
@@ -310,3 +281,45 @@ def test_a_group_of_several_classes_is_the_mean_over_those_that_are_defined() ->
     assert row["precision"] == pytest.approx((1 / 2 + 1) / 2)  # nothing was called c
     assert row["recall"] == pytest.approx((1 + 1 / 2) / 2)  # nothing is c
     assert row["f1"] == pytest.approx((2 / 3 + 2 / 3) / 2)
+
+
+# -------------------------------------------------------------------------------------------------------- measure
+
+
+@pytest.mark.parametrize("classes", [["neg", "pos"], CLASSES], ids=["binary", "three classes"])
+def test_measuring_gives_every_metric_and_that_of_every_resample(classes: list[str]) -> None:
+    data = made(5, 60, classes, groups=5)
+    scored = ["pos"] if "pos" in classes else classes
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"label": data.said, "gold": data.true, "group_id": data.group})
+    for name in scored:
+        frame[f"prob:{name}"] = rng.integers(0, 9, size=len(frame)) / 8
+    weights = bootstrap.resamples(5, 20)
+    values, resampled = bootstrap.measure(frame, scored, weights)
+    names = (*bootstrap.METRICS, *bootstrap.RANKING)
+    assert set(values) == set(resampled) == {f"{part}/{name}" for part in ("test", "test_by_group") for name in names}
+    for k in (0, 7, 19):
+        drawn = weights[k].astype(int)
+        again = frame.iloc[data.items_of(drawn)]
+        for name in bootstrap.RANKING:
+            score = sk.roc_auc_score if name == "auroc" else sk.average_precision_score
+            expected = np.mean([score(again["gold"] == c, again[f"prob:{c}"]) for c in scored])
+            assert resampled[f"test/{name}"][k] == pytest.approx(expected)
+            assert values[f"test/{name}"] == pytest.approx(
+                np.mean([score(frame["gold"] == c, frame[f"prob:{c}"]) for c in scored])
+            )
+    for name in bootstrap.RANKING:
+        score = sk.roc_auc_score if name == "auroc" else sk.average_precision_score
+        by_group = [
+            np.mean([score(own["gold"] == c, own[f"prob:{c}"]) for c in scored if 0 < (own["gold"] == c).mean() < 1])
+            for _, own in frame.groupby("group_id")
+        ]
+        assert values[f"test_by_group/{name}"] == pytest.approx(np.mean(by_group))
+        means = weights @ np.array(by_group) / weights.sum(axis=1)
+        np.testing.assert_allclose(resampled[f"test_by_group/{name}"], means)
+
+
+def test_without_probabilities_there_is_no_ranking() -> None:
+    frame = pd.DataFrame({"label": ["pos", "neg"], "gold": ["pos", "neg"], "group_id": ["a", "b"]})
+    values, _ = bootstrap.measure(frame, ["pos"], bootstrap.resamples(2, 10))
+    assert set(values) == {f"{part}/{name}" for part in ("test", "test_by_group") for name in bootstrap.METRICS}

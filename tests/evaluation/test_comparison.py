@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 from sklearn.metrics import f1_score
+from statsmodels.stats.multitest import multipletests
 
 from silvertune.errors import UserError
-from silvertune.evaluation import bootstrap
+from silvertune.evaluation import bootstrap, significance
 from silvertune.evaluation.comparison import Comparison, FinishedRun, compare
 
 REPLICATES = 300
@@ -94,39 +95,41 @@ def test_a_difference_is_that_of_the_two_f1s() -> None:
     assert row(result, "ours")["test/f1"] == pytest.approx(f1(ours))
 
 
-def test_an_interval_is_that_of_a_naive_loop_over_resampled_groups() -> None:
+def test_an_interval_comes_from_a_naive_loop_over_resampled_groups() -> None:
     ours, theirs = finished("ours"), finished("theirs", right=0.6)
     groups = sorted(set(ours.predictions["group_id"]))
-    values, differences = [], []
+    differences = []
     for weights in bootstrap.resamples(len(groups), REPLICATES):
         at = drawn(ours, groups, weights)
-        values.append(f1(ours, at))
         differences.append(f1(ours, at) - f1(theirs, at))
     result = compared([ours, theirs], "theirs")
-    low, high = np.quantile(differences, [0.025, 0.975])
+    error = np.std(differences, ddof=1) * np.sqrt(GROUPS / (GROUPS - 1))
+    value, half = f1(ours) - f1(theirs), t.ppf(0.975, GROUPS - 1) * error
     found = result.deltas[ours.run_id]
-    assert (found["delta/theirs/f1_low"], found["delta/theirs/f1_high"]) == pytest.approx((low, high))
-    assert tuple(row(result, "ours")[["delta/theirs/f1_low", "delta/theirs/f1_high"]]) == pytest.approx((low, high))
-    assert tuple(row(result, "ours")[["test/f1_low", "test/f1_high"]]) == pytest.approx(
-        tuple(np.quantile(values, [0.025, 0.975]))
-    )
-    assert low < found["delta/theirs/f1"] < high
+    assert (found["delta/theirs/f1_low"], found["delta/theirs/f1_high"]) == pytest.approx((value - half, value + half))
+    assert found["delta/theirs/f1_p"] == pytest.approx(2 * t.sf(abs(value) / error, GROUPS - 1))
+    shown = row(result, "ours")
+    for name in ("f1", "f1_low", "f1_high", "f1_p", "mcnemar_p"):
+        assert shown[f"delta/theirs/{name}"] == pytest.approx(found[f"delta/theirs/{name}"])
+    assert 0 < shown["test/f1_low"] < shown["test/f1"] < shown["test/f1_high"] < 1
 
 
 def test_identical_arms_do_not_differ() -> None:
     ours = finished("ours", luck=1)
     found = compared([ours, finished("theirs", luck=1)], "theirs").deltas[ours.run_id]
-    assert found == {
-        "delta/theirs/f1": 0,
-        "delta/theirs/f1_low": 0,
-        "delta/theirs/f1_high": 0,
-        "delta/theirs/mcnemar_p": 1,
+    own = {"f1": 0, "f1_low": 0, "f1_high": 0, "f1_p": 1, "mcnemar_p": 1}
+    adjusted = own | {"f1_p_holm": 1, "mcnemar_p_holm": 1}
+    assert found == {f"delta/theirs/{name}": value for name, value in own.items()} | {
+        f"arm/delta/theirs/{name}": value for name, value in adjusted.items()
     }
 
 
 @pytest.mark.parametrize("luck", range(4))
-def test_mcnemars_test_is_the_exact_binomial_of_the_items_that_one_has_right(luck: int) -> None:
-    ours, theirs = finished("ours", luck=luck), finished("theirs", right=0.5, luck=luck + 10)
+def test_mcnemars_test_is_exact_where_every_item_is_a_group(luck: int) -> None:
+    ours, theirs = (
+        replace(run, predictions=run.predictions.assign(group_id=run.predictions.index))
+        for run in (finished("ours", luck=luck), finished("theirs", right=0.5, luck=luck + 10))
+    )
     mine = (ours.predictions["label"] == ours.predictions["gold"]).to_numpy()
     yours = (theirs.predictions["label"] == theirs.predictions["gold"]).to_numpy()
     b, c = int((mine & ~yours).sum()), int((yours & ~mine).sum())
@@ -149,8 +152,9 @@ def test_an_item_without_an_answer_is_not_right() -> None:
     result = compared([ours, silent], "silent")
     assert row(result, "silent")["test/recall"] == 0
     assert result.deltas[ours.run_id]["delta/silent/f1"] == 1
-    n = GROUPS * PER_GROUP
-    assert result.deltas[ours.run_id]["delta/silent/mcnemar_p"] == pytest.approx(binomtest(0, n).pvalue)
+    # All the groups fall on one side; more than their number can't be shown.
+    assert result.deltas[ours.run_id]["delta/silent/mcnemar_p"] == pytest.approx(2 * 0.5**GROUPS)
+    assert result.deltas[ours.run_id]["delta/silent/f1_p"] == pytest.approx(2 * 0.5 ** (GROUPS - 1))
 
 
 # -------------------------------------------------------------------------------------------------- the reference
@@ -160,9 +164,7 @@ def test_a_reference_is_not_held_against_itself() -> None:
     ours, theirs, third = finished("ours"), finished("theirs"), finished("third")
     result = compared([ours, theirs, third], "theirs", "third")
     assert result.table["arm"].tolist() == ["ours", "theirs", "third"]
-    assert set(result.deltas[theirs.run_id]) == {
-        f"delta/third/{name}" for name in ("f1", "f1_low", "f1_high", "mcnemar_p")
-    }
+    assert {name.removeprefix("arm/").split("/")[1] for name in result.deltas[theirs.run_id]} == {"third"}
     assert pd.isna(row(result, "theirs")["delta/theirs/f1"])
     assert pd.notna(row(result, "theirs")["delta/third/f1"])
     assert row(result, "theirs")["delta/third/f1"] == pytest.approx(-row(result, "third")["delta/theirs/f1"])
@@ -226,7 +228,7 @@ def test_a_row_is_the_mean_over_the_seeds() -> None:
     assert len(set(values)) > 1
     assert found["seeds"] == 3
     assert found["test/f1"] == pytest.approx(np.mean(values))
-    assert found["test/f1_seed_sd"] == pytest.approx(np.std(values))
+    assert found["test/f1_seed_sd"] == pytest.approx(np.std(values, ddof=1))
     assert found["labels/kept_fraction"] == 0.25
     assert np.isnan(found["labels/noise_before"])
 
@@ -237,7 +239,8 @@ def test_a_difference_is_the_mean_over_the_common_seeds() -> None:
     result = compared([*ours, *theirs], "theirs")
     expected = [f1(ours[1]) - f1(theirs[0]), f1(ours[2]) - f1(theirs[1])]
     assert row(result, "ours")["delta/theirs/f1"] == pytest.approx(np.mean(expected))
-    assert result.deltas[ours[0].run_id] == {}
+    assert "delta/theirs/f1" not in result.deltas[ours[0].run_id]
+    assert all(result.deltas[run.run_id]["arm/delta/theirs/f1"] == pytest.approx(np.mean(expected)) for run in ours)
     assert result.deltas[ours[1].run_id]["delta/theirs/f1"] == pytest.approx(expected[0])
 
 
@@ -246,18 +249,90 @@ def test_hold_out_seeds_with_other_test_groups_share_the_resamples_of_all_groups
     ours = [finished("ours", seed=seed, groups=groups) for seed, groups in parts.items()]
     theirs = [finished("theirs", seed=seed, groups=groups, right=0.6) for seed, groups in parts.items()]
     names = [f"g{i}" for i in range(GROUPS)]
-    differences = []
-    for weights in bootstrap.resamples(GROUPS, REPLICATES):
-        ats = [drawn(run, names, weights) for run in ours]
-        found = [f1(a, at) - f1(b, at) for a, b, at in zip(ours, theirs, ats, strict=True) if len(at)]
-        if found:  # seeds of whose groups none was drawn say nothing
-            differences.append(np.mean(found))
+    differences = np.full((3, REPLICATES), np.nan)
+    for k, weights in enumerate(bootstrap.resamples(GROUPS, REPLICATES)):
+        for seed, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+            if len(at := drawn(a, names, weights)):  # a seed of whose groups none was drawn says nothing
+                differences[seed, k] = f1(a, at) - f1(b, at)
+    points = [f1(a) - f1(b) for a, b in zip(ours, theirs, strict=True)]
+    expected = significance.estimate(points, list(differences), GROUPS)
     result = row(compared([*ours, *theirs], "theirs"), "ours")
-    assert result["delta/theirs/f1"] == pytest.approx(
-        np.mean([f1(a) - f1(b) for a, b in zip(ours, theirs, strict=True)])
+    assert result["delta/theirs/f1"] == pytest.approx(np.mean(points))
+    assert tuple(result[["delta/theirs/f1_low", "delta/theirs/f1_high"]]) == pytest.approx(expected.interval())
+
+
+def test_seeds_that_differ_widen_the_interval() -> None:
+    alike = [replace(finished("ours", luck=1), run_id=f"{k}", seed=k) for k in range(3)]
+    worse = replace(finished("ours", right=0.5, luck=1), run_id="2", seed=2)
+    found = [row(compared(runs), "ours") for runs in (alike[:1], alike, [*alike[:2], worse])]
+    widths = [one["test/f1_high"] - one["test/f1_low"] for one in found]
+    assert widths[1] == pytest.approx(widths[0])
+    assert widths[2] > 1.2 * widths[1]
+
+
+# ------------------------------------------------------------------------------------------ many arms, their groups
+
+
+def test_p_values_are_adjusted_by_holm_over_the_arms_of_a_reference() -> None:
+    runs = [finished("ref", right=0.7), *(finished(f"arm{k}", right=0.6 + k / 20) for k in range(6))]
+    table = compared(runs, "ref").table
+    for name in ("f1", "mcnemar"):
+        p, adjusted = (table[f"delta/ref/{name}_p{end}"].to_numpy()[1:] for end in ("", "_holm"))
+        np.testing.assert_allclose(adjusted, multipletests(p, method="holm")[1])
+    assert table["delta/ref/f1_p_holm"].isna().tolist() == [True] + [False] * 6
+
+
+def test_every_arm_has_a_row_for_every_group_with_means_over_its_seeds() -> None:
+    runs = [finished("ours", seed=seed) for seed in range(3)]
+    found = compared([*runs, finished("theirs")]).by_group
+    assert found.groupby("arm").size().to_dict() == {"ours": GROUPS, "theirs": GROUPS}
+    one = found[(found["arm"] == "ours") & (found["group_id"] == "g2")].iloc[0]
+    at = np.flatnonzero(runs[0].predictions["group_id"] == "g2")
+    assert one["accuracy"] == pytest.approx(
+        np.mean([(run.predictions["label"] == run.predictions["gold"]).iloc[at].mean() for run in runs])
     )
-    expected = np.quantile(differences, [0.025, 0.975])
-    assert tuple(result[["delta/theirs/f1_low", "delta/theirs/f1_high"]]) == pytest.approx(tuple(expected))
+    assert (one["n"], one["n_positive"]) == (PER_GROUP, 2)
+
+
+def voted(arm: str, annotators: Sequence[str], *, skip: int = 0) -> FinishedRun:
+    """An arm without a model, with the votes of these annotators on two views; some items have none of the last's."""
+    run = finished(arm, model="none")
+    rng = np.random.default_rng(4)
+    votes = pd.DataFrame(
+        [
+            (item, annotator, view, 0, rng.choice(["pos", "neg"]))
+            for annotator in annotators
+            for view in ("json", "text")
+            for item in run.predictions.index[skip if annotator == annotators[-1] else 0 :]
+        ],
+        columns=["item_id", "annotator", "view", "repeat", "label"],
+    )
+    return replace(run, votes=votes)
+
+
+def test_vote_ensembles_are_positive_if_so_many_votes_are() -> None:
+    run = voted("base", ["a", "b"])
+    assert run.votes is not None
+    found = compared([run, finished("all")]).ensembles
+    assert list(zip(found["at_least"], found["of"], strict=True)) == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    count = (run.votes["label"] == "pos").groupby(run.votes["item_id"]).sum().reindex(run.predictions.index)
+    for _, line in found.iterrows():
+        said = np.where(count >= line["at_least"], "pos", "neg")
+        assert line["test/f1"] == pytest.approx(f1_score(run.predictions["gold"], said, pos_label="pos"))
+        assert line["test/accuracy"] == pytest.approx((said == run.predictions["gold"]).mean())
+        assert line["test/f1_low"] <= line["test/f1"] <= line["test/f1_high"]
+
+
+def test_who_read_only_some_items_is_no_part_of_an_ensemble() -> None:
+    assert compared([voted("base", ["a", "b"], skip=3)]).ensembles["of"].unique().tolist() == [2]
+
+
+def test_one_vote_an_item_makes_no_ensemble() -> None:
+    run = voted("base", ["a"])
+    assert run.votes is not None
+    alone = replace(run, votes=run.votes[run.votes["view"] == "json"])
+    assert compared([alone]).ensembles.empty
+    assert compared([replace(run, simulated=True)]).ensembles.empty
 
 
 # -------------------------------------------------------------------------------------------------- what is refused
@@ -273,6 +348,18 @@ def test_arms_with_other_test_items_are_not_compared() -> None:
     runs = [finished("ours"), finished("theirs", groups=range(GROUPS - 1))]
     with pytest.raises(UserError, match=r"^not comparable: arms 'theirs' and 'ours' with seed 0 were tested on other"):
         compared(runs, "theirs")
+
+
+def test_arms_with_other_folds_are_not_compared() -> None:
+    ours, theirs = finished("ours"), finished("theirs")
+    folds = [replace(run, predictions=run.predictions.assign(fold=k)) for k, run in enumerate((ours, theirs))]
+    with pytest.raises(UserError, match=r"^not comparable: arms 'theirs' and 'ours' with seed 0 have other folds"):
+        compared(folds)
+
+
+def test_runs_of_other_classes_are_not_compared() -> None:
+    with pytest.raises(UserError, match=r"^not comparable: arms 'theirs' and 'ours' have other classes: a, b and a, c"):
+        compared([replace(finished("ours"), task="a, c"), replace(finished("theirs"), task="a, b")])
 
 
 def test_arms_with_other_test_items_are_not_compared_without_a_reference_either() -> None:

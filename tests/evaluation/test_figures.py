@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from silvertune.evaluation import figures
 
 ARMS = ("base", "all", "filtered", "expert")
+STYLES = figures.styles(ARMS)
 
 
 def table(
@@ -39,7 +40,7 @@ def table(
 
 def markers(ax: Axes) -> dict[int, tuple[float, str]]:
     """Row -> where its dot is and in which colour."""
-    dots = [line for line in ax.get_lines() if line.get_marker() == "o"]
+    dots = [line for line in ax.get_lines() if line.get_marker() in figures.MARKERS]
     found = {int(line.get_ydata()[0]): (float(line.get_xdata()[0]), to_hex(line.get_color())) for line in dots}
     assert len(found) == len(dots)
     return found
@@ -54,7 +55,7 @@ def colours(figure: Figure) -> dict[str, str]:
 
 
 def test_every_arm_has_one_dot_at_its_f1_and_its_name_beside_it() -> None:
-    figure = figures.arms(table(), [], ARMS)
+    figure = figures.arms(table(), [], STYLES)
     assert len(figure.axes) == 1
     assert labels(figure) == list(ARMS)
     assert {row: x for row, (x, _) in markers(figure.axes[0]).items()} == pytest.approx(
@@ -64,19 +65,19 @@ def test_every_arm_has_one_dot_at_its_f1_and_its_name_beside_it() -> None:
 
 
 def test_every_arm_has_its_interval() -> None:
-    bars = [line for line in figures.arms(table(), [], ARMS).axes[0].get_lines() if len(line.get_xdata()) == 2]
+    bars = [line for line in figures.arms(table(), [], STYLES).axes[0].get_lines() if len(line.get_xdata()) == 2]
     spans = {int(line.get_ydata()[0]): (float(line.get_xdata()[0]), float(line.get_xdata()[1])) for line in bars}
     assert set(spans) == {0, 1, 2, 3}
     assert spans[1] == pytest.approx((0.45, 0.65))
 
 
 def test_the_first_arm_is_on_top() -> None:
-    bottom, top = figures.arms(table(), [], ARMS).axes[0].get_ylim()
+    bottom, top = figures.arms(table(), [], STYLES).axes[0].get_ylim()
     assert bottom > top
 
 
 def test_every_reference_has_a_panel_and_no_dot_for_itself() -> None:
-    figure = figures.arms(table(), ["expert"], ARMS)
+    figure = figures.arms(table(), ["expert"], STYLES)
     assert len(figure.axes) == 2
     assert "expert" in figure.axes[1].get_title()
     assert set(markers(figure.axes[1])) == {0, 1, 2}
@@ -84,37 +85,37 @@ def test_every_reference_has_a_panel_and_no_dot_for_itself() -> None:
 
 
 def test_a_reference_without_differences_has_no_panel() -> None:
-    assert len(figures.arms(table(), ["expert", "absent"], ARMS).axes) == 2
+    assert len(figures.arms(table(), ["expert", "absent"], STYLES).axes) == 2
 
 
 def test_arms_have_different_colours_and_one_in_all_panels() -> None:
-    figure = figures.arms(table(), ["expert"], ARMS)
+    figure = figures.arms(table(), ["expert"], STYLES)
     first, second = markers(figure.axes[0]), markers(figure.axes[1])
     assert len({colour for _, colour in first.values()}) == len(ARMS)
     assert all(first[row][1] == colour for row, (_, colour) in second.items())
 
 
 def test_an_arm_with_two_models_has_one_colour_and_both_names() -> None:
-    figure = figures.arms(table(models=("m", "n")), [], ARMS)
+    figure = figures.arms(table(models=("m", "n")), [], STYLES)
     assert labels(figure) == [f"{arm} [{model}]" for model in ("m", "n") for arm in ARMS]
     shown = colours(figure)
     assert all(shown[f"{arm} [m]"] == shown[f"{arm} [n]"] for arm in ARMS)
 
 
 def test_a_variant_stands_beside_its_arm() -> None:
-    assert labels(figures.arms(table(("all",), variants="seed=1"), [], ARMS))[0] == "all seed=1"
+    assert labels(figures.arms(table(("all",), variants="seed=1"), [], STYLES))[0] == "all seed=1"
 
 
 def test_a_simulated_arm_has_a_star_before_its_variant() -> None:
     assert (
-        labels(figures.arms(table(("panel_simulated",), variants="seed=1"), [], ["panel_simulated"]))[0]
+        labels(figures.arms(table(("panel_simulated",), variants="seed=1"), [], figures.styles(["panel_simulated"])))[0]
         == "panel_simulated * seed=1"
     )
 
 
 @pytest.mark.parametrize("other", [ARMS[::-1], ARMS[1:]], ids=["another order", "an arm less"])
 def test_an_arm_has_the_same_colour_in_every_table(other: Sequence[str]) -> None:
-    one, two = colours(figures.arms(table(), [], ARMS)), colours(figures.arms(table(other), [], ARMS))
+    one, two = colours(figures.arms(table(), [], STYLES)), colours(figures.arms(table(other), [], STYLES))
     assert {arm: one[arm] for arm in two} == two
 
 
@@ -124,7 +125,7 @@ def test_the_colours_can_all_be_told_apart() -> None:
 
 @pytest.mark.parametrize("name", ["zero_shot/none", "ärm #1", "<b>", "$x_{$", "a" * 60])
 def test_any_arm_name_can_be_drawn(name: str) -> None:
-    figure = figures.arms(table((name, "expert")), ["expert"], [name, "expert"])
+    figure = figures.arms(table((name, "expert")), ["expert"], figures.styles([name, "expert"]))
     made = io.BytesIO()
     figure.savefig(made, format="png")
     assert made.getvalue().startswith(b"\x89PNG")
@@ -135,7 +136,7 @@ def test_no_figure_is_kept_by_pyplot() -> None:
     import matplotlib.pyplot as plt
 
     before = plt.get_fignums()
-    figures.arms(table(), ["expert"], ARMS)
+    figures.arms(table(), ["expert"], STYLES)
     assert plt.get_fignums() == before
 
 

@@ -49,7 +49,7 @@ def terminal(table: pd.DataFrame, references: Sequence[str] = ("expert",)) -> st
 def page(
     table: pd.DataFrame, references: Sequence[str] = ("expert",), title: str = "pets", notes: Sequence[str] = ()
 ) -> str:
-    return tables.page(table, references, title, Figure(), notes)
+    return tables.page([("arms", tables.cells(table, references)), ("picture", Figure())], title, notes)
 
 
 class Page(HTMLParser):
@@ -154,7 +154,8 @@ def test_the_terminal_shows_brackets_as_they_are(text: str) -> None:
 
 
 def test_the_page_needs_nothing_else() -> None:
-    text = tables.page(TABLE, ["expert"], "pets", figures.arms(TABLE, ["expert"], list(TABLE["arm"])), ["a note"])
+    picture = figures.arms(TABLE, ["expert"], figures.styles(list(TABLE["arm"])))
+    text = tables.page([("arms", tables.cells(TABLE, ["expert"])), ("F1", picture)], "pets", ["a note"])
     found = Page(text)
     assert len(found.refers) == 1
     assert found.refers[0].startswith("data:image/png;base64,iVBOR")

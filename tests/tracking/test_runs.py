@@ -326,18 +326,6 @@ def test_models_are_kept_only_if_that_is_asked_for(client: MlflowClient, run: st
     assert not [path for path in artifacts(client, run) if path.startswith("model")]
 
 
-def test_logged_predictions_come_back_as_they_were(client: MlflowClient, run: str) -> None:
-    made = result()
-    runs.log_result(client, run, made, title="x", save_models=False)
-    again = runs.predictions_of(client, run)
-    assert again.index.name == "item_id"
-    assert list(again.columns) == list(made.predictions.columns)
-    assert again["label"].isna().to_list() == [False, True, False, False]
-    assert again["label"].dropna().to_dict() == {"a": "cat", "c": "cat", "d": "other"}
-    rest = made.predictions.columns.drop("label")
-    pd.testing.assert_frame_equal(again[rest], made.predictions[rest], check_dtype=False, check_index_type=False)
-
-
 def test_the_data_are_an_input_of_the_run(client: MlflowClient, run: str) -> None:
     data = Data(ITEMS, table([], PETS.classes), GOLD, None, digest="0123456789abcdef" * 4)
     runs.log_data(client, run, data, "tables_jsonl", "somewhere/items.jsonl")

@@ -8,6 +8,7 @@ The weights depend on the number of groups alone: the same draw serves every arm
 differences between arms paired.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,8 +16,11 @@ import numpy as np
 import pandas as pd
 
 METRICS = ("precision", "recall", "f1", "accuracy")
+RANKING = ("auroc", "auprc")
 CHUNK = 2_000_000
 """Numbers held at once while resampling (about 16 MB)."""
+FEWEST = 1000
+"""Resamples at least that are ranked at once: a step has to be worth its call."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Counts:
     total: np.ndarray
 
 
-def count(label: pd.Series, gold: pd.Series, group: pd.Series, scored: list[str]) -> Counts:
+def count(label: pd.Series, gold: pd.Series, group: pd.Series, scored: Sequence[str]) -> Counts:
     """Counts of predicted `label` (null: no answer) against `gold`, indexed alike."""
     code, groups = pd.factorize(group.to_numpy(), sort=True)
     said, true = label.to_numpy(dtype=object), gold.to_numpy(dtype=object)
@@ -60,9 +64,11 @@ def micro(counts: Counts, weights: np.ndarray | None = None) -> dict[str, np.nda
     drew none of the groups.
     weights: (replicates, G).
     """
-    tp, fp, fn, right, total = (
-        _summed(weights, values) for values in (counts.tp, counts.fp, counts.fn, counts.right, counts.total)
-    )
+    columns = np.column_stack([counts.tp, counts.fp, counts.fn, counts.right, counts.total])
+    summed = _summed(weights, columns)
+    n = counts.tp.shape[1]
+    tp, fp, fn = (summed[:, k * n : (k + 1) * n] for k in range(3))
+    right, total = summed[:, -2], summed[:, -1]
     values = {
         "precision": np.mean(_ratio(tp, tp + fp, 0.0), axis=-1),
         "recall": np.mean(_ratio(tp, tp + fn, 0.0), axis=-1),
@@ -87,9 +93,11 @@ def by_group(counts: Counts) -> pd.DataFrame:
 
 
 def group_means(table: pd.DataFrame, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """The mean over groups of `by_group`, groups where a metric is undefined left out of it."""
-    defined = table.notna().to_numpy(dtype=float)
-    means = _ratio(_summed(weights, np.nan_to_num(table.to_numpy())), _summed(weights, defined), np.nan)
+    """The mean over groups of each column of `by_group`, groups where it is undefined left out of it."""
+    values = table.to_numpy(dtype=float)
+    defined = ~np.isnan(values)
+    summed = _summed(weights, np.column_stack([np.where(defined, values, 0.0), defined]))
+    means = _ratio(summed[:, : values.shape[1]], summed[:, values.shape[1] :], np.nan)
     return {name: means[:, k] if weights is not None else means[0, k] for k, name in enumerate(table.columns)}
 
 
@@ -100,25 +108,103 @@ def ranking(
 
     score: (N,), higher is more positive; ties are handled as scikit-learn does. positive: (N,) bool.
     group: (N,) positions in the columns of `weights`. NaN where a resample has one class only.
+
+    Exact. One pass down the ranking carries the true and false positives of all resamples at once: a step is
+    a few operations on vectors that stay in the processor's cache, and it ends at the last positive item.
     """
     order = np.argsort(-score, kind="stable")
     score, positive, group = score[order], positive[order], group[order]
-    ends = np.flatnonzero(np.append(np.diff(score) != 0, True))
+    last = int(np.flatnonzero(positive).max(initial=-1))
+    starts = np.flatnonzero(np.append(True, np.diff(score) != 0)).tolist()
+    members, hits = group.tolist(), positive.tolist()
+    ties = []
+    for start, end in zip(starts, [*starts[1:], len(members)], strict=True):
+        if start > last:
+            break
+        tied = range(start, end)
+        ties.append(([members[i] for i in tied if hits[i]], [members[i] for i in tied if not hits[i]]))
     w = np.ones((1, int(group.max(initial=0)) + 1)) if weights is None else weights
-    auroc, auprc = np.empty(len(w)), np.empty(len(w))
-    step = max(CHUNK // max(len(score), 1), 1)
-    for start in range(0, len(w), step):
-        item = w[start : start + step][:, group].astype(np.float32)
-        tp = np.cumsum(item * positive, axis=1, dtype=np.float64)[:, ends]
-        fp = np.cumsum(item * ~positive, axis=1, dtype=np.float64)[:, ends]
-        p, n = tp[:, -1:], fp[:, -1:]
-        gained = np.diff(tp, axis=1, prepend=0.0)
-        before = np.concatenate([np.zeros((len(fp), 1)), fp[:, :-1]], axis=1)
-        above = n - (before + fp) / 2  # negatives ranked below, ties counted half
-        auroc[start : start + step] = _ratio((gained * above).sum(axis=1), (p * n)[:, 0], np.nan)
-        ap = _ratio((gained * _ratio(tp, tp + fp, 0.0)).sum(axis=1), p[:, 0], np.nan)
-        auprc[start : start + step] = np.where(n[:, 0] > 0, ap, np.nan)
+    size = np.stack([np.bincount(group[chosen], minlength=w.shape[1]) for chosen in (positive, ~positive)], axis=1)
+    p, n = _summed(w, size).T
+    step = max(CHUNK // w.shape[1], FEWEST)
+    parts = [_down(ties, np.ascontiguousarray(w[at : at + step].T, dtype=float)) for at in range(0, len(w), step)]
+    beaten, precisions = np.concatenate(parts, axis=1)
+    auroc = _ratio(p * n - beaten, p * n, np.nan)
+    auprc = np.where(n > 0, _ratio(precisions, p, np.nan), np.nan)
     return {"auroc": auroc, "auprc": auprc} if weights is not None else {"auroc": auroc[0], "auprc": auprc[0]}
+
+
+def _down(ties: list[tuple[list[int], list[int]]], weights: np.ndarray) -> np.ndarray:
+    """Down the ranking: pairs in which a negative beats a positive, and the precisions at the positives, summed.
+
+    ties: the groups of the positive and of the negative items of each score, best score first.
+    weights: (G, replicates). Returns (2, replicates).
+    """
+    tp, beaten, precisions, gained, lost, scratch = np.zeros((6, weights.shape[1]))
+    fp = np.full(weights.shape[1], np.finfo(float).tiny)  # nothing of nothing is 0, not NaN; lost in rounding
+    for positives, negatives in ties:
+        if not positives:
+            for group in negatives:
+                fp += weights[group]
+            continue
+        gained[:] = 0.0
+        for group in positives:
+            gained += weights[group]
+        np.multiply(gained, fp, out=scratch)
+        beaten += scratch
+        if negatives:
+            lost[:] = 0.0
+            for group in negatives:
+                lost += weights[group]
+            fp += lost
+            lost *= gained
+            lost *= 0.5  # a tie counts half
+            beaten += lost
+        tp += gained
+        np.add(tp, fp, out=scratch)
+        np.divide(tp, scratch, out=scratch)
+        scratch *= gained
+        precisions += scratch
+    return np.stack([beaten, precisions])
+
+
+def measure(
+    predictions: pd.DataFrame, scored: Sequence[str], weights: np.ndarray
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Every metric of one set of predictions, and of its resamples.
+
+    predictions: label, gold, group_id and, for the ranking, prob:<class> of the `scored` classes; one row an item.
+    weights: (replicates, G), columns in the sorted order of the groups.
+    Returns name -> value and name -> (replicates,): METRICS, auroc and auprc over all items as `test/...`, and
+    as means over groups, where they are defined, as `test_by_group/...`.
+    """
+    counts = count(predictions["label"], predictions["gold"], predictions["group_id"], scored)
+    every, resampled, groups = micro(counts), micro(counts, weights), by_group(counts)
+    if all(f"prob:{name}" in predictions for name in scored):
+        position = pd.factorize(predictions["group_id"].to_numpy(), sort=True)[0]
+        single = np.eye(len(counts.groups), dtype=weights.dtype)
+        stacked = np.concatenate([np.ones_like(single[:1]), single, weights])  # all, each group alone, resamples
+        by_class = [
+            ranking(
+                predictions[f"prob:{name}"].to_numpy(dtype=float),
+                (predictions["gold"] == name).to_numpy(),
+                position,
+                stacked,
+            )
+            for name in scored
+        ]
+        for name in RANKING:
+            values = np.stack([found[name] for found in by_class])
+            mean = values.mean(axis=0)
+            every[name], resampled[name] = mean[0], mean[1 + len(single) :]
+            groups[name] = _mean_defined(values[:, 1 : 1 + len(single)].T)
+    means, resampled_means = group_means(groups), group_means(groups, weights)
+    return (
+        {f"test/{name}": float(value) for name, value in every.items()}
+        | {f"test_by_group/{name}": float(value) for name, value in means.items()},
+        {f"test/{name}": value for name, value in resampled.items()}
+        | {f"test_by_group/{name}": value for name, value in resampled_means.items()},
+    )
 
 
 @lru_cache(maxsize=2)
@@ -133,15 +219,6 @@ def resamples(n_groups: int, replicates: int) -> np.ndarray:
         drawn[start : start + rows] = np.bincount(cells.ravel(), minlength=rows * n_groups).reshape(rows, n_groups)
     drawn.flags.writeable = False
     return drawn
-
-
-def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """The percentile interval of bootstrap replicates, NaNs (undefined resamples) left out."""
-    defined = values[~np.isnan(values)]
-    if not len(defined):
-        return float("nan"), float("nan")
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def _summed(weights: np.ndarray | None, values: np.ndarray) -> np.ndarray:

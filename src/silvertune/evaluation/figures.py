@@ -1,6 +1,6 @@
 """What a person looks at: one figure a question, the same colour for an arm everywhere."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 # Okabe & Ito 2008, told apart with any colour vision, and three of Tol 2021; black first, as arms start with the base.
 PALETTE = ("#000000", "#E69F00", "#0072B2", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#999933", "#332288", "#661100")
+MARKERS = ("o", "s", "^", "D")
+CLAIM = 0.05
+"""Holm-adjusted p from which a difference counts as one."""
 
 
 def _figure(width: float, height: float) -> "Figure":
@@ -20,19 +23,125 @@ def _figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained", dpi=130)
 
 
-def arms(table: pd.DataFrame, references: Sequence[str], order: Sequence[str]) -> "Figure":
-    """F1 of every arm with its interval, and its difference to each reference.
+Style = tuple[str, str]
+"""Colour and marker."""
 
-    table: of `comparison.compare`. order: all arms of the study; an arm's place in it gives its colour, so
-    that it is the same in a figure where some are missing.
+
+def styles(order: Sequence[str]) -> dict[str, Style]:
+    """Arm -> how it is drawn, by its place among all arms of the study; from the eleventh on with another marker."""
+    names = dict.fromkeys(order)
+    return {arm: (PALETTE[i % len(PALETTE)], MARKERS[i // len(PALETTE) % len(MARKERS)]) for i, arm in enumerate(names)}
+
+
+def arms(table: pd.DataFrame, references: Sequence[str], drawn: Mapping[str, Style]) -> "Figure":
+    """F1 of every arm with its interval, and a forest plot of its differences to each reference.
+
+    table: of `comparison.compare`. drawn: of `styles`. A difference that Holm's adjustment leaves significant is
+    filled, another is hollow.
     """
     shown = [name for name in references if f"delta/{name}/f1" in table]
-    figure = _figure(5.2 + 2.4 * len(shown), 1.4 + 0.42 * len(table))
-    axes = np.atleast_1d(figure.subplots(1, 1 + len(shown), sharey=True, width_ratios=[1.7] + [1] * len(shown)))
+    names = _names(table)
+    figure = _figure(3.4 + 0.075 * max(map(len, names)) + 2.2 * len(shown), 1.7 + 0.36 * len(table))
+    axes = np.atleast_1d(figure.subplots(1, 1 + len(shown), sharey=True, width_ratios=[1.5] + [1] * len(shown)))
     rows = np.arange(len(table))
-    colours = [PALETTE[list(order).index(arm) % len(PALETTE)] for arm in table["arm"]]
+    panels = [("test/f1", "F1 on gold"), *((f"delta/{name}/f1", f"Δ F1 to\n{name}") for name in shown)]
+    for ax, (key, title) in zip(axes, panels, strict=True):
+        for y, (_, row) in enumerate(table.iterrows()):
+            if pd.isna(row.get(key)):
+                continue
+            colour, marker = drawn[row["arm"]]
+            claimed = key == "test/f1" or row.get(f"{key}_p_holm", 1.0) < CLAIM
+            ax.plot([row[f"{key}_low"], row[f"{key}_high"]], [y, y], color=colour, linewidth=2)
+            ax.plot(row[key], y, marker, color=colour, markerfacecolor=colour if claimed else "white", markersize=7)
+        if key == "test/f1":
+            ax.plot(table["test_by_group/f1"], rows, "|", color="0.35", markersize=13, markeredgewidth=1.6,
+                    linestyle="none", label="mean over groups")  # fmt: skip
+            ax.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, frameon=False)
+        else:
+            ax.axvline(0, color="0.5", linewidth=1, zorder=0)
+        ax.set_title(_plain(title), fontsize=10, pad=22 if key == "test/f1" else 6)
+        ax.grid(axis="x", color="0.9")
+        ax.tick_params(labelsize=9, left=False)
+        ax.locator_params(axis="x", nbins=5)
+        ax.spines[["top", "right", "left"]].set_visible(False)
+    axes[0].set_yticks(rows, [_plain(name) for name in names])
+    axes[0].set_ylim(len(table) - 0.5, -0.5)
+    marks = f"; filled: p < {CLAIM:g} after Holm over the arms, hollow: not" if shown else ""
+    figure.supxlabel(f"mean over seeds, bar: 95% interval over groups and seeds{marks}", fontsize=8)
+    return figure
+
+
+def groups_by_arm(by_group: pd.DataFrame, drawn: Mapping[str, Style]) -> "Figure":
+    """Precision and F1 in every group, for every arm: bubbles of the size of the group's number of positives over
+    box plots (the paper's Figure 2). by_group: of `comparison.compare`."""
+    keys = ["arm", "model", "variant", "simulated"]
+    heads = by_group[keys].drop_duplicates()
+    names = _names(heads)
+    figure = _figure(1.6 + 0.95 * len(heads), 6.4 + 0.05 * max(map(len, names)))
+    rng = np.random.default_rng(0)
+    for ax, metric, title in zip(figure.subplots(2, 1, sharex=True), ("precision", "f1"), ("precision", "F1"),
+                                 strict=True):  # fmt: skip
+        for x, (_, head) in enumerate(heads.iterrows()):
+            own = by_group[(by_group[keys] == head).all(axis=1)].dropna(subset=[metric])
+            if own.empty:
+                continue
+            colour, _ = drawn[head["arm"]]
+            ax.boxplot(own[metric], positions=[x], widths=0.62, showfliers=False, medianprops={"color": "0.1"},
+                       **{part: {"color": "0.45"} for part in ("boxprops", "whiskerprops", "capprops")})  # fmt: skip
+            ax.scatter(x + rng.uniform(-0.2, 0.2, len(own)), own[metric], s=_area(own["n_positive"]), alpha=0.5,
+                       color=colour, linewidths=0.3, edgecolors="white")  # fmt: skip
+        ax.set_ylabel(f"{title} of a group")
+        ax.set_ylim(-0.05, 1.05)
+        ax.grid(axis="y", color="0.92")
+        ax.set_axisbelow(True)
+        ax.spines[["top", "right"]].set_visible(False)
+    ax.set_xlim(-0.6, len(heads) - 0.4)
+    ax.set_xticks(range(len(heads)), [_plain(name) for name in names], rotation=35, ha="right", fontsize=9)
+    top = by_group["n_positive"].max()
+    sizes = sorted({1, max(round(top / 3), 1), max(round(top), 1)})
+    figure.legend(
+        handles=[figure.axes[0].scatter([], [], s=_area(n), color="0.6", label=str(n)) for n in sizes],
+        title="a bubble is a group (mean over seeds), its size the number of positive items",
+        loc="outside upper center", ncols=len(sizes), fontsize=8, title_fontsize=8, frameon=False,
+    )  # fmt: skip
+    return figure
+
+
+def cost(table: pd.DataFrame, drawn: Mapping[str, Style]) -> "Figure | None":
+    """What an arm's labels cost, in people's labels and in dollars, against its F1; None where all are free."""
+    kinds = [("labels/human_labels", "labels by people"), ("labels/cost_usd", "dollars for labels")]
+    paid = [(key, title) for key, title in kinds if table[key].max() > 0]
+    if not paid:
+        return None
+    names = _names(table)
+    figure = _figure(1.6 + 3.6 * len(paid) + 0.075 * max(map(len, names)), 4.2)
+    axes = np.atleast_1d(figure.subplots(1, len(paid), sharey=True))
+    for ax, (key, title) in zip(axes, paid, strict=True):
+        # Intervals on top of each other can't be told apart.
+        span = table[key].max()
+        for value, same in table.groupby(key):
+            for k, (i, row) in enumerate(same.sort_values("test/f1").iterrows()):
+                colour, marker = drawn[row["arm"]]
+                x = value + k * 0.02 * span
+                ax.plot([x, x], [row["test/f1_low"], row["test/f1_high"]], color=colour, linewidth=1.5, alpha=0.7)
+                ax.plot(x, row["test/f1"], marker, color=colour, markersize=8, markeredgecolor="white",
+                        label=_plain(names[list(table.index).index(i)]))  # fmt: skip
+        ax.set_xlabel(title)
+        ax.grid(color="0.92")
+        ax.set_axisbelow(True)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("F1 on gold (95% interval)")
+    found = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
+    figure.supxlabel("arms of the same cost stand beside each other, the leftmost at its value", fontsize=8)
+    figure.legend([found[_plain(name)] for name in names], [_plain(name) for name in names],
+                  loc="outside right upper", fontsize=8, frameon=False)  # fmt: skip
+    return figure
+
+
+def _names(table: pd.DataFrame) -> list[str]:
+    """What the rows are called: the arm, a star if simulated, its model where there are several, its variant."""
     several = table["model"].drop(table.index[table["model"] == "none"]).nunique() > 1
-    names = [
+    return [
         " ".join(
             part
             for part in (
@@ -45,28 +154,14 @@ def arms(table: pd.DataFrame, references: Sequence[str], order: Sequence[str]) -
         )
         for _, row in table.iterrows()
     ]
-    for ax, key, title in [
-        (axes[0], "test/f1", "F1 on gold"),
-        *((ax, f"delta/{name}/f1", f"Δ F1 to\n{name}") for ax, name in zip(axes[1:], shown, strict=True)),
-    ]:
-        for y, (_, row) in enumerate(table.iterrows()):
-            if pd.notna(row.get(key)):
-                ax.plot([row[f"{key}_low"], row[f"{key}_high"]], [y, y], color=colours[y], linewidth=2)
-                ax.plot(row[key], y, "o", color=colours[y], markersize=7)
-        if key == "test/f1":
-            ax.plot(table["test_by_group/f1"], rows, "D", markerfacecolor="none", markeredgecolor="0.4", markersize=5,
-                    linestyle="none", label="mean over groups")  # fmt: skip
-            ax.legend(fontsize=8, loc="best")
-        else:
-            ax.axvline(0, color="0.6", linewidth=1)
-        ax.set_title(title.replace("$", r"\$"), fontsize=10)
-        ax.grid(axis="x", color="0.9")
-        ax.tick_params(labelsize=9, left=False)
-        ax.spines[["top", "right", "left"]].set_visible(False)
-    axes[0].set_yticks(rows, [name.replace("$", r"\$") for name in names])  # not mathematics
-    axes[0].set_ylim(len(table) - 0.5, -0.5)
-    axes[0].set_xlabel("dot: over all items, bar: 95% interval by group", fontsize=8)
-    return figure
+
+
+def _plain(text: str) -> str:
+    return text.replace("$", r"\$")  # not mathematics
+
+
+def _area(n_positive: "pd.Series[float] | float") -> "pd.Series[float] | float":
+    return 8 + 8 * n_positive
 
 
 def groups(table: pd.DataFrame, title: str) -> "Figure":
@@ -82,14 +177,14 @@ def groups(table: pd.DataFrame, title: str) -> "Figure":
         ax.scatter(
             x + rng.uniform(-0.17, 0.17, len(values)),
             values,
-            s=8 + 8 * table.loc[values.index, "n_positive"],
+            s=_area(table.loc[values.index, "n_positive"]),
             alpha=0.45,
             color=PALETTE[2],
             linewidths=0,
         )
     ax.set_xticks(range(3), ["precision", "recall", "F1"])
     ax.set_ylim(-0.05, 1.05)
-    ax.set_title(title.replace("$", r"\$"), fontsize=10)
+    ax.set_title(_plain(title), fontsize=10)
     ax.set_xlabel("a bubble is a group; its size the number of positive items", fontsize=8)
     ax.spines[["top", "right"]].set_visible(False)
     return figure

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from silvertune.evaluation import bootstrap
+from silvertune.evaluation import bootstrap, significance
 from silvertune.schema import Task
 from silvertune.votes import prob_columns
 
@@ -22,10 +22,11 @@ def evaluate(predictions: pd.DataFrame, gold: pd.Series, task: Task, *, replicat
     """Metrics of `predictions` (item_id: group_id, label, prob:<class>) on the items that have gold.
 
     Under `test/`: precision, recall, f1, accuracy, auroc, auprc over all items; under `test_by_group/` the
-    first four as means over groups, and the shares of groups at 100% recall (of those with something to
-    find) and at 100% precision (of those with something to find or predicted; nothing predicted is not
-    100%). `_low` and `_high` bound 95% intervals from bootstrap resamples by group. With task.positive they
-    are about that class; without, they are macro averages (AUROC and AUPRC one class against the rest).
+    same as means over the groups where they are defined, and the shares of groups at 100% recall (of those
+    with something to find) and at 100% precision (of those with something to find or predicted; nothing
+    predicted is not 100%). `_low` and `_high` bound 95% intervals for other groups (`significance`, from
+    bootstrap resamples by group; other seeds are not in them). With task.positive they are about that class;
+    without, they are macro averages (AUROC and AUPRC one class against the rest).
     Also `test/brier` (mean squared distance of the distribution to the gold class, 0-2), `test/ece` (15
     equal bins of the top probability; Guo et al. 2017, section 2), `test/unanswered` (items without a
     label, counted as wrong), `test/prevalence` and `test/n`.
@@ -33,22 +34,17 @@ def evaluate(predictions: pd.DataFrame, gold: pd.Series, task: Task, *, replicat
     scored = scored_classes(task)
     predictions = predictions[predictions.index.isin(gold.index)]
     true = gold.reindex(predictions.index)
+    predictions = predictions.assign(gold=true)
     counts = bootstrap.count(predictions["label"], true, predictions["group_id"], scored)
-    weights = bootstrap.resamples(len(counts.groups), replicates)
     groups = bootstrap.by_group(counts)
-
+    n_groups, positives = len(groups), (counts.tp + counts.fn).sum(axis=1)
+    effective = significance.effective_groups(positives)
+    values, resampled = bootstrap.measure(predictions, scored, bootstrap.resamples(n_groups, replicates))
     metrics: dict[str, float] = {}
-
-    def put(prefix: str, values: dict[str, np.ndarray], resampled: dict[str, np.ndarray]) -> None:
-        for name, value in values.items():
-            low, high = bootstrap.interval(resampled[name])
-            metrics.update(
-                {f"{prefix}/{name}": float(value), f"{prefix}/{name}_low": low, f"{prefix}/{name}_high": high}
-            )
-
-    put("test", bootstrap.micro(counts), bootstrap.micro(counts, weights))
-    put("test", *_ranking(predictions, true, counts.groups, weights, scored))
-    put("test_by_group", bootstrap.group_means(groups), bootstrap.group_means(groups, weights))
+    for name, value in values.items():
+        found = significance.estimate([value], [resampled[name]], n_groups, effective)
+        low, high = found.share_interval()
+        metrics |= {name: value, f"{name}_low": low, f"{name}_high": high}
     metrics["test_by_group/share_full_recall"] = _mean(groups["recall"].dropna() == 1)
     relevant = (counts.tp + counts.fp + counts.fn).sum(axis=1) > 0
     metrics["test_by_group/share_full_precision"] = _mean(groups.loc[relevant, "precision"].fillna(0.0) == 1)
@@ -63,7 +59,7 @@ def evaluate(predictions: pd.DataFrame, gold: pd.Series, task: Task, *, replicat
     metrics["test/n"] = float(len(predictions))
     if task.positive is not None:
         metrics["test/prevalence"] = _mean(true == task.positive)
-    per_group = groups.assign(n=counts.total.astype(int), n_positive=(counts.tp + counts.fn).sum(axis=1).astype(int))
+    per_group = groups.assign(n=counts.total.astype(int), n_positive=positives.astype(int))
     return Report(metrics, per_group)
 
 
@@ -91,22 +87,6 @@ def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: 
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
     gap = np.bincount(bin_of, weights=confidence - right, minlength=bins)
     return float(np.abs(gap).sum() / len(confidence))
-
-
-def _ranking(
-    predictions: pd.DataFrame, true: pd.Series, groups: np.ndarray, weights: np.ndarray, scored: list[str]
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    position = np.searchsorted(groups, predictions["group_id"].to_numpy())
-    points, resampled = [], []
-    for name in scored:
-        score, positive = predictions[f"prob:{name}"].to_numpy(dtype=float), (true == name).to_numpy()
-        points.append(bootstrap.ranking(score, positive, position))
-        resampled.append(bootstrap.ranking(score, positive, position, weights))
-    names = ("auroc", "auprc")
-    return (
-        {name: np.mean([values[name] for values in points], axis=0) for name in names},
-        {name: np.mean([values[name] for values in resampled], axis=0) for name in names},
-    )
 
 
 def _mean(values: pd.Series) -> float:

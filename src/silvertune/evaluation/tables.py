@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
+from silvertune.evaluation import figures
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
 
 
 def cells(table: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
-    """The comparison in the paper's order, as strings: recall, precision, F1 with its interval, accuracy, ..."""
+    """The comparison in the paper's order, as strings: recall, precision, F1 with its interval, accuracy, ...
+
+    A difference that is significant after Holm's adjustment has a dagger.
+    """
     shown = pd.DataFrame({"arm": [_name(row) for _, row in table.iterrows()]})
     models = table["model"].where(table["model"] != "none", "-")
     if models[models != "-"].nunique() > 1:
@@ -27,14 +32,17 @@ def cells(table: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
     shown["F1"] = [_interval(row, "test/f1") for _, row in table.iterrows()]
     shown["accuracy %"] = [f"{100 * value:.1f}" for value in table["test/accuracy"]]
     shown["F1 by group"] = [_interval(row, "test_by_group/f1") for _, row in table.iterrows()]
-    shown["AUPRC"] = [_number(value) for value in table["test/auprc"]]
+    if "test/auprc" in table:
+        shown["AUPRC"] = [_number(value) for value in table["test/auprc"]]
     shown["kept %"] = [f"{100 * value:.0f}" if pd.notna(value) else "" for value in table["labels/kept_fraction"]]
     shown["noise before"] = [_number(value) for value in table["labels/noise_before"]]
     shown["noise after"] = [_number(value) for value in table["labels/noise_after"]]
     for reference in references:
         if f"delta/{reference}/f1" in table:
             shown[f"Δ {reference}"] = [
-                _interval(row, f"delta/{reference}/f1", sign=True) for _, row in table.iterrows()
+                _interval(row, f"delta/{reference}/f1", sign=True)
+                + (" †" if row.get(f"delta/{reference}/f1_p_holm", 1.0) < figures.CLAIM else "")
+                for _, row in table.iterrows()
             ]
     return shown
 
@@ -52,13 +60,13 @@ def terminal(table: pd.DataFrame, references: Sequence[str], title: str, width: 
     for name in LESS_NEEDED:
         if _width(shown, columns) > width and name in columns:
             columns.remove(name)
-    made = [_rich(shown[columns], names, title)]
+    made = [rich_table(shown[columns], names, title)]
     while differences:
         count = len(differences)
         while count > 1 and _width(shown, names + differences[:count]) > width:
             count -= 1
-        heading = "difference in F1 to (95% interval, paired by group)"
-        made.append(_rich(shown[names + differences[:count]], names, heading))
+        heading = "Δ F1 to (95%, paired; † Holm)"
+        made.append(rich_table(shown[names + differences[:count]], names, heading))
         differences = differences[count:]
     return made
 
@@ -68,7 +76,8 @@ def _width(shown: pd.DataFrame, columns: Sequence[str]) -> int:
     return 1 + sum(3 + max(len(name), *(len(str(cell)) for cell in shown[name])) for name in columns)
 
 
-def _rich(shown: pd.DataFrame, names: Sequence[str], title: str) -> "Table":
+def rich_table(shown: pd.DataFrame, names: Sequence[str], title: str) -> "Table":
+    """`shown`, strings, for the terminal; the columns `names` may be folded, the others stay on one line."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -81,25 +90,88 @@ def _rich(shown: pd.DataFrame, names: Sequence[str], title: str) -> "Table":
     return rich
 
 
-def page(table: pd.DataFrame, references: Sequence[str], title: str, figure: "Figure", notes: Sequence[str]) -> str:
-    """One self-contained HTML page: the table, the figure, what to know when reading them."""
-    image = io.BytesIO()
-    figure.savefig(image, format="png")
-    picture = base64.b64encode(image.getvalue()).decode()
-    shown = cells(table, references)
-    body = shown.to_html(index=False, border=0, escape=True)
+def tests(table: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
+    """One row an arm and reference, as strings: the difference in F1 and the p-values, as they are and by Holm."""
+    rows = []
+    for reference in references:
+        key = f"delta/{reference}"
+        for _, row in table.iterrows():
+            if pd.notna(row.get(f"{key}/f1")):
+                names = {"arm": _name(row), "model": row["model"], "variant": row["variant"], "to": reference}
+                values = {
+                    "Δ F1": _interval(row, f"{key}/f1", sign=True),
+                    "p": _p(row[f"{key}/f1_p"]),
+                    "p (Holm)": _p(row[f"{key}/f1_p_holm"]),
+                    "McNemar p": _p(row[f"{key}/mcnemar_p"]),
+                    "McNemar p (Holm)": _p(row[f"{key}/mcnemar_p_holm"]),
+                }
+                rows.append(names | values)
+    return _without_blanks(pd.DataFrame(rows))
+
+
+def ensembles(table: pd.DataFrame) -> pd.DataFrame:
+    """The vote ensembles of `comparison.compare`, as strings (the paper's Table 7)."""
+    shown = pd.DataFrame({"variant": table.get("variant", ""), "positive if": [
+        f"at least {row['at_least']} of {row['of']} votes" for _, row in table.iterrows()]})  # fmt: skip
+    for title, key in (("recall", "recall"), ("precision", "precision"), ("F1", "f1"), ("accuracy", "accuracy")):
+        shown[title] = [_interval(row, f"test/{key}") for _, row in table.iterrows()]
+    return _without_blanks(shown)
+
+
+def groups(by_group: pd.DataFrame) -> pd.DataFrame:
+    """F1 of every arm in every group, as strings, with the group's items and positives (the paper's Table 8)."""
+    named = by_group.assign(column=[" ".join(filter(None, (_name(row), row["model"], row["variant"])))
+                                    for _, row in by_group.iterrows()])  # fmt: skip
+    if not named.groupby(["arm", "simulated"])["column"].nunique().gt(1).any():
+        named["column"] = [_name(row) for _, row in named.iterrows()]
+    sizes = named.groupby("group_id")[["n", "n_positive"]].max().round().astype(int)
+    f1 = named.pivot(index="group_id", columns="column", values="f1")[list(dict.fromkeys(named["column"]))]
+    text = f1.map(_number)
+    return pd.DataFrame({"group": sizes.index, "items": sizes["n"], "positive": sizes["n_positive"]}).join(text)
+
+
+def page(sections: Sequence[tuple[str, "pd.DataFrame | Figure"]], title: str, notes: Sequence[str]) -> str:
+    """One self-contained HTML page: tables and figures under their headings, and what to know when reading them.
+
+    Only the first table is open; the others unfold.
+    """
+    parts, tables = [], 0
+    for heading, shown in sections:
+        if isinstance(shown, pd.DataFrame):
+            body = f'<div class="wide">{shown.to_html(index=False, border=0, escape=True)}</div>'
+            tables += 1
+            fold = "<details open>" if tables == 1 else "<details>"
+            parts.append(f"{fold}<summary>{html.escape(heading)}</summary>{body}</details>")
+        else:
+            image = io.BytesIO()
+            shown.savefig(image, format="png")
+            picture = base64.b64encode(image.getvalue()).decode()
+            parts.append(f'<h2>{html.escape(heading)}</h2>\n<img alt="{html.escape(heading)}" '
+                         f'src="data:image/png;base64,{picture}">')  # fmt: skip
     remarks = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
+    content = "\n".join(parts)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title><style>
 body {{ font: 14px/1.45 system-ui, sans-serif; margin: 2em; color: #222; }}
+h2, summary {{ font-size: 1.15em; font-weight: 600; margin: 1.4em 0 .5em; }} summary {{ cursor: pointer; }}
 table {{ border-collapse: collapse; }} th, td {{ padding: .3em .7em; text-align: right; white-space: nowrap; }}
 th {{ border-bottom: 2px solid #222; vertical-align: bottom; }} td {{ border-bottom: 1px solid #ddd; }}
 th:first-child, td:first-child {{ text-align: left; position: sticky; left: 0; background: #fff; }}
-.wide {{ overflow-x: auto; }} img {{ max-width: 100%; margin-top: 1.5em; }}
-</style></head><body><h1>{html.escape(title)}</h1><div class="wide">{body}</div>
-<img alt="F1 of every arm, and differences to the references" src="data:image/png;base64,{picture}">
+.wide {{ overflow-x: auto; }} img {{ max-width: 100%; }}
+</style></head><body><h1>{html.escape(title)}</h1>
+{content}
 <ul>{remarks}</ul></body></html>
 """
+
+
+def _without_blanks(shown: pd.DataFrame) -> pd.DataFrame:
+    """Without the columns of models and variants that tell nothing apart."""
+    same = [name for name in ("model", "variant") if name in shown and shown[name].nunique() <= 1]
+    return shown.drop(columns=same)
+
+
+def _p(value: float) -> str:
+    return "" if pd.isna(value) else "<.0001" if value < 0.0001 else f"{value:.4f}".replace("0.", ".", 1)
 
 
 def _name(row: "pd.Series[Any]") -> str:

@@ -135,12 +135,6 @@ def log_metrics(client: "MlflowClient", run: str, metrics: Mapping[str, float]) 
     )
 
 
-def predictions_of(client: "MlflowClient", run: str) -> pd.DataFrame:
-    """The logged predictions, indexed by item_id."""
-    with tempfile.TemporaryDirectory() as made:
-        return pd.read_parquet(client.download_artifacts(run, "predictions.parquet", made)).set_index("item_id")
-
-
 @cache
 def provenance() -> dict[str, str]:
     """Tags that say what code ran: git commit and whether it was changed since, versions of the packages."""

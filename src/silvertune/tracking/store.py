@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import sqlite3
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from urllib.parse import quote, unquote
 
 from filelock import FileLock
 
-from silvertune.errors import UserError
+from silvertune.errors import UserError, either
 
 if TYPE_CHECKING:
     import psutil
@@ -73,6 +74,38 @@ def prepare(tracking: Mapping[str, Any], experiment: str) -> tuple["MlflowClient
     if found.lifecycle_stage != "active":
         raise UserError(f"tracking.experiment={experiment}: that experiment is deleted; restore it or name another")
     return made, found.experiment_id
+
+
+def existing(tracking: Mapping[str, Any], experiment: str) -> tuple["MlflowClient", str]:
+    """A client and the id of an experiment that is there; creates nothing. Raises UserError if it is not."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    address = uri(tracking)
+    path = Path(unquote(address.removeprefix("sqlite:///")))
+    if address.startswith("sqlite:///") and not path.is_file():
+        raise UserError(f"{path}: there is no such store; name another with --dir or --uri")
+    _check_answers(address)
+    try:
+        made = client(tracking)
+        found = made.get_experiment_by_name(experiment)
+        if found is None:
+            names = [one.name for one in made.search_experiments() if one.name != "Default"]
+            raise UserError(f"{experiment}: no such experiment in {address}; there are {either(names) or 'none'}")
+    except (MlflowException, OSError, sqlite3.Error, SQLAlchemyError, ImportError) as error:
+        raise UserError(f"{address}: can't be used ({str(error).splitlines()[0]})") from None
+    return made, found.experiment_id
+
+
+def text(client: "MlflowClient", run: "Run", name: str) -> str:
+    """A text that was logged with the run; empty if it was not."""
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory() as made:
+        try:
+            return Path(client.download_artifacts(run.info.run_id, name, made)).read_text(encoding="utf-8")
+        except (MlflowException, OSError):
+            return ""
 
 
 def _check_answers(address: str) -> None:

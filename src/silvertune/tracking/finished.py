@@ -1,0 +1,67 @@
+"""Finished runs, read back from MLflow for comparison."""
+
+import json
+import tempfile
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from silvertune.evaluation.comparison import FinishedRun
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+PEOPLE = ("expert", "non_expert", "simulated_panel")
+"""The labelers whose labels count as people's; which annotations of another recorded labeler are, nobody knows."""
+
+
+def read(client: "MlflowClient", run: "Run") -> FinishedRun:
+    """The run with its logged predictions; with its votes too where the labeler itself is the arm."""
+    tags, run_id = run.data.tags, run.info.run_id
+    return FinishedRun(
+        run_id=run_id,
+        arm=tags["arm"],
+        model=tags["model"],
+        variant=tags.get("variant", ""),
+        seed=int(tags["seed"]),
+        simulated=tags["simulated"] == "true",
+        data=tags["data"],
+        predictions=_parquet(client, run_id, "predictions").set_index("item_id"),
+        metrics=run.data.metrics,
+        task=f"{run.data.params['task.classes']}, positive: {run.data.params['task.positive']}",
+        votes=_labelers_votes(client, run_id) if tags["model"] == "none" else None,
+        human_labels=_human_labels(client, run),
+    )
+
+
+def classes(run: "Run") -> list[str]:
+    """The classes that its precision, recall and F1 are about: the positive one, or all."""
+    positive = run.data.params["task.positive"]
+    return [positive] if positive != "null" else [str(name) for name in json.loads(run.data.params["task.classes"])]
+
+
+def _labelers_votes(client: "MlflowClient", run_id: str) -> pd.DataFrame:
+    votes = _parquet(client, run_id, "votes")
+    return votes[votes["stage"] == "labeler"]
+
+
+def _human_labels(client: "MlflowClient", run: "Run") -> float:
+    """How many items people labelled for the run: by `labeler` or `fallback`, where one of PEOPLE, and what it logs
+    as `labels/expert_labels` (a calibration set, say)."""
+    tags = run.data.tags
+    asked = run.data.metrics.get("labels/expert_labels", 0.0)
+    people = [part for part in ("labeler", "fallback") if tags.get(part) in PEOPLE]
+    if not people:
+        return float(asked)
+    decisions = _parquet(client, run.info.run_id, "decisions")
+    if "labeler" in people:
+        asked += decisions.loc[decisions["label"].notna(), "item_id"].nunique()
+    if "fallback" in people:
+        asked += decisions.loc[decisions["source"] == "fallback", "item_id"].nunique()
+    return float(asked)
+
+
+def _parquet(client: "MlflowClient", run_id: str, name: str) -> pd.DataFrame:
+    with tempfile.TemporaryDirectory() as made:
+        return pd.read_parquet(client.download_artifacts(run_id, f"{name}.parquet", made))
