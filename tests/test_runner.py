@@ -8,27 +8,18 @@ import pandas as pd
 import pytest
 from tests import made
 
-from silvertune import aggregation, filters, runner, splits, votes
+from silvertune import aggregation, runner, splits, votes
 from silvertune.backends.local import Local
 from silvertune.evidence import BoundFilter
+from silvertune.filters import controls
+from silvertune.filters.votes import agreement
 from silvertune.items import Data
-from silvertune.models.tfidf_logreg import TfidfLogreg
 from silvertune.runner import Parts, Source
 from silvertune.schema import Evaluation, Task
 
-STUDENT = TfidfLogreg(
-    views=None,
-    token_pattern=r"(?u)\w+",
-    ngram_max=1,
-    min_df=1,
-    max_features=1000,
-    C=1.0,
-    class_weight="balanced",
-    max_iter=200,
-)
 KFOLD = Evaluation(split="kfold", folds=3, decision="any_view", replicates=50)
-NONE = BoundFilter("none", filters.none, ("labels",))
-AGREEMENT = BoundFilter("agreement", partial(filters.agreement, over="view", at_least=1.0), ("votes", "labels"))
+NONE = BoundFilter("none", controls.none, ("labels",))
+AGREEMENT = BoundFilter("agreement", partial(agreement, over="view", at_least=1.0), ("votes", "labels"))
 
 
 class Canned:
@@ -75,8 +66,9 @@ def parts(task: Task = made.SOE, *, data: Data | None = None, table: pd.DataFram
         "labeler": source(table, task, aggregation.any_view if task.positive else aggregation.majority),
         "bind": lambda chain: [],
         "filters": [NONE],
+        "means": made.means(),
         "fallback": None,
-        "model": STUDENT,
+        "model": made.STUDENT,
         "backend": Spy(),
         "evaluation": KFOLD if task.positive else replace(KFOLD, decision="mean"),
         "seed": 0,
@@ -155,7 +147,7 @@ def test_filters_never_see_test_items_nor_their_gold(task: Task) -> None:
 
 def test_a_filter_that_is_like_another_judges_the_same_pool(task: Task) -> None:
     control = BoundFilter(
-        "random_matched", partial(filters.random_matched, like={"x": {}}, per_class=True), ("labels", "kept_by", "rng")
+        "random_matched", partial(controls.random_matched, like={"x": {}}, per_class=True), ("labels", "kept_by", "rng")
     )
     plain = runner.run(parts(task, filters=[AGREEMENT])).decisions
     random = runner.run(parts(task, filters=[control], bind=lambda chain: [AGREEMENT])).decisions
@@ -289,7 +281,7 @@ def test_a_preselection_that_finds_nothing_is_told(task: Task) -> None:
         runner.run(parts(task, preselect=source(made.votes_of(rows, task), task, keep=("soe",))))
 
 
-@pytest.mark.parametrize("model", [STUDENT, None], ids=["student", "none"])
+@pytest.mark.parametrize("model", [made.STUDENT, None], ids=["student", "none"])
 def test_three_classes_and_no_positive_one(colours: Task, model: object) -> None:
     data = made.data(45, colours)
     table = made.votes(data.items, data.gold, colours, wrong=0.1)

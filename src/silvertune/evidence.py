@@ -10,7 +10,7 @@ A filter is a function whose parameter names say what evidence it needs. `Eviden
 | embeddings | item x dimension: mean over the item's views, unit length |
 | out_of_fold_probs | item x class: by a student tuned on the labels of other groups |
 | training_dynamics | (item_id, epoch) x class: a student's logits after each epoch on the labels |
-| calibration | gold labels of a few items, if the config grants some; the yaml says `_gold_: true`, and they are counted |
+| calibration | gold labels of a few items, where the config grants some; the yaml says `_gold_: true` |
 | task | the task: classes, positive, descriptions |
 | kept_by | a function: given another filter's config, what that filter keeps (for controls of its size) |
 | rng | a `numpy.random.Generator` seeded by the run's seed, fresh for each filter |
