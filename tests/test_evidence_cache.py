@@ -8,7 +8,8 @@ import pytest
 
 from silvertune.evidence_cache import cached, content_of
 
-FRAME = pd.DataFrame({"a": [0.1, 0.2], "b": np.float32([1, 2])}, index=pd.Index(["x", "y"], name="item_id"))
+INDEX = pd.Index(["x", "y"], name="item_id", dtype="str")
+FRAME = pd.DataFrame({"a": [0.1, 0.2], "b": np.float32([1, 2])}, index=INDEX)
 
 
 def test_it_is_built_once_for_what_decides_it(tmp_path: Path) -> None:

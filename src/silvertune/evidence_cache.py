@@ -29,11 +29,10 @@ def cached(folder: Path, name: str, deciding: list[str], build: Callable[[], pd.
     with FileLock(f"{file}.lock"):
         if (found := _read(file)) is not None:
             return found
-        built = build()
         written = file.with_suffix(f".{os.getpid()}.tmp")
-        built.to_parquet(written)
+        build().to_parquet(written)
         written.replace(file)
-    return built
+        return pd.read_parquet(file)  # not `built`: the types are the same every time
 
 
 def content_of(frame: pd.DataFrame) -> str:

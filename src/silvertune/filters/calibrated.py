@@ -28,8 +28,9 @@ def calibrated_threshold(
     precision: the mean calibrated probability (0-1) that the kept labels of each class are right; usual .9-.95.
     The score is the calibrated probability that the label is right.
     Fails where the calibration set is small: the precision is a point estimate, without a guarantee (`conformal`
-    gives one), and a hopeful one, as the upper end of an isotonic fit rests on few items. A class that can't reach it is dropped whole, which the run then says. Raises UserError for a class
-    with labels of which the calibration set has none.
+    gives one), and a hopeful one, as the upper end of an isotonic fit rests on few items. A class that can't reach it
+    is dropped whole, which the run then says. Raises UserError for a class with labels of which the calibration set
+    has none.
     """
     one_of("filter.calibrated_threshold.method", method, ("temperature", "isotonic"))
     within("filter.calibrated_threshold.precision", precision)

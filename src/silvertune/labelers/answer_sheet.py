@@ -43,7 +43,7 @@ class AnswerSheet:
                 self._add(items.loc[new])
         if waiting := [item for item in items.index if not answers.get(item)]:
             raise UserError(
-                f"{self.path}: {len(waiting)} of {len(items)} item(s) wait for an answer: fill in the column label "
+                f"{self.path}: {len(waiting)} of {len(items)} item(s) wait for an answer: fill in the column label"
                 f" ({either([*self.classes, UNKNOWN])}) and run the same command again"
             )
         rows = [
@@ -59,11 +59,10 @@ class AnswerSheet:
         return votes.table(rows, self.classes)
 
     def estimate(self, items: pd.DataFrame) -> dict[str, float]:
-        """At most: one answer an item; `stored` are those that are there."""
+        """At most: an answer for each item that has none yet."""
         answers = self._answers()
-        stored = sum(bool(answers.get(item)) for item in items.index)
-        dollars = (len(items) - stored) * self.cost_usd
-        return {"calls": float(len(items)), "stored": float(stored), "tokens": 0.0, "dollars": dollars}
+        missing = sum(not answers.get(item) for item in items.index)
+        return {"calls": float(missing), "stored": 0.0, "tokens": 0.0, "dollars": missing * self.cost_usd}
 
     def _answers(self) -> dict[str, str]:
         """item_id -> what stands in `label`. Raises UserError that names the file and the row."""
