@@ -171,7 +171,7 @@ def evidence_builds() -> int:
     compute, replace = encoders.Encoder._compute, Path.replace
 
     def counting_compute(self: Any, missing: dict[str, str], *rest: Any) -> None:
-        EMBEDDED.update(missing)
+        EMBEDDED.update(list(missing))
         compute(self, missing, *rest)
 
     def counting_replace(self: Path, target: Path) -> Path:
@@ -207,8 +207,8 @@ def _study(folder: str) -> None:
     ]
     with initialize_config_dir(str(root), version_base="1.3"):
         for name in names:
-            over = ["dataset=synthetic_protocols", "dataset.protocols=4", f"filter={name}", f"tracking.dir={folder}"]
-            over += ["evidence.calibration=40"]
+            over = ["dataset=synthetic_protocols", "dataset.protocols=2", f"filter={name}", f"tracking.dir={folder}"]
+            over += ["evidence.calibration=20"]
             over += ["filter.random_matched.like=confident_learning"] if name == "random_matched" else []
             cfg = compose("config", over, return_hydra_config=True)
             config = composition.plain(cfg, [{"path": str(root), "schema": "file", "provider": "main"}])

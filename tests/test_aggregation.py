@@ -282,7 +282,10 @@ def test_weights_by_agreement_are_those_of_wawa(colours: Task) -> None:
         for k, p in enumerate((0.9, 0.8, 0.7, 0.3, 0.2))
     }
     votes = jury(**cast)
-    wawa = Wawa().fit_predict_proba(votes.rename(columns={"item_id": "task", "annotator": "worker"}))
+    skills = Wawa().fit(votes.rename(columns={"item_id": "task", "annotator": "worker"})).skills_
+    weight = votes["annotator"].map(skills)
+    wawa = weight.groupby([votes["item_id"], votes["label"]]).sum().unstack(fill_value=0.0)
+    wawa = wawa.div(wawa.sum(axis=1), axis=0)
     labels = aggregation.weighted_majority(votes, colours, weights="agreement")
     assert labels["confidence"].to_dict() == pytest.approx(wawa.max(axis=1).to_dict())
     assert labels["label"].to_dict() == wawa.idxmax(axis=1).to_dict()

@@ -140,7 +140,7 @@ def and_relabel(votes: pd.DataFrame, task: Task, *, negative: str | None) -> pd.
     The control that Kumar et al. 2024 lack: what the filter would drop is relabelled by AND instead. With two
     classes it is `all_views`; here more may agree, and no `task.positive` is needed.
     negative: the class of disagreements; null is the one that is not task.positive, of two.
-    Confidence: the lowest among the votes that agree; of a disagreement the highest for the negative class, 0 if none.
+    Confidence: the lowest among the votes that agree; of a negative label the highest among those for it, 0 if none.
     """
     if negative is None:
         others = [name for name in task.classes if name != task.positive]
@@ -151,11 +151,19 @@ def and_relabel(votes: pd.DataFrame, task: Task, *, negative: str | None) -> pd.
         raise UserError(f"aggregation.negative={negative!r}: is no class; want one of {', '.join(task.classes)}")
     cast = _cast(votes)
     differ = cast.groupby("item_id", sort=False)["label"].transform("nunique") > 1
-    agreed = _modal(cast[~differ], task)[["label"]].join(_extreme(cast[~differ], "min"))
-    against = _extreme(cast[differ & (cast["label"] == negative)], "max")["confidence"]
-    disputed = pd.Index(cast.loc[differ, "item_id"].unique(), name="item_id")
-    relabelled = pd.DataFrame({"label": negative, "confidence": against.reindex(disputed).fillna(0.0)}, index=disputed)
-    return _labels(votes, cast, pd.concat([agreed, relabelled]))
+    agreed = cast[~differ & (cast["label"] != negative)]
+    lost = pd.Index(cast.loc[differ | (cast["label"] == negative), "item_id"].unique(), name="item_id")
+    against = _extreme(cast[cast["label"] == negative], "max")["confidence"].reindex(lost).fillna(0.0)
+    return _labels(
+        votes,
+        cast,
+        pd.concat(
+            [
+                _modal(agreed, task)[["label"]].join(_extreme(agreed, "min")),
+                pd.DataFrame({"label": negative, "confidence": against}, index=lost),
+            ]
+        ),
+    )
 
 
 def mean_distribution(votes: pd.DataFrame, task: Task) -> pd.DataFrame:

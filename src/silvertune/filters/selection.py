@@ -43,14 +43,17 @@ def best_of_each_class(score: pd.Series, labels: pd.DataFrame, fraction: float |
     Rounded up, so that no class with a score is lost; ties go to the lower item_id. What has no label or no
     score (NaN) is not kept, and does not count.
     """
-    label = labels["label"].where(score.notna())
-    # A stable sort on a table in item_id order: ties fall the same way whatever order the items came in.
-    order = score[label.notna()].sort_index().sort_values(ascending=False, kind="stable").index
-    rank = label[order].groupby(label[order], sort=False).cumcount()
-    share = label[order].map(fraction) if isinstance(fraction, Mapping) else pd.Series(fraction, order)
-    count = np.ceil(share * label[order].groupby(label[order], sort=False).transform("size") - 1e-9)
-    keep = (rank < count).reindex(labels.index, fill_value=False).astype(bool)
-    return pd.DataFrame({"keep": keep, "score": score.where(label.notna())})
+    counted = (labels["label"].notna() & score.notna()).to_numpy()
+    # A stable sort of what is in item_id order: ties fall the same way whatever order the items came in.
+    by_id = np.argsort(labels.index.to_numpy(), kind="stable")
+    by_id = by_id[counted[by_id]]
+    order = by_id[np.argsort(-score.to_numpy()[by_id], kind="stable")]
+    code, names = pd.factorize(labels["label"].to_numpy()[order])
+    share = np.array([fraction[name] if isinstance(fraction, Mapping) else fraction for name in names], dtype=float)
+    count = np.ceil(share * np.bincount(code, minlength=len(names)) - 1e-9)
+    keep = np.zeros(len(labels), dtype=bool)
+    keep[order[pd.Series(code).groupby(code).cumcount().to_numpy() < count[code]]] = True
+    return pd.DataFrame({"keep": keep, "score": score.where(counted)}, index=labels.index)
 
 
 def up(count: float) -> int:

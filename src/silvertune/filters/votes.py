@@ -35,11 +35,11 @@ def agreement(
     """
     _check("agreement", over)
     within("filter.agreement.at_least", at_least)
-    cast, behind, units = _units(votes, labels, over)
+    cast, behind, ids, units = _units(votes, labels, over)
     weight = _weights(weights, units, over)
     total = cast @ weight
-    share = np.divide(behind @ weight, total, out=np.zeros(len(labels)), where=total > 0)
-    score = pd.Series(share, index=labels.index)
+    share = np.divide(behind @ weight, total, out=np.zeros(len(ids)), where=total > 0)
+    score = pd.Series(share, index=ids).reindex(labels.index, fill_value=0.0)
     return pd.DataFrame({"keep": score >= at_least - 1e-12, "score": score})
 
 
@@ -55,30 +55,26 @@ def k_of_n(votes: pd.DataFrame, labels: pd.DataFrame, *, over: str, k: int) -> p
     _check("k_of_n", over)
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise UserError(f"filter.k_of_n.k={k}: want a whole number from 1")
-    _, behind, _ = _units(votes, labels, over)
-    score = pd.Series(behind.sum(axis=1), index=labels.index)
-    return pd.DataFrame({"keep": score >= k, "score": score.astype(float)})
+    _, behind, ids, _ = _units(votes, labels, over)
+    score = pd.Series(behind.sum(axis=1, dtype=float), index=ids).reindex(labels.index, fill_value=0.0)
+    return pd.DataFrame({"keep": score >= k, "score": score})
 
 
 def _check(name: str, over: str) -> None:
     one_of(f"filter.{name}.over", over, OVER)
 
 
-def _units(votes: pd.DataFrame, labels: pd.DataFrame, over: str) -> tuple[np.ndarray, np.ndarray, pd.Index]:
-    """Item x value of `over`: whether it cast a vote, and whether all its votes gave the item's label."""
-    item = labels.index.get_indexer(pd.Index(votes["item_id"]))
+def _units(votes: pd.DataFrame, labels: pd.DataFrame, over: str) -> tuple[np.ndarray, np.ndarray, pd.Index, pd.Index]:
+    """Item x value of `over`: whether it cast a vote, and whether all its votes gave the item's label; both's names."""
+    item, ids = pd.factorize(votes["item_id"])
     unit, units = pd.factorize(_speakers(votes, over))
-    known = pd.Index(pd.concat([votes["label"], labels["label"]]).dropna().unique())
-    given = known.get_indexer(pd.Index(votes["label"]))
-    label = known.get_indexer(pd.Index(labels["label"]))[item]
-    behind = (given == label) & (given >= 0)
-    shape = (len(labels), len(units))
+    label = labels["label"].reindex(ids).to_numpy(dtype=object)
+    behind = (votes["label"].to_numpy(dtype=object) == label[item]) & votes["label"].notna().to_numpy()
+    shape = (len(ids), len(units))
     cell = item * shape[1] + unit
-    if (item < 0).any():
-        cell, behind = cell[item >= 0], behind[item >= 0]
     cast = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape)
     with_it = np.bincount(cell[behind], minlength=shape[0] * shape[1]).reshape(shape)
-    return cast > 0, (cast > 0) & (with_it == cast), units
+    return cast > 0, (cast > 0) & (with_it == cast), pd.Index(ids), pd.Index(units)
 
 
 def _speakers(votes: pd.DataFrame, over: str) -> pd.Series:
