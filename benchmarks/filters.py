@@ -186,7 +186,7 @@ def evidence_builds() -> int:
         encoders.Encoder._compute, Path.replace = compute, replace  # type: ignore[method-assign]
     texts = max(EMBEDDED.values())
     print(f"10 filters x 5 seeds: written {dict(written)}, {len(FITS)} fits for 5 folds, each text embedded {texts}x")
-    return max(texts, len(FITS) // 5, *written.values())
+    return max(texts, -(-len(FITS) // 5), *written.values())
 
 
 def _study(folder: str) -> None:
@@ -207,8 +207,8 @@ def _study(folder: str) -> None:
     ]
     with initialize_config_dir(str(root), version_base="1.3"):
         for name in names:
-            over = ["dataset=synthetic_protocols", "dataset.protocols=2", f"filter={name}", f"tracking.dir={folder}"]
-            over += ["evidence.calibration=20"]
+            over = ["dataset=synthetic_protocols", "dataset.protocols=5", f"filter={name}", f"tracking.dir={folder}"]
+            over += ["evidence.calibration=40"]
             over += ["filter.random_matched.like=confident_learning"] if name == "random_matched" else []
             cfg = compose("config", over, return_hydra_config=True)
             config = composition.plain(cfg, [{"path": str(root), "schema": "file", "provider": "main"}])

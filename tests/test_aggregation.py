@@ -24,7 +24,7 @@ CASES: dict[str, Callable[[pd.DataFrame, Task], pd.DataFrame]] = {
     "silvertune.aggregation.majority": aggregation.majority,
     "silvertune.aggregation.first": aggregation.first,
     "silvertune.aggregation.weighted_majority": partial(aggregation.weighted_majority, weights="agreement"),
-    "silvertune.aggregation.dawid_skene": partial(aggregation.dawid_skene, n_iter=20),
+    "silvertune.aggregation.dawid_skene": partial(aggregation.dawid_skene, n_iter=5),
     "silvertune.aggregation.and_relabel": lambda votes, task: aggregation.and_relabel(
         votes, task, negative=task.classes[0]
     ),
@@ -276,9 +276,9 @@ def test_a_given_weight_counts_for_its_annotator(colours: Task) -> None:
 
 def test_weights_by_agreement_are_those_of_wawa(colours: Task) -> None:
     rng = np.random.default_rng(0)
-    true = rng.choice(list("rgb"), 8)
+    true = rng.choice(list("rg"), 8)  # two classes and five annotators: no ties, which Wawa breaks in its own way
     cast = {
-        f"w{k}": "".join(np.where(rng.random(8) < p, true, rng.choice(list("rgb"), 8)))
+        f"w{k}": "".join(np.where(rng.random(8) < p, true, rng.choice(list("rg"), 8)))
         for k, p in enumerate((0.9, 0.8, 0.7, 0.3, 0.2))
     }
     votes = jury(**cast)
