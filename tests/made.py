@@ -2,17 +2,26 @@
 
 import copy
 import hashlib
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from silvertune import aggregation
 from silvertune import votes as votes_table
+from silvertune.composition import bind_filters
+from silvertune.computed import Means
 from silvertune.errors import UserError
+from silvertune.evidence import Evidence
 from silvertune.items import Data, views_of
+from silvertune.models.tfidf_logreg import TfidfLogreg
 from silvertune.schema import Task
 
 SOE = Task(
@@ -106,6 +115,95 @@ def data(
         partition=partition,
         digest=hashlib.sha256(f"{n} {task.name} {per_group}".encode()).hexdigest(),
     )
+
+
+class WordEncoder:
+    """Texts to vectors at once, alike where their words are; in place of the real encoder."""
+
+    def __init__(self) -> None:
+        self.embedded: list[str] = []
+
+    def verify(self) -> str:
+        return "made up"
+
+    def embed(self, texts: Sequence[str], cache: Path) -> np.ndarray:
+        self.embedded += texts
+        vectors = np.stack([sum(map(_vector, text.split()), np.zeros(16)) for text in texts]).astype(np.float32)
+        return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
+STUDENT = TfidfLogreg(
+    views=None,
+    token_pattern=r"(?u)\w+",
+    ngram_max=1,
+    min_df=1,
+    max_features=1000,
+    C=1.0,
+    class_weight="balanced",
+    max_iter=200,
+)
+
+
+def means(**changes: Any) -> Means:
+    """With what evidence is computed in tests: words, the light student, a folder that all of them share."""
+    usual: dict[str, Any] = {
+        "encoder": WordEncoder(),
+        "encoder_key": "words",
+        "student": STUDENT,
+        "student_key": "tfidf",
+        "folds": 4,
+        "epochs": 5,
+        "calibration": 0,
+        "cache": Path(_shared().name),
+    }
+    return Means(**(usual | changes))
+
+
+def evidence(votes: pd.DataFrame, task: Task, n: int = 40, *, seed: int = 0, calibration: int = 0) -> Evidence:
+    """Evidence about `items(n)` with these votes; items that nobody voted on have a null label, as in a run."""
+    about = items(n, task)
+    labels = aggregation.majority(votes, task).reindex(about.index)
+    labels["label"] = labels["label"].astype(object).where(labels["label"].notna(), None)
+    labels["n_votes"] = labels["n_votes"].fillna(0).astype(int)
+    return Evidence(
+        about,
+        votes,
+        labels,
+        task,
+        gold(n, task),
+        seed,
+        lambda nodes: bind_filters(nodes, key="like"),
+        means(calibration=calibration),
+    )
+
+
+def usual_evidence(
+    task: Task, *, n: int = 40, wrong: float = 0.3, null: float = 0.1, seed: int = 0, calibration: int = 20
+) -> Evidence:
+    """Evidence with a labeler that is wrong in a share `wrong` of the views and says nothing in a share `null`."""
+    cast = votes(items(n, task), gold(n, task), task, wrong=wrong, null=null)
+    return evidence(cast, task, n, seed=seed, calibration=calibration)
+
+
+def shuffled(about: Evidence, seed: int) -> Evidence:
+    """The same evidence with its rows in another order."""
+    return replace(
+        about,
+        items=about.items.sample(frac=1, random_state=seed),
+        votes=about.votes.sample(frac=1, random_state=seed + 1),
+        labels=about.labels.sample(frac=1, random_state=seed + 2),
+        gold=about.gold.sample(frac=1, random_state=seed + 3),
+    )
+
+
+@cache
+def _shared() -> "tempfile.TemporaryDirectory[str]":
+    return tempfile.TemporaryDirectory()
+
+
+@cache
+def _vector(word: str) -> np.ndarray:
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(word.encode()).digest()[:4])).normal(size=16)
 
 
 def _ids(n: int) -> pd.Index:

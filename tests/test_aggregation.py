@@ -2,12 +2,14 @@ import itertools
 from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from crowdkit.aggregation import Wawa
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests import made
@@ -21,7 +23,14 @@ CASES: dict[str, Callable[[pd.DataFrame, Task], pd.DataFrame]] = {
     "silvertune.aggregation.all_views": aggregation.all_views,
     "silvertune.aggregation.majority": aggregation.majority,
     "silvertune.aggregation.first": aggregation.first,
+    "silvertune.aggregation.weighted_majority": partial(aggregation.weighted_majority, weights="agreement"),
+    "silvertune.aggregation.dawid_skene": partial(aggregation.dawid_skene, n_iter=5),
+    "silvertune.aggregation.and_relabel": lambda votes, task: aggregation.and_relabel(
+        votes, task, negative=task.classes[0]
+    ),
+    "silvertune.aggregation.mean_distribution": aggregation.mean_distribution,
 }
+SOFT = {"silvertune.aggregation.dawid_skene", "silvertune.aggregation.mean_distribution"}
 READS_THE_ORDER = {"silvertune.aggregation.first"}
 POSITIVE_OF_THREE = Task(name="colours", classes=["red", "green", "blue"], positive="green")
 
@@ -31,7 +40,13 @@ Cast = list[tuple[str, str | None, int | None]]
 def table(cast: Cast, task: Task) -> pd.DataFrame:
     """Votes from (item, label, confidence in eighths): eighths, so that sums are exact in any order."""
     rows = [
-        {"item_id": item, "label": label, "confidence": None if sure is None else sure / 8, "repeat": k}
+        {
+            "item_id": item,
+            "label": label,
+            "confidence": None if sure is None else sure / 8,
+            "repeat": k,
+            "annotator": ("ann", "bob")[k % 2],
+        }
         for k, (item, label, sure) in enumerate(cast)
     ]
     return made.votes_of(rows, task)
@@ -40,6 +55,10 @@ def table(cast: Cast, task: Task) -> pd.DataFrame:
 def casts(task: Task) -> st.SearchStrategy[Cast]:
     sure = st.one_of(st.none(), st.integers(0, 8))
     return st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([*task.classes, None]), sure), max_size=14)
+
+
+def columns(name: str, task: Task) -> list[str]:
+    return ["label", "confidence", "n_votes", *(f"prob:{each}" for each in task.classes if name in SOFT)]
 
 
 def test_every_shipped_aggregation_has_a_case() -> None:
@@ -57,12 +76,15 @@ class TestContract:
     def test_labels_have_the_documented_form(self, name: str, cast: Cast) -> None:
         votes = table(cast, POSITIVE_OF_THREE)
         labels = CASES[name](votes, POSITIVE_OF_THREE)
-        assert list(labels.columns) == ["label", "confidence", "n_votes"]
+        assert list(labels.columns) == columns(name, POSITIVE_OF_THREE)
         assert labels.index.name == "item_id"
         assert sorted(labels.index) == sorted({item for item, _, _ in cast})
         counted = Counter(item for item, label, _ in cast if label is not None)
         assert labels["n_votes"].to_dict() == {item: counted[item] for item in labels.index}
-        for _, label, confidence, n_votes in labels.itertuples():
+        probs = labels.filter(like="prob:")
+        assert probs[labels["n_votes"] > 0].sum(axis=1).to_numpy() == pytest.approx(float(name in SOFT))
+        assert probs[labels["n_votes"] == 0].isna().all(axis=None)
+        for _, label, confidence, n_votes in labels[["label", "confidence", "n_votes"]].itertuples():
             if n_votes == 0:
                 assert label is None
                 assert np.isnan(confidence)
@@ -99,7 +121,7 @@ class TestContract:
 
     def test_no_votes_are_no_labels(self, name: str, task: Task) -> None:
         labels = CASES[name](made.votes_of([], task), task)
-        assert list(labels.columns) == ["label", "confidence", "n_votes"]
+        assert list(labels.columns) == columns(name, task)
         assert labels.empty
 
     def test_null_votes_only_are_null_labels(self, name: str, task: Task) -> None:
@@ -111,7 +133,8 @@ class TestContract:
         for label in task.classes:
             rows = [{"item_id": "a", "view": view, "label": label} for view in ("json", "text")]
             labels = CASES[name](made.votes_of(rows, task), task)
-            assert labels.loc["a"].to_dict() == {"label": label, "confidence": 1.0, "n_votes": 2}
+            told = labels.loc["a", ["label", "confidence", "n_votes"]].to_dict()
+            assert told == {"label": label, "confidence": 1.0, "n_votes": 2}
 
 
 # ------------------------------------------------------------------------- each against a slow, obvious reference
@@ -230,3 +253,100 @@ def test_the_first_vote_with_a_label_is_the_first_of_the_table(task: Task) -> No
 def test_views_can_not_be_joined_without_a_positive_class(colours: Task, name: str) -> None:
     with made.refused(f"aggregation={name}", "task.positive", "'colours'", "aggregation=majority"):
         getattr(aggregation, name)(made.votes_of([], colours), colours)
+
+
+def jury(**cast: str) -> pd.DataFrame:
+    """Annotator -> its labels of items a, b, c, ...; r, g, b for the colours, a dot for none."""
+    names = {"r": "red", "g": "green", "b": "blue", ".": None}
+    rows = [
+        {"item_id": "abcdefgh"[k], "annotator": who, "label": names[letter]}
+        for who, letters in cast.items()
+        for k, letter in enumerate(letters)
+    ]
+    return made.votes_of(rows, made.COLOURS)
+
+
+def test_a_given_weight_counts_for_its_annotator(colours: Task) -> None:
+    votes = jury(ann="r", bob="g", cy="g")
+    labels = aggregation.weighted_majority(votes, colours, weights={"ann": 3, "bob": 1, "cy": 1})
+    assert labels.loc["a"].tolist() == ["red", 0.6, 3]
+    labels = aggregation.weighted_majority(votes, colours, weights={"ann": 0, "bob": 0, "cy": 0})
+    assert labels.loc["a", "label"] == "green"
+
+
+def test_weights_by_agreement_are_those_of_wawa(colours: Task) -> None:
+    rng = np.random.default_rng(0)
+    true = rng.choice(list("rg"), 8)  # two classes and five annotators: no ties, which Wawa breaks in its own way
+    cast = {
+        f"w{k}": "".join(np.where(rng.random(8) < p, true, rng.choice(list("rg"), 8)))
+        for k, p in enumerate((0.9, 0.8, 0.7, 0.3, 0.2))
+    }
+    votes = jury(**cast)
+    skills = Wawa().fit(votes.rename(columns={"item_id": "task", "annotator": "worker"})).skills_
+    weight = votes["annotator"].map(skills)
+    wawa = weight.groupby([votes["item_id"], votes["label"]]).sum().unstack(fill_value=0.0)
+    wawa = wawa.div(wawa.sum(axis=1), axis=0)
+    labels = aggregation.weighted_majority(votes, colours, weights="agreement")
+    assert labels["confidence"].to_dict() == pytest.approx(wawa.max(axis=1).to_dict())
+    assert labels["label"].to_dict() == wawa.idxmax(axis=1).to_dict()
+
+
+@pytest.mark.parametrize(
+    ("weights", "told"),
+    [
+        ("skill", "aggregation.weights='skill': want `agreement` or a weight"),
+        ({"ann": 1}, "no weight for annotator 'bob'"),
+        ({"ann": 1, "bob": -1}, "aggregation.weights.bob=-1: want a number from 0"),
+    ],
+)
+def test_weights_that_are_none_are_told(colours: Task, weights: object, told: str) -> None:
+    with made.refused(told):
+        aggregation.weighted_majority(jury(ann="r", bob="g"), colours, weights=weights)  # type: ignore[arg-type]
+
+
+def test_dawid_skene_finds_the_annotator_who_is_worth_hearing(colours: Task) -> None:
+    """Two agree with each other by chance only; ann, cy and dee are right nearly always."""
+    votes = jury(ann="rgbrgbrg", cy="rgbrgbrb", dee="rgbrgrrg", bob="grrbbgbb", eve="bbggrrgb")
+    labels = aggregation.dawid_skene(votes, colours, n_iter=100)
+    assert "".join(name[0] for name in labels["label"]) == "rgbrgbrg"
+    assert labels.filter(like="prob:").sum(axis=1).to_numpy() == pytest.approx(1.0)
+
+
+def test_dawid_skene_of_one_annotator_is_the_majority(colours: Task) -> None:
+    rows = [{"item_id": "a", "repeat": k, "label": name} for k, name in enumerate(["red", "red", "blue"])]
+    votes = made.votes_of(rows, colours)
+    labels = aggregation.dawid_skene(votes, colours, n_iter=100)
+    assert labels.loc["a", "label"] == "red"
+    assert labels.loc["a", ["prob:red", "prob:green", "prob:blue"]].tolist() == pytest.approx([2 / 3, 0, 1 / 3])
+
+
+def test_disagreements_become_negative(colours: Task) -> None:
+    votes = jury(ann="rgb.", bob="rgg.", cy=".gr.")
+    labels = aggregation.and_relabel(votes, colours, negative="red")["label"]
+    assert labels.to_dict() == {"a": "red", "b": "green", "c": "red", "d": None}
+
+
+@settings(max_examples=60, deadline=None)
+@given(casts(made.SOE))
+def test_with_two_classes_and_relabel_is_all_views(cast: Cast) -> None:
+    votes = table(cast, made.SOE)
+    pd.testing.assert_frame_equal(
+        aggregation.and_relabel(votes, made.SOE, negative=None), aggregation.all_views(votes, made.SOE)
+    )
+
+
+def test_and_relabel_has_to_know_the_negative_class(colours: Task) -> None:
+    with made.refused("aggregation.negative=null", "red, green, blue"):
+        aggregation.and_relabel(jury(ann="r"), colours, negative=None)
+    with made.refused("aggregation.negative='black'"):
+        aggregation.and_relabel(jury(ann="r"), colours, negative="black")
+
+
+def test_the_mean_distribution_may_overrule_the_votes(task: Task) -> None:
+    rows = [
+        {"item_id": "a", "view": view, "label": label, "confidence": sure}
+        for view, label, sure in (("x", "soe", 0.55), ("y", "soe", 0.55), ("z", "other", 0.95))
+    ]
+    labels = aggregation.mean_distribution(made.votes_of(rows, task), task)
+    assert labels.loc["a", "label"] == "other"
+    assert labels.loc["a", "prob:other"] == labels.loc["a", "confidence"] == pytest.approx((0.45 + 0.45 + 0.95) / 3)

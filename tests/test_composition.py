@@ -162,11 +162,15 @@ def test_a_fallback_and_a_preselection_have_a_labeler_and_an_aggregation_of_thei
         ("task.descriptions", {"x": ["y"]}, ["task.descriptions.x", "want other or soe"]),
         ("task.colour", "red", ["task.colour: no such setting", "name, classes, positive"]),
         ("evaluation.fold", 3, ["evaluation.fold: no such setting", "folds"]),
-        ("fallback", {"labler": {}}, ["fallback.labler: no such setting", "labeler, aggregation or keep"]),
-        ("filter", {"oracle": {"_target_": "silvertune.filters.oracle"}}, ["filter.oracle", "gold", "`_gold_: true`"]),
+        ("fallback", {"labler": {}}, ["fallback.labler: no such setting", "labeler, aggregation or budget"]),
         (
             "filter",
-            {"agreement": {"_target_": "silvertune.filters.agreement", "over": "view"}},
+            {"oracle": {"_target_": "silvertune.filters.controls.oracle"}},
+            ["filter.oracle", "gold", "`_gold_: true`"],
+        ),
+        (
+            "filter",
+            {"agreement": {"_target_": "silvertune.filters.votes.agreement", "over": "view"}},
             ["filter.agreement.at_least:", "needs it", "there is items, votes, labels"],
         ),
     ],
@@ -254,7 +258,7 @@ def test_a_list_of_filters_to_be_like_is_a_chain() -> None:
 
 
 def test_an_unknown_filter_to_be_like_is_told_with_those_there_are() -> None:
-    with made.refused("filter.random_matched.like=agreemnt", "no such filter", "agreement, confidence"):
+    with made.refused("filter.random_matched.like=agreemnt", "no such filter", "there is agreement, all_of, any_of"):
         config("filter=random_matched", "filter.random_matched.like=agreemnt")
 
 
@@ -265,10 +269,40 @@ def test_a_control_can_be_like_a_control(usable: dict[str, Any]) -> None:
 
 
 def test_a_misspelt_parameter_under_like_is_told_before_anything_is_labelled(usable: dict[str, Any]) -> None:
-    like = {"agreement": {"_target_": "silvertune.filters.agreement", "ovre": "view", "over": "view", "at_least": 1.0}}
-    node = {"_target_": "silvertune.filters.random_matched", "like": like, "per_class": False}
+    like = {
+        "agreement": {"_target_": "silvertune.filters.votes.agreement", "ovre": "view", "over": "view", "at_least": 1.0}
+    }
+    node = {"_target_": "silvertune.filters.controls.random_matched", "like": like, "per_class": False}
     with made.refused("ovre", "over, at_least"):
         composition.build(changed(usable, "filter", {"random_matched": node}))
+
+
+def test_filters_may_be_made_of_filters_by_name() -> None:
+    content = config("filter=any_of", "filter.any_of.of=[confidence,all_of]")
+    named = content["filter"]["any_of"]["of"]
+    assert list(named) == ["confidence", "all_of"]
+    assert list(named["all_of"]["of"]) == ["agreement", "quantile_per_class"]
+    assert composition.bind_filters(content["filter"], key="filter")
+
+
+def test_gold_for_calibration_is_told_wherever_the_filter_is() -> None:
+    assert names("labeler=expert", "filter=conformal")["uses_gold"] == "true"
+    assert names("labeler=expert", "filter=any_of", "filter.any_of.of=[conformal]")["uses_gold"] == "true"
+    assert names("labeler=expert", "filter=knn_agreement")["uses_gold"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("budget", "told"),
+    [
+        ({"items": 5}, "fallback.budget={'items': 5}: want items and audit"),
+        ({"items": 0, "audit": 0.5}, "fallback.budget.items=0"),
+        ({"items": 5, "audit": 2}, "fallback.budget.audit=2"),
+    ],
+)
+def test_a_budget_that_is_none_is_told(usable: dict[str, Any], budget: dict[str, Any], told: str) -> None:
+    source = {"labeler": usable["labeler"], "aggregation": usable["aggregation"], "budget": budget}
+    with made.refused(told):
+        composition.build(usable | {"fallback": source})
 
 
 def test_a_run_without_any_filter_is_told() -> None:

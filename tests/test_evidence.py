@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,9 @@ LABELS = pd.DataFrame(
 
 
 def evidence(task: Task, bind: Any = None, *, seed: int = 0) -> Evidence:
-    items = pd.DataFrame({"group_id": "g", "text": "some text"}, index=LABELS.index)
+    items = pd.DataFrame({"group_id": list("ghhg"), "text": "some text"}, index=LABELS.index)
     gold = pd.Series({"a": "soe", "b": "soe"}, dtype=object)
-    return Evidence(items, made.votes_of([], task), LABELS, task, gold, seed, bind)
+    return Evidence(items, made.votes_of([], task), LABELS, task, gold, seed, bind, made.means(calibration=1))
 
 
 def says(answer: object, key: str = "mine") -> BoundFilter:
@@ -180,3 +181,31 @@ def test_rng_is_fresh_for_each_filter_and_depends_on_the_seed(task: Task) -> Non
     about = evidence(task)
     assert about.rng.random() == about.rng.random()
     assert about.rng.random() != evidence(task, seed=1).rng.random()
+
+
+def test_calibration_is_gold_of_items_drawn_by_the_seed(task: Task) -> None:
+    drawn = [made.usual_evidence(task, seed=seed, calibration=10).calibration for seed in range(5)]
+    for given in drawn:
+        assert len(given) == given.index.nunique() == 10
+        assert given.equals(made.gold(40)[given.index])
+    assert len({tuple(given.index) for given in drawn}) == 5
+    again = made.shuffled(made.usual_evidence(task, calibration=10), 3).calibration
+    pd.testing.assert_series_equal(again, drawn[0])
+
+
+def test_calibration_has_to_be_granted(task: Task) -> None:
+    with made.refused("evidence.calibration=0", "evidence.calibration=100", "expert labels"):
+        _ = made.usual_evidence(task, calibration=0).calibration
+    with made.refused("evidence.calibration=41: only 40 item(s)"):
+        _ = made.usual_evidence(task, calibration=41).calibration
+
+
+def test_calibration_is_bought_only_if_a_filter_asks_for_it(task: Task) -> None:
+    about = made.usual_evidence(task, calibration=10)
+    decide([BoundFilter("it", lambda labels: labels["label"].notna(), ("labels",))], about)
+    assert about.bought.empty
+    ask = BoundFilter("it", lambda labels, calibration: labels["label"].notna(), ("labels", "calibration"))
+    nested = replace(about, bind=lambda _: [ask])
+    decide([BoundFilter("it", lambda kept_by: kept_by({}), ("kept_by",))], nested)
+    assert nested.bought.equals(nested.calibration.index)
+    assert len(nested.bought) == 10

@@ -8,27 +8,19 @@ import pandas as pd
 import pytest
 from tests import made
 
-from silvertune import aggregation, filters, runner, splits, votes
+from silvertune import aggregation, runner, splits, votes
 from silvertune.backends.local import Local
 from silvertune.evidence import BoundFilter
+from silvertune.filters import controls
+from silvertune.filters.votes import agreement
 from silvertune.items import Data
-from silvertune.models.tfidf_logreg import TfidfLogreg
+from silvertune.review import Budget
 from silvertune.runner import Parts, Source
 from silvertune.schema import Evaluation, Task
 
-STUDENT = TfidfLogreg(
-    views=None,
-    token_pattern=r"(?u)\w+",
-    ngram_max=1,
-    min_df=1,
-    max_features=1000,
-    C=1.0,
-    class_weight="balanced",
-    max_iter=200,
-)
 KFOLD = Evaluation(split="kfold", folds=3, decision="any_view", replicates=50)
-NONE = BoundFilter("none", filters.none, ("labels",))
-AGREEMENT = BoundFilter("agreement", partial(filters.agreement, over="view", at_least=1.0), ("votes", "labels"))
+NONE = BoundFilter("none", controls.none, ("labels",))
+AGREEMENT = BoundFilter("agreement", partial(agreement, over="view", at_least=1.0), ("votes", "labels"))
 
 
 class Canned:
@@ -75,8 +67,9 @@ def parts(task: Task = made.SOE, *, data: Data | None = None, table: pd.DataFram
         "labeler": source(table, task, aggregation.any_view if task.positive else aggregation.majority),
         "bind": lambda chain: [],
         "filters": [NONE],
+        "means": made.means(),
         "fallback": None,
-        "model": STUDENT,
+        "model": made.STUDENT,
         "backend": Spy(),
         "evaluation": KFOLD if task.positive else replace(KFOLD, decision="mean"),
         "seed": 0,
@@ -155,7 +148,7 @@ def test_filters_never_see_test_items_nor_their_gold(task: Task) -> None:
 
 def test_a_filter_that_is_like_another_judges_the_same_pool(task: Task) -> None:
     control = BoundFilter(
-        "random_matched", partial(filters.random_matched, like={"x": {}}, per_class=True), ("labels", "kept_by", "rng")
+        "random_matched", partial(controls.random_matched, like={"x": {}}, per_class=True), ("labels", "kept_by", "rng")
     )
     plain = runner.run(parts(task, filters=[AGREEMENT])).decisions
     random = runner.run(parts(task, filters=[control], bind=lambda chain: [AGREEMENT])).decisions
@@ -272,6 +265,93 @@ def test_a_fallback_that_is_not_needed_is_not_asked(task: Task) -> None:
     assert fallback.labeler.asked == []  # type: ignore[attr-defined]
 
 
+def test_with_a_budget_the_fallback_is_asked_about_so_many_of_each_pool_and_audits_the_kept(task: Task) -> None:
+    data = made.data(36)
+    fallback = source(expert(data, task), task, aggregation.first, budget=Budget(6, 0.5))
+    result = runner.run(parts(task, data=data, filters=[AGREEMENT], fallback=fallback))
+    decisions, gold = result.decisions, made.gold(36)
+    assert decisions.groupby("fold")["asked"].agg(lambda own: (own != "").sum()).tolist() == [6, 6, 6]
+    asked = decisions[decisions["asked"] != ""]
+    assert (asked["train_label"] == gold[asked.index]).all()
+    assert set(asked["source"]) == {"fallback"}
+    assert asked["keep"].any()
+    others = decisions[decisions["asked"] == ""]
+    assert (others["source"] == others["keep"].map({True: "labeler", False: "dropped"})).all()
+    audited = decisions[decisions["asked"] == "audit"]
+    wrong = (audited["label"] != gold[audited.index]).groupby(audited["fold"]).mean().mean()
+    assert result.labels.metrics["labels/audit_noise"] == pytest.approx(wrong)
+    assert set(fallback.labeler.asked[0]) == set(asked.index)  # type: ignore[attr-defined]
+
+
+def test_gold_for_calibration_is_of_the_training_pool_and_is_counted(task: Task) -> None:
+    def ask(labels: pd.DataFrame, calibration: pd.Series) -> pd.Series:
+        assert set(calibration.index) <= set(labels.index)
+        return pd.Series(True, labels.index)
+
+    run = parts(task, means=made.means(calibration=7), filters=[BoundFilter("it", ask, ("labels", "calibration"))])
+    result = runner.run(run)
+    assert result.labels.metrics["labels/expert_labels"] == 7
+    assert result.decisions.groupby("fold")["calibration"].sum().tolist() == [7, 7, 7]
+    unasked = runner.run(replace(run, filters=[NONE]))
+    assert unasked.labels.metrics["labels/expert_labels"] == 0
+
+
+def test_computed_evidence_is_about_the_training_pool_alone(task: Task) -> None:
+    seen: list[set[str]] = []
+
+    def spy(labels: pd.DataFrame, **given: pd.DataFrame) -> pd.Series:
+        seen.append(set().union(*(table.index.get_level_values("item_id") for table in given.values())))
+        return pd.Series(True, index=labels.index)
+
+    needs = ("labels", "embeddings", "out_of_fold_probs", "training_dynamics", "calibration")
+    result = runner.run(parts(task, means=made.means(calibration=9), filters=[BoundFilter("spy", spy, needs)]))
+    for number, items in enumerate(seen):
+        tested = set(result.predictions.index[result.predictions["fold"] == number])
+        assert items == set(made.gold(36).index) - tested
+
+
+class Soft:
+    """A model that takes soft labels, and is the light student otherwise."""
+
+    soft_labels = True
+
+    def fit(self, train: pd.DataFrame, validation: pd.DataFrame, seed: int) -> Any:
+        return made.STUDENT.fit(train, validation, seed)
+
+
+@pytest.mark.parametrize("model", [Soft(), made.STUDENT], ids=["soft", "hard"])
+def test_soft_labels_reach_a_model_that_takes_them_and_no_other(task: Task, model: Any) -> None:
+    data = made.data(36)
+    table = made.votes(data.items, data.gold, wrong=0.2)
+    fallback = source(expert(data, task), task, aggregation.first)
+    run = parts(
+        task,
+        data=data,
+        labeler=source(table, task, aggregation.mean_distribution),
+        filters=[AGREEMENT],
+        fallback=fallback,
+        model=model,
+    )
+    decisions = runner.run(run).decisions
+    for number, train in enumerate(run.backend.trained):  # type: ignore[attr-defined]
+        own = decisions[decisions["fold"] == number].loc[train.index]
+        if model is made.STUDENT:
+            assert not [name for name in train if name.startswith("prob:")]
+            continue
+        by_labeler = own["source"] == "labeler"
+        assert train.loc[by_labeler, "prob:soe"].equals(own.loc[by_labeler, "prob:soe"])
+        assert ((train["prob:soe"] == (train["label"] == "soe")) | by_labeler).all()
+        assert (train["prob:soe"] + train["prob:other"]).to_numpy() == pytest.approx(1.0)
+        assert 0 < by_labeler.sum() < len(own)
+
+
+def test_an_aggregation_without_a_distribution_gives_a_soft_student_hard_labels(task: Task) -> None:
+    run = parts(task, model=Soft())
+    runner.run(run)
+    for train in run.backend.trained:  # type: ignore[attr-defined]
+        assert (train["prob:soe"] == (train["label"] == "soe")).all()
+
+
 def test_a_preselection_decides_what_is_labelled_and_trained_on_but_not_what_is_tested(task: Task) -> None:
     data = made.data(36)
     rows = [{"item_id": item, "label": "soe" if k < 24 else "other"} for k, item in enumerate(data.items.index)]
@@ -289,7 +369,7 @@ def test_a_preselection_that_finds_nothing_is_told(task: Task) -> None:
         runner.run(parts(task, preselect=source(made.votes_of(rows, task), task, keep=("soe",))))
 
 
-@pytest.mark.parametrize("model", [STUDENT, None], ids=["student", "none"])
+@pytest.mark.parametrize("model", [made.STUDENT, None], ids=["student", "none"])
 def test_three_classes_and_no_positive_one(colours: Task, model: object) -> None:
     data = made.data(45, colours)
     table = made.votes(data.items, data.gold, colours, wrong=0.1)

@@ -16,19 +16,23 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from silvertune import evidence, identity, targets, votes
+from silvertune import computed, evidence, identity, review, targets, votes
 from silvertune.errors import UserError, either, in_one_line
 from silvertune.evaluation import predictions
 from silvertune.items import Data
 from silvertune.runner import Parts, Source
 from silvertune.schema import Config, Evaluation, Task
+from silvertune.schema import Evidence as EvidenceSettings
+
+OTHERS = ("like", "of")
+"""Parameters of a filter that name other filters."""
 
 KEYS = ("_target_", "_partial_", "_gold_", "_simulated_")
 """What may stand in a part's yaml beside its parameters. `_partial_` is Hydra's; every part is one anyway."""
 
 
 def plain(cfg: DictConfig, sources: Iterable[Any]) -> dict[str, Any]:
-    """The configuration as plain dicts: interpolations resolved, names of filters under `like` replaced by them.
+    """The configuration as plain dicts: interpolations resolved, names of filters under `OTHERS` replaced by them.
 
     sources: Hydra's search path (`hydra.runtime.config_sources`), where those filters are looked up.
     Raises UserError for values that are still `???`.
@@ -38,10 +42,9 @@ def plain(cfg: DictConfig, sources: Iterable[Any]) -> dict[str, Any]:
     content: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     content.pop("hydra", None)
     _refuse_unknown(content, Config, "")
-    del content["encoder"]  # it stands where it is used
     if content["model"] is None:
         # The labeler itself is the arm: a filter and a fallback would change nothing but the run's name.
-        content["filter"], content["fallback"] = {"none": {"_target_": "silvertune.filters.none"}}, None
+        content["filter"], content["fallback"] = {"none": {"_target_": "silvertune.filters.controls.none"}}, None
     filters = content.get("filter")
     if not isinstance(filters, dict) or not filters:
         raise UserError("filter: names no filter; want filter=none or another")
@@ -57,13 +60,14 @@ def _refuse_unknown(content: Mapping[str, Any], schema: type, prefix: str) -> No
 
 
 def _name_filters(filters: Mapping[str, Any], where: str, sources: list[Any], *, depth: int) -> None:
-    """Replace names of filters under `like` by those filters' configs, in place and all the way down."""
+    """Replace names of filters under `OTHERS` by those filters' configs, in place and all the way down."""
     if depth > 10:
         raise UserError(f"{where}: filters that are like each other, without end")
     for key, node in filters.items():
-        if isinstance(node, dict) and "like" in node:
-            node["like"] = _filters_named(node["like"], f"{where}.{key}.like", sources)
-            _name_filters(node["like"], f"{where}.{key}.like", sources, depth=depth + 1)
+        for name in OTHERS if isinstance(node, dict) else ():
+            if name in node:
+                node[name] = _filters_named(node[name], f"{where}.{key}.{name}", sources)
+                _name_filters(node[name], f"{where}.{key}.{name}", sources, depth=depth + 1)
 
 
 def _filters_named(names: Any, key: str, sources: list[Any]) -> dict[str, Any]:
@@ -95,11 +99,12 @@ def build(config: Mapping[str, Any]) -> Parts:
     """
     task = task_of(config["task"])
     data = load_data(config)
+    cache = Path(config["tracking"]["dir"]).absolute() / "cache"
     known = {
         "task": task,
         "annotations": data.annotations,
         "gold": data.gold,
-        "cache": Path(config["tracking"]["dir"]).absolute() / "cache",
+        "cache": cache,
     }
     backend = _make(config["backend"], "backend", {})
     model = None if config["model"] is None else _make(config["model"], "model", {"cache": known["cache"]})
@@ -122,6 +127,7 @@ def build(config: Mapping[str, Any]) -> Parts:
         ),
         bind=bind,
         filters=bind(config["filter"]),
+        means=_means(config, cache),
         fallback=_source(config["fallback"], "fallback", known),
         model=model,
         backend=backend,
@@ -130,6 +136,28 @@ def build(config: Mapping[str, Any]) -> Parts:
     )
     _rehearse(parts)
     return parts
+
+
+def _means(config: Mapping[str, Any], cache: Path) -> computed.Means:
+    """With what evidence is computed. Raises UserError for settings that none can be computed with."""
+    content = config["evidence"]
+    _refuse_unknown(content, EvidenceSettings, "evidence.")
+    for name, least in (("folds", 2), ("epochs", 1), ("calibration", 0)):
+        if content[name] < least:
+            raise UserError(f"evidence.{name}={content[name]}: want a whole number from {least}")
+    student = _make(content["student"], "evidence.student", {})
+    if not callable(getattr(student, "fit", None)):
+        raise UserError("evidence.student: has no fit(train, validation, seed); want a model that is tuned here")
+    return computed.Means(
+        encoder=_make(config["encoder"], "encoder", {}),
+        encoder_key=identity.of_part(config["encoder"]),
+        student=student,
+        student_key=identity.of_part(content["student"]),
+        folds=content["folds"],
+        epochs=content["epochs"],
+        calibration=content["calibration"],
+        cache=cache,
+    )
 
 
 def _rehearse(parts: Parts) -> None:
@@ -145,6 +173,7 @@ def _rehearse(parts: Parts) -> None:
         gold=parts.data.gold.iloc[:0],
         seed=parts.seed,
         bind=parts.bind,
+        means=parts.means,
     )
     # A filter of the user's may well fail on nothing, and that is no mistake: only what it says itself counts.
     try:
@@ -202,8 +231,9 @@ def bind_filters(filters: Mapping[str, Any], *, key: str) -> list[evidence.Bound
     for name, node in filters.items():
         where = f"{key}.{name}"
         function, needs = _bind(node, where, evidence.NAMES, "evidence")
-        if isinstance(like := node.get("like"), Mapping):
-            bind_filters(like, key=f"{where}.like")  # it is bound anew when it runs; a mistake is told now
+        for other in OTHERS:
+            if isinstance(named := node.get(other), Mapping):
+                bind_filters(named, key=f"{where}.{other}")  # bound anew when it runs; a mistake is told now
         bound.append(evidence.BoundFilter(name, function, needs))
     return bound
 
@@ -212,8 +242,12 @@ def _source(node: Mapping[str, Any] | None, key: str, known: Mapping[str, Any]) 
     """A fallback or a preselection: a labeler with its own aggregation."""
     if node is None:
         return None
-    if unknown := set(node) - {"labeler", "aggregation", "keep"}:
-        raise UserError(f"{key}.{sorted(unknown)[0]}: no such setting; want labeler, aggregation or keep")
+    settings = ("labeler", "aggregation", "keep" if key == "preselect" else "budget")
+    if unknown := set(node) - set(settings):
+        raise UserError(f"{key}.{sorted(unknown)[0]}: no such setting; want {either(settings)}")
+    budget = node.get("budget")
+    if budget is not None and set(budget) != {"items", "audit"}:
+        raise UserError(f"{key}.budget={dict(budget)}: want items and audit")
     classes = known["task"].classes
     keep = tuple(node.get("keep") or ())
     if wrong := [name for name in keep if name not in classes]:
@@ -224,6 +258,7 @@ def _source(node: Mapping[str, Any] | None, key: str, known: Mapping[str, Any]) 
         _make(node["labeler"], f"{key}.labeler", known),
         _make(node["aggregation"], f"{key}.aggregation", known),
         keep,
+        None if budget is None else review.Budget(**budget),
     )
 
 
@@ -280,8 +315,8 @@ def _bind(node: Any, key: str, names: Iterable[str], what: str) -> tuple[Callabl
                 f"{key}.{name}: {target} needs it, and it is neither in the yaml nor "
                 f"{what}; there is {', '.join(names)}"
             )
-    if "gold" in needs and not node.get("_gold_"):
-        raise UserError(f"{key}: {target} asks for gold; its yaml has to say so with `_gold_: true`")
+    if (seen := [name for name in evidence.GOLD if name in needs]) and not node.get("_gold_"):
+        raise UserError(f"{key}: {target} asks for {seen[0]}; its yaml has to say so with `_gold_: true`")
     return partial(function, **given), needs
 
 

@@ -7,25 +7,46 @@ A filter is a function whose parameter names say what evidence it needs. `Eviden
 | items | the training pool, indexed by item_id (see `silvertune.items`) |
 | votes | the labeler's votes on it |
 | labels | the aggregated labels, indexed by item_id |
+| embeddings | item x dimension: mean over the item's views, unit length |
+| out_of_fold_probs | item x class: by a student tuned on the labels of other groups |
+| training_dynamics | (item_id, epoch) x class: a student's logits after each epoch on the labels |
+| calibration | gold labels of a few items, where the config grants some; the yaml says `_gold_: true` |
 | task | the task: classes, positive, descriptions |
 | kept_by | a function: given another filter's config, what that filter keeps (for controls of its size) |
 | rng | a `numpy.random.Generator` seeded by the run's seed, fresh for each filter |
 | gold | trusted labels of the pool; only where the yaml says `_gold_: true`, and the run is tagged |
 
-Test items are never among them.
+Test items are never among them. What has to be computed is computed when it is first asked for, and kept on disk
+(`silvertune.computed`, which says how).
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from silvertune import computed
 from silvertune.errors import UserError
 from silvertune.schema import Task
 
-NAMES = ("items", "votes", "labels", "task", "kept_by", "rng", "gold")
+NAMES = (
+    "items",
+    "votes",
+    "labels",
+    "embeddings",
+    "out_of_fold_probs",
+    "training_dynamics",
+    "calibration",
+    "task",
+    "kept_by",
+    "rng",
+    "gold",
+)
+GOLD = ("gold", "calibration")
+"""What only a filter may ask for whose yaml says `_gold_: true`."""
 
 Filter = Callable[..., pd.Series | pd.DataFrame]
 
@@ -41,7 +62,10 @@ class BoundFilter:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The evidence about one training pool."""
+    """The evidence about one training pool.
+
+    means: with what evidence is computed that is not at hand.
+    """
 
     items: pd.DataFrame
     votes: pd.DataFrame
@@ -50,6 +74,41 @@ class Evidence:
     gold: pd.Series
     seed: int
     bind: Callable[[Mapping[str, Any]], list[BoundFilter]]
+    means: computed.Means
+
+    @cached_property
+    def embeddings(self) -> pd.DataFrame:
+        return computed.embeddings(self.means, self.items)
+
+    @cached_property
+    def out_of_fold_probs(self) -> pd.DataFrame:
+        return computed.out_of_fold_probs(self.means, self.items, self.labels["label"], self.task.classes)
+
+    @cached_property
+    def training_dynamics(self) -> pd.DataFrame:
+        return computed.training_dynamics(self.means, self.items, self.labels["label"], self.task.classes)
+
+    @cached_property
+    def calibration(self) -> pd.Series:
+        """Gold labels of `means.calibration` items, drawn by the seed. Raises UserError where there are none."""
+        wanted, there = self.means.calibration, self.gold.sort_index()
+        if wanted < 1:
+            raise UserError(
+                f"evidence.calibration={wanted}: a filter asks for gold labels of some items of the training pool; "
+                "grant it some with evidence.calibration=100 (they count as expert labels)"
+            )
+        if self.items.empty:
+            return there
+        if wanted > len(there):
+            raise UserError(f"evidence.calibration={wanted}: only {len(there)} item(s) of the training pool have gold")
+        drawn = np.random.default_rng([self.seed, 1]).choice(len(there), wanted, replace=False)
+        return there.iloc[np.sort(drawn)]
+
+    @property
+    def bought(self) -> pd.Index:
+        """The items whose gold label was asked for as calibration; none if no filter did."""
+        calibration: pd.Series = vars(self).get("calibration", self.gold.iloc[:0])
+        return calibration.index
 
     @property
     def rng(self) -> np.random.Generator:

@@ -37,6 +37,13 @@ def of(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def of_part(node: Mapping[str, Any]) -> str:
+    """A digest of what decides what the object does that `node` describes: its parameters and its module's source."""
+    modules = sorted({targets.module_of(target) for target in _targets(node)})
+    content = [by_content(node), [targets.source_digest(module) for module in modules]]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def by_content(node: Any, key: str = "") -> Any:
     """`node` with every string that names a file, and every `path` that names a folder, replaced by their digests."""
     if isinstance(node, Mapping):
@@ -63,10 +70,13 @@ def _digest(path: Path, modified: int, size: int) -> str:
 
 def _modules(node: Any) -> set[str]:
     """The modules that `_target_`s name, silvertune's own aside."""
+    return {targets.module_of(target) for target in _targets(node) if not target.startswith("silvertune.")}
+
+
+def _targets(node: Any) -> set[str]:
     if isinstance(node, list):
-        return set().union(*map(_modules, node))
+        return set().union(*map(_targets, node))
     if not isinstance(node, Mapping):
         return set()
-    found = set().union(*map(_modules, node.values()))
     target = str(node.get("_target_") or "")
-    return found | ({targets.module_of(target)} if target and not target.startswith("silvertune.") else set())
+    return set().union(*map(_targets, node.values())) | ({target} if target else set())

@@ -53,5 +53,9 @@ class Backend(Protocol):
         ...
 
     def tune(self, model: object, train: pd.DataFrame, validation: pd.DataFrame, *, seed: int) -> Predictor:
-        """A predictor, from items with `label` and `weight`."""
+        """A predictor, from items with `label` and `weight`.
+
+        A model may have an attribute `soft_labels`; where it is true, `train` and `validation` have a column
+        `prob:<class>` a class as well: the label's distribution, rows sum to 1.
+        """
         ...

@@ -32,4 +32,4 @@ class Data:
 
 def views_of(items: pd.DataFrame) -> list[str]:
     """The names of the views that `items` (or a training set made of them) have, in order."""
-    return [str(column) for column in items.columns if column not in RESERVED]
+    return [str(name) for name in items.columns if name not in RESERVED and not str(name).startswith("prob:")]

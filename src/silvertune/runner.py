@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from silvertune import review
+from silvertune.computed import Means
 from silvertune.errors import UserError
 from silvertune.evaluation import alarms, label_quality, metrics, predictions, thresholds
 from silvertune.evidence import BoundFilter, Evidence, decide
@@ -12,14 +14,15 @@ from silvertune.interfaces import Backend, Labeler, Predictor
 from silvertune.items import Data
 from silvertune.schema import Evaluation, Task
 from silvertune.splits import Fold, split, with_validation
-from silvertune.votes import check
+from silvertune.votes import check, prob_columns
 
 
 @dataclass(frozen=True)
 class Source:
     """A labeler and how its votes become one label an item.
 
-    name: its config key, for messages. keep: the classes that a preselection goes on with.
+    name: its config key, for messages. keep: the classes that a preselection goes on with. budget: how many items a
+    fallback is asked about; None is all that were rejected.
     """
 
     name: str
@@ -27,6 +30,7 @@ class Source:
     labeler: Labeler
     aggregate: Callable[[pd.DataFrame], pd.DataFrame]
     keep: tuple[str, ...] = ()
+    budget: review.Budget | None = None
 
     def annotate(self, items: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Votes on `items`, and labels for every one of them (null where nobody had a label)."""
@@ -50,6 +54,7 @@ class Parts:
     labeler: Source
     bind: Callable[..., list[BoundFilter]]
     filters: list[BoundFilter]
+    means: Means
     fallback: Source | None
     model: object | None
     backend: Backend
@@ -116,6 +121,9 @@ def run(parts: Parts) -> Result:
     cast = pd.concat([table.assign(stage=stage) for stage, table in stages.items() if table is not None])
     quality = label_quality.report(every, cast, parts.data.annotations, prediction, gold, task)
     quality.metrics["labels/cost_usd"] = float(cast["cost_usd"].sum())
+    quality.metrics["labels/expert_labels"] = float(every["calibration"].sum() / len(folds))
+    if parts.fallback is not None and parts.fallback.budget is not None:
+        quality.metrics.update(review.audit(decisions, second_labels))
     report = metrics.evaluate(prediction, gold, task, replicates=parts.evaluation.replicates)
     report.metrics.update(metrics.by_rule(prediction, gold, task))
     report.metrics.update(_mean_thresholds(students))
@@ -149,7 +157,7 @@ def _preselected(parts: Parts, folds: list[Fold]) -> tuple[pd.Index, pd.DataFram
 
 
 def _decide(parts: Parts, votes: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
-    """The labels of one training pool with what the filters say of them."""
+    """The labels of one training pool with what the filters say of them, and which go to the fallback."""
     evidence = Evidence(
         items=parts.data.items.loc[labels.index],
         votes=votes[votes["item_id"].isin(labels.index)],
@@ -158,26 +166,30 @@ def _decide(parts: Parts, votes: pd.DataFrame, labels: pd.DataFrame) -> pd.DataF
         gold=parts.data.gold.loc[parts.data.gold.index.isin(labels.index)],
         seed=parts.seed,
         bind=parts.bind,
+        means=parts.means,
     )
-    return labels.join(decide(parts.filters, evidence))
+    decision = labels.join(decide(parts.filters, evidence))
+    decision["calibration"] = decision.index.isin(evidence.bought)
+    budget = parts.fallback.budget if parts.fallback is not None else None
+    return decision.assign(asked=review.asked(decision, evidence.votes, parts.task, budget, parts.seed))
 
 
 def _fallback(parts: Parts, decisions: list[pd.DataFrame]) -> tuple[pd.DataFrame | None, pd.Series]:
-    """The fallback's votes and labels on what any fold rejected; each item is asked about once."""
-    rejected = _union(parts.data.items.index, *(decision.index[~decision["keep"]] for decision in decisions))
-    if parts.fallback is None or rejected.empty:
+    """The fallback's votes and labels on what any fold asks about; each item is asked about once."""
+    asked = _union(parts.data.items.index, *(decision.index[decision["asked"] != ""] for decision in decisions))
+    if parts.fallback is None or asked.empty:
         return None, pd.Series(dtype=object)
-    votes, labels = parts.fallback.annotate(parts.data.items.loc[rejected])
+    votes, labels = parts.fallback.annotate(parts.data.items.loc[asked])
     return votes, labels["label"].dropna()
 
 
 def _training_labels(decision: pd.DataFrame, second_labels: pd.Series) -> pd.DataFrame:
-    """`train_label` and `source` of each item: the kept label, the fallback's, or none."""
+    """`train_label` and `source` of each item: the fallback's label, the kept one, or none."""
     used = decision.assign(
         train_label=decision["label"].where(decision["keep"], None),
         source=decision["keep"].map({True: "labeler", False: "dropped"}),
     )
-    answered = decision.index[~decision["keep"] & decision.index.isin(second_labels.index)]
+    answered = decision.index[(decision["asked"] != "") & decision.index.isin(second_labels.index)]
     used.loc[answered, "train_label"] = second_labels[answered]
     used.loc[answered, "source"] = "fallback"
     used.loc[answered, "weight"] = 1.0
@@ -188,10 +200,22 @@ def _tuned(parts: Parts, decision: pd.DataFrame, fold: Fold) -> Predictor:
     """The student, tuned on what the fold's decision kept."""
     chosen = decision[decision["train_label"].notna()]
     training = parts.data.items.loc[chosen.index].assign(label=chosen["train_label"], weight=chosen["weight"])
+    if getattr(parts.model, "soft_labels", False):
+        training = training.join(_soft_labels(chosen, parts.task))
     train = training[training.index.isin(fold.train)]
     _check_classes(train, decision[decision.index.isin(fold.train)], parts)
     validation = training[training.index.isin(fold.validation)]
     return parts.backend.tune(parts.model, train, validation, seed=parts.seed)
+
+
+def _soft_labels(chosen: pd.DataFrame, task: Task) -> pd.DataFrame:
+    """`prob:<class>` of each training label: the aggregation's where it knows a distribution, else all on the label."""
+    columns = prob_columns(task.classes)
+    hard = pd.DataFrame({f"prob:{name}": (chosen["train_label"] == name).astype(float) for name in task.classes})
+    if not set(columns) <= set(chosen.columns):
+        return hard
+    from_labeler = (chosen["source"] == "labeler") & chosen[columns].notna().all(axis=1)
+    return hard.where(~from_labeler, chosen[columns])
 
 
 def _check_classes(train: pd.DataFrame, decision: pd.DataFrame, parts: Parts) -> None:

@@ -44,6 +44,23 @@ class Evaluation:
 
 
 @dataclass
+class Evidence:
+    """How the evidence is computed that filters ask for (`silvertune.computed`).
+
+    student: the model behind `out_of_fold_probs`, and behind `training_dynamics` if it has any.
+    folds: of `out_of_fold_probs`, by group; at least 2.
+    epochs: of `training_dynamics`, where the student has none of its own.
+    calibration: gold labels of so many items of each training pool are granted to filters that ask for
+        `calibration`; they are counted as expert labels, and the run is tagged as one that uses gold.
+    """
+
+    student: Any = MISSING
+    folds: int = 5
+    epochs: int = 20
+    calibration: int = 0
+
+
+@dataclass
 class Tracking:
     """Where runs are logged.
 
@@ -87,6 +104,7 @@ class Config:
     labeler: Any = MISSING
     aggregation: Any = MISSING
     filter: Any = MISSING
+    evidence: Evidence = field(default_factory=Evidence)
     fallback: Any = None
     model: Any = None
     backend: Any = MISSING

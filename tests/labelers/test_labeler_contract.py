@@ -1,6 +1,7 @@
 """What every labeler must do, whatever it makes its votes of."""
 
 import hashlib
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tests import made
 
 from silvertune import votes
 from silvertune.items import views_of
+from silvertune.labelers.answer_sheet import AnswerSheet
 from silvertune.labelers.recorded import Recorded
 from silvertune.labelers.simulated_panel import SimulatedPanel
 from silvertune.labelers.zero_shot import ZeroShot
@@ -60,10 +62,18 @@ def simulated_panel(items: pd.DataFrame, gold: pd.Series, task: Task) -> Any:
     )
 
 
+def answer_sheet(items: pd.DataFrame, gold: pd.Series, task: Task) -> Any:
+    path = Path(tempfile.mkdtemp()) / "answers.csv"
+    rows = [f"{item},{'?' if k % 5 == 0 else gold.get(item, '?')}\n" for k, item in enumerate(items.index)]
+    path.write_text("item_id,label\n" + "".join(rows))
+    return AnswerSheet(task, path=str(path), annotator="people", cost_usd=0.5, views=None)
+
+
 CASES: dict[str, Callable[[pd.DataFrame, pd.Series, Task], Any]] = {
     "silvertune.labelers.zero_shot.ZeroShot": zero_shot,
     "silvertune.labelers.recorded.Recorded": recorded,
     "silvertune.labelers.simulated_panel.SimulatedPanel": simulated_panel,
+    "silvertune.labelers.answer_sheet.AnswerSheet": answer_sheet,
 }
 READS_VIEWS = {"silvertune.labelers.zero_shot.ZeroShot"}
 """The others vote on the whole item."""
