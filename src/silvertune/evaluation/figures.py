@@ -122,7 +122,7 @@ def cost(table: pd.DataFrame, drawn: Mapping[str, Style]) -> "Figure | None":
         for value, same in table.groupby(key):
             for k, (i, row) in enumerate(same.sort_values("test/f1").iterrows()):
                 colour, marker = drawn[row["arm"]]
-                x = value + k * 0.02 * span
+                x = value + k * min(0.02, 0.12 / len(same)) * span
                 ax.plot([x, x], [row["test/f1_low"], row["test/f1_high"]], color=colour, linewidth=1.5, alpha=0.7)
                 ax.plot(x, row["test/f1"], marker, color=colour, markersize=8, markeredgecolor="white",
                         label=_plain(names[list(table.index).index(i)]))  # fmt: skip

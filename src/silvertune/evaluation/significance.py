@@ -6,10 +6,10 @@ matrix of covariances between seeds, estimated over resamples of the groups, thi
 & Rockette (1995, "Hypothesis testing of diagnostic accuracy for multiple readers and multiple tests"), with
 seeds for readers and groups for cases: see `estimate`.
 
-Percentiles of the resamples are not used as limits. In 500 simulated studies without a difference, 35 unequal
-groups and five seeds that differ, they exclude 0 in 9-31%; the tests here reject in 3-6%, with 12 to 400 groups and one
-to five seeds. With one seed nothing can be known of others: where those differ, claims are too many, and more
-seeds are the only mend (`benchmarks/significance.py`).
+Percentiles of the resamples are not used as limits. In 500 simulated studies without a difference, with 35
+unequal groups and five seeds, they exclude 0 in 9-31%; here F1 is said to differ in 3-6% and McNemar rejects in
+1-5%, with 12 to 400 groups and one to five seeds (`benchmarks/significance.py`). Of one seed nothing can be
+known about others: where those differ, it claims too much, and more seeds are the only mend.
 """
 
 from collections.abc import Sequence
