@@ -170,8 +170,10 @@ def _decide(parts: Parts, votes: pd.DataFrame, labels: pd.DataFrame) -> pd.DataF
     )
     decision = labels.join(decide(parts.filters, evidence))
     decision["calibration"] = decision.index.isin(evidence.bought)
-    budget = parts.fallback.budget if parts.fallback is not None else None
-    return decision.assign(asked=review.asked(decision, evidence.votes, parts.task, budget, parts.seed))
+    if parts.fallback is None:
+        return decision.assign(asked="")
+    asked = review.asked(decision, evidence.votes, parts.task, parts.fallback.budget, parts.seed)
+    return decision.assign(asked=asked)
 
 
 def _fallback(parts: Parts, decisions: list[pd.DataFrame]) -> tuple[pd.DataFrame | None, pd.Series]:
