@@ -19,6 +19,9 @@ PROBS = pd.DataFrame(
 )
 
 
+WANTED = "want a number from 0 to 1, or half, validation or shift_corrected"
+
+
 def how(decision: str, threshold: float | str = 0.5) -> Evaluation:
     return Evaluation(split="kfold", decision=decision, threshold=threshold)
 
@@ -87,15 +90,15 @@ def test_any_and_all_views_need_a_positive_class_and_two(decision: str, task: Ta
         (how("first"), "evaluation.decision=first: want any_view, all_views or mean"),
         (
             how("mean", 1.5),
-            "evaluation.threshold=1.5: want a number from 0 to 1, or half, validation or shift_corrected",
+            f"evaluation.threshold=1.5: {WANTED}",
         ),
         (
             how("mean", "best"),
-            "evaluation.threshold=best: want a number from 0 to 1, or half, validation or shift_corrected",
+            f"evaluation.threshold=best: {WANTED}",
         ),
         (
             how("mean", -0.1),
-            "evaluation.threshold=-0.1: want a number from 0 to 1, or half, validation or shift_corrected",
+            f"evaluation.threshold=-0.1: {WANTED}",
         ),
     ],
 )
