@@ -33,7 +33,8 @@ def hydra() -> Iterator[None]:
 
 
 def composed(*overrides: str) -> DictConfig:
-    path = [] if "dataset=synthetic_protocols" in overrides else ["dataset.path=somewhere.jsonl"]
+    made_up = {"dataset=synthetic_protocols", "experiments=demo"} & set(overrides)
+    path = [] if made_up else ["dataset.path=somewhere.jsonl"]
     return compose("config", overrides=[*path, *overrides], return_hydra_config=True)
 
 

@@ -99,7 +99,8 @@ def test_a_student_learns_from_the_labels_and_every_item_is_tested_once(task: Ta
     assert (result.predictions["label"] == result.predictions["gold"]).mean() > 0.9
     assert result.predictions[["prob:other", "prob:soe"]].sum(axis=1).to_numpy() == pytest.approx(1.0)
     assert result.predictions["group_id"].notna().all()
-    assert len(result.predictors) == 3
+    assert len(result.students) == 3
+    assert result.alarms == []
 
 
 def test_a_run_is_the_same_again(task: Task) -> None:
@@ -215,7 +216,8 @@ def test_without_a_model_the_labels_themselves_are_the_predictions(task: Task) -
     labels = aggregation.any_view(run.labeler.labeler.table, task)["label"]  # type: ignore[attr-defined]
     assert (result.predictions["label"] == labels[result.predictions.index]).all()
     assert sorted(result.predictions.index) == sorted(made.gold(36).index)
-    assert result.predictors == []
+    assert result.students == []
+    assert result.alarms == []
     assert run.backend.trained == []  # type: ignore[attr-defined]
 
 

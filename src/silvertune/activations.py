@@ -72,10 +72,11 @@ class Store:
         """The states (tokens, width) float16 of each key, as views of the memory map. Raises KeyError if one is not."""
         if not keys:
             return []
-        places = self._places(keys)
+        found = self._places(keys)
+        places = [found[key] for key in keys]
         numbers = np.memmap(self.file, dtype=HALF, mode="r")
         mapped = numbers[: len(numbers) // self.width * self.width].reshape(-1, self.width)
-        return [mapped[start : start + length] for start, length in map(places.__getitem__, keys)]
+        return [mapped[start : start + length] for start, length in places]
 
     def size(self) -> int:
         """Bytes of states on disk."""

@@ -17,6 +17,8 @@ TRAIN = pd.DataFrame({"text": ["a"], "label": ["x"], "weight": [1.0]}, index=pd.
 class Constant:
     """A model that remembers what it was given, and is its own predictor."""
 
+    classes, views = ("x",), ("text",)
+
     def fit(self, train: pd.DataFrame, validation: pd.DataFrame, seed: int) -> Predictor:
         self.given = train, validation, seed
         return self
@@ -74,7 +76,7 @@ def test_every_shipped_model_can_be_tuned_by_the_shipped_backend() -> None:
     for path in (CONF / "model").glob("*.yaml"):
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         if "_target_" in content:
-            given = {key: value for key, value in content.items() if key != "_target_"}
-            backend.check(get_object(content["_target_"])(**given))
+            # Its class is enough: making one takes what only a run has, such as an encoder.
+            backend.check(get_object(content["_target_"]))
             tried += 1
     assert tried

@@ -2,9 +2,10 @@
 
 import pandas as pd
 import pytest
+from tests import made
 
 from silvertune.errors import UserError
-from silvertune.evaluation.predictions import complete, decide, from_labels
+from silvertune.evaluation.predictions import check, complete, decide, from_labels
 from silvertune.schema import Evaluation, Task
 from silvertune.votes import table
 
@@ -18,7 +19,10 @@ PROBS = pd.DataFrame(
 )
 
 
-def how(decision: str, threshold: float = 0.5) -> Evaluation:
+WANTED = "want a number from 0 to 1, or half, validation or shift_corrected"
+
+
+def how(decision: str, threshold: float | str = 0.5) -> Evaluation:
     return Evaluation(split="kfold", decision=decision, threshold=threshold)
 
 
@@ -84,14 +88,35 @@ def test_any_and_all_views_need_a_positive_class_and_two(decision: str, task: Ta
     ("evaluation", "told"),
     [
         (how("first"), "evaluation.decision=first: want any_view, all_views or mean"),
-        (how("mean", 1.5), "evaluation.threshold=1.5: want a number from 0 to 1"),
-        (how("mean", -0.1), "evaluation.threshold=-0.1: want a number from 0 to 1"),
+        (
+            how("mean", 1.5),
+            f"evaluation.threshold=1.5: {WANTED}",
+        ),
+        (
+            how("mean", "best"),
+            f"evaluation.threshold=best: {WANTED}",
+        ),
+        (
+            how("mean", -0.1),
+            f"evaluation.threshold=-0.1: {WANTED}",
+        ),
     ],
 )
 def test_settings_out_of_range_are_refused(evaluation: Evaluation, told: str) -> None:
     with pytest.raises(UserError) as caught:
         decide(PROBS, PETS, evaluation)
     assert str(caught.value) == told
+
+
+def test_a_threshold_chosen_on_validation_needs_a_positive_class() -> None:
+    with made.refused("evaluation.threshold=validation needs task.positive", "task 'moods' has not"):
+        check(MOODS, how("mean", "validation"))
+    check(MOODS, how("mean", "shift_corrected"))
+
+
+@pytest.mark.parametrize("rule", ["half", "validation", "shift_corrected"])
+def test_a_rule_for_the_threshold_starts_from_one_half(rule: str) -> None:
+    pd.testing.assert_frame_equal(decide(PROBS, PETS, how("any_view", rule)), decide(PROBS, PETS, how("any_view", 0.5)))
 
 
 # ----------------------------------------------------------------------------------------- the labeler as the arm

@@ -3,6 +3,8 @@
 import json
 import os
 import socket
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,9 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from silvertune.backends.local import Predictor
 from silvertune.evaluation import findings, label_figures, label_quality, metrics
 from silvertune.items import Data
-from silvertune.runner import Result
+from silvertune.runner import Result, Student
 from silvertune.schema import Task
 from silvertune.tracking import runs, store
 from silvertune.votes import table
@@ -227,8 +228,16 @@ GOLD = pd.Series(["cat", "other", "cat", "other"], index=IDS, name="gold", dtype
 ITEMS = pd.DataFrame({"group_id": ["g", "g", "h", "h"], "text": ["x", None, "y", "z"]}, index=IDS)
 
 
+HISTORIES: list[list[dict[str, float]]] = [[{"loss": 0.5}, {"loss": 0.25, "validation_loss": 0.75}], []]
+
+
 class Saved:
-    """A predictor that saves a note."""
+    """A predictor that saves a note, and has the history of its tuning."""
+
+    classes, views = PETS.classes, ["text"]
+
+    def __init__(self, history: list[dict[str, float]]) -> None:
+        self.history = history
 
     def predict_proba(self, items: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame()
@@ -273,15 +282,23 @@ def result() -> Result:
         },
         index=IDS,
     )
-    predictors: list[Predictor] = [Saved(), Saved()]
     return Result(
         votes=votes,
         decisions=decisions,
         predictions=predictions,
         report=metrics.evaluate(predictions, GOLD, PETS, replicates=20),
         labels=label_quality.report(decisions, votes, votes.iloc[:0], predictions, GOLD, PETS),
-        predictors=predictors,
+        students=[Student(Saved(history), {}) for history in HISTORIES],
+        alarms=["fold 1: constant"],
     )
+
+
+def write_models(made: Result) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        for number, student in enumerate(made.students):
+            student.predictor.save(folder / f"fold{number}")
+
+    return write
 
 
 def artifacts(client: MlflowClient, run: str, folder: str | None = None) -> set[str]:
@@ -293,7 +310,7 @@ def artifacts(client: MlflowClient, run: str, folder: str | None = None) -> set[
 
 def test_a_result_is_logged_whole(client: MlflowClient, run: str, tmp_path: Path) -> None:
     made = result()
-    runs.log_result(client, run, made, title="all/m/s0", save_models=True)
+    runs.log_result(client, run, made, title="all/m/s0", save_models=write_models(made))
     assert artifacts(client, run) == {
         "votes.parquet",
         "decisions.parquet",
@@ -305,11 +322,12 @@ def test_a_result_is_logged_whole(client: MlflowClient, run: str, tmp_path: Path
         *(f"figures/{name}.png" for name in label_figures.draw(made.labels)),
         "figures/groups.png",
         "figures/agreement.png",
+        "tuning.csv",
         "model/fold0/note.txt",
         "model/fold1/note.txt",
     }
     logged = client.get_run(run).data.metrics
-    expected = {**made.report.metrics, **made.labels.metrics}
+    expected = {**made.report.metrics, **made.labels.metrics, "alarms": 1.0}
     assert logged == pytest.approx({name: value for name, value in expected.items() if value == value})
     tags = client.get_run(run).data.tags
     assert tags["findings"] == ", ".join(found.name for found in findings.find(made.labels))
@@ -321,8 +339,31 @@ def test_a_result_is_logged_whole(client: MlflowClient, run: str, tmp_path: Path
     assert groups["group_id"].to_list() == ["g", "h"]
 
 
+def test_the_history_of_tuning_is_a_table_of_folds_and_epochs(client: MlflowClient, run: str, tmp_path: Path) -> None:
+    runs.log_result(client, run, result(), title="x", save_models=None)
+    table = pd.read_csv(client.download_artifacts(run, "tuning.csv", str(tmp_path)))
+    assert table[["fold", "epoch", "loss"]].to_numpy().tolist() == [[0, 0, 0.5], [0, 1, 0.25]]
+    assert table["validation_loss"].isna().to_list() == [True, False]
+
+
+def test_alarms_are_a_tag_and_a_number(client: MlflowClient, run: str) -> None:
+    made = result()
+    runs.log_result(client, run, made, title="x", save_models=None)
+    logged = client.get_run(run).data
+    assert logged.tags["alarms"] == "fold 1: constant"
+    assert logged.metrics["alarms"] == 1
+
+
+def test_a_run_without_a_student_has_no_alarms_and_no_history(client: MlflowClient, run: str) -> None:
+    runs.log_result(client, run, replace(result(), students=[], alarms=[]), title="x", save_models=None)
+    logged = client.get_run(run).data
+    assert "alarms" not in logged.tags
+    assert "alarms" not in logged.metrics
+    assert "tuning.csv" not in artifacts(client, run)
+
+
 def test_models_are_kept_only_if_that_is_asked_for(client: MlflowClient, run: str) -> None:
-    runs.log_result(client, run, result(), title="x", save_models=False)
+    runs.log_result(client, run, result(), title="x", save_models=None)
     assert not [path for path in artifacts(client, run) if path.startswith("model")]
 
 

@@ -83,7 +83,8 @@ def best_f1(score: np.ndarray, positive: np.ndarray) -> float:
     ends = np.flatnonzero(np.append(np.diff(ranked) != 0, True))
     f1 = 2 * hits[ends] / (ends + 1 + positive.sum())
     below = np.append(ranked[ends[1:]] if len(ends) > 1 else [], 0.0)
-    cuts = (ranked[ends] + below) / 2
+    halfway = (ranked[ends] + below) / 2
+    cuts = np.where(halfway > below, halfway, ranked[ends])  # nothing lies between neighbouring floats
     if len(ends) == 1:
         return 0.5
     best = np.flatnonzero(f1 >= f1.max() - 1e-12)

@@ -2,7 +2,7 @@
 
 The layers below those that are tuned are frozen: for a text they give the same whatever is tuned on top, so
 their output is read from disk (`silvertune.encoders`) instead of being computed in every epoch, fold, arm and
-seed. The whole network stays in eval mode: dropout of the frozen weights would only slow tuning down.
+seed. The network stays in eval mode, but for the adapters' dropout: the frozen weights' would only slow tuning down.
 """
 
 from collections.abc import Sequence
@@ -185,7 +185,7 @@ class EncoderClassifier:
             )
             try:
                 with peft_without_warnings():
-                    wrapper = get_peft_model(network, config)
+                    wrapper = get_peft_model(network, config).eval()
             except ValueError as error:
                 raise UserError(f"model.target_modules={targets}: {str(error).splitlines()[0]}") from None
             return network, wrapper

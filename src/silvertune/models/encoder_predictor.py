@@ -145,6 +145,9 @@ def load(folder: Path) -> EncoderPredictor:
         with peft_without_warnings():
             wrapper = PeftModel.from_pretrained(network, str(folder)).eval()
     else:
+        encoder = dataclasses.replace(
+            encoder, path=str(folder), sha256=None
+        )  # its tokenizer is there; no base is needed
         network = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True).eval()
     return EncoderPredictor(
         encoder=encoder,

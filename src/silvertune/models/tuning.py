@@ -1,6 +1,8 @@
 """The training loop of the encoder student."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from silvertune import bars
+from silvertune.errors import UserError
 from silvertune.models.encoder_predictor import EncoderPredictor
 
 if TYPE_CHECKING:
@@ -63,7 +66,7 @@ def tune(
     """Tune the predictor's network in place (settings: see `EncoderClassifier`), in the order of torch's generator.
 
     Returns one dict an epoch: `loss`, and `validation_loss` and `validation_auprc` where `held_out` is given;
-    the weights are then those of the best epoch.
+    the weights are then those of the best epoch. Raises UserError if the loss is not finite.
     """
     import torch
 
@@ -79,7 +82,7 @@ def tune(
     kept: list[torch.Tensor] = []
     for epoch in range(epochs):
         total = 0.0
-        with inputs.network():
+        with inputs.network(), _dropping(network):
             steps = _shuffled(inputs.batches, len(learned.texts), batch_size)
             shown = f"tuning on {len(learned.texts)} texts, epoch {epoch + 1} of at most {epochs}"
             for rows in bars.over(steps, shown):
@@ -90,6 +93,10 @@ def tune(
                 optimizer.step()
                 schedule.step()
                 total += float(loss.detach()) * len(rows)
+        if not math.isfinite(total):
+            raise UserError(
+                f"model.learning_rate={learning_rate}: the loss was {total} in epoch {epoch + 1}; want a lower rate"
+            )
         history.append({"loss": total / len(learned.texts)})
         if held_out is None or not held_out.texts:
             continue
@@ -105,6 +112,19 @@ def tune(
         for weight, value in zip(weights, kept, strict=False):
             weight.copy_(value)
     return history
+
+
+@contextmanager
+def _dropping(network: Any) -> Iterator[None]:
+    """The adapters' dropout is on inside."""
+    own = [module for name, module in network.named_modules() if ".lora_dropout." in name]
+    for module in own:
+        module.train()
+    try:
+        yield
+    finally:
+        for module in own:
+            module.eval()
 
 
 def _shuffled(batches: Any, count: int, size: int) -> list[np.ndarray]:

@@ -1,0 +1,185 @@
+"""The contract of students: what `fit` gives back can predict, be saved, and says clearly what it can't learn from.
+
+A new model yaml needs one entry in `STUDENTS`: a test fails if a shipped one has none.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from tests import made, tiny
+from tests.models.tea_and_oil import ITEMS, NOTHING, training
+
+from silvertune import saved
+from silvertune.interfaces import Predictor
+from silvertune.models.tfidf_logreg import TfidfLogreg
+
+CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
+
+
+@dataclass(frozen=True)
+class Case:
+    """make: a small one of the shipped student, from a folder with a tiny encoder and one for the cache.
+
+    reloaded: largest difference of probabilities after saving and loading. convex: it has one best fit.
+    """
+
+    make: Callable[[Path, Path], Any]
+    reloaded: float = 0.0
+    convex: bool = False
+
+
+def tfidf(encoder: Path, cache: Path) -> TfidfLogreg:
+    settings = yaml.safe_load((CONF / "tfidf_logreg.yaml").read_text(encoding="utf-8"))
+    return TfidfLogreg(**{key: settings[key] for key in settings if key != "_target_"} | {"min_df": 1})
+
+
+ENCODERS = ("minilm_lora", "minilm_lora_all_layers", "minilm_full", "minilm_linear_head")
+STUDENTS = {"tfidf_logreg": Case(tfidf, convex=True)} | {
+    name: Case(
+        partial(tiny.student, name=name), reloaded=2e-3 if name in ("minilm_lora", "minilm_linear_head") else 1e-4
+    )
+    for name in ENCODERS
+}
+"""Name of a shipped yaml -> its case."""
+
+
+def test_every_shipped_model_has_a_case() -> None:
+    shipped = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in CONF.glob("*.yaml")}
+    assert {name for name, content in shipped.items() if "_target_" in content} == set(STUDENTS)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.bert(tmp_path_factory.mktemp("encoder") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+class TestStudent:
+    @pytest.fixture(autouse=True)
+    def _given(self, name: str, encoder: Path, cache: Path) -> None:
+        self.case, self.model = STUDENTS[name], STUDENTS[name].make(encoder, cache)
+
+    def fit(self, train: pd.DataFrame, seed: int = 0, validation: pd.DataFrame = NOTHING) -> Predictor:
+        predictor: Predictor = self.model.fit(train, validation, seed)
+        return predictor
+
+    def test_probabilities_of_every_view_of_every_item_sum_to_one(self, name: str) -> None:
+        probs = self.fit(training()).predict_proba(ITEMS)
+        assert list(probs.index.names) == ["item_id", "view"]
+        assert set(probs.columns) == {"tea", "oil"}
+        assert set(probs.index) == {("p", "json"), ("p", "text"), ("q", "text"), ("r", "json")}
+        assert probs.index.is_unique
+        assert ((probs >= 0) & (probs <= 1)).all(axis=None)
+        np.testing.assert_allclose(probs.sum(axis=1), 1)
+
+    def test_it_says_what_it_was_tuned_on(self, name: str) -> None:
+        predictor = self.fit(training())
+        assert sorted(predictor.classes) == ["oil", "tea"]
+        assert list(predictor.views) == ["json", "text"]
+
+    def test_it_learns_what_the_words_mean(self, name: str) -> None:
+        probs = self.fit(training()).predict_proba(ITEMS)
+        assert probs.loc[("p", "json"), "tea"] > 0.5
+        assert probs.loc[("p", "text"), "tea"] > 0.5
+        assert probs.loc[("q", "text"), "oil"] > 0.5
+        assert probs.loc[("r", "json"), "oil"] > 0.5
+
+    def test_labels_and_weights_of_what_is_predicted_are_not_looked_at(self, name: str) -> None:
+        predictor = self.fit(training())
+        wrong = ITEMS.assign(label="tea", weight=0.0)
+        pd.testing.assert_frame_equal(predictor.predict_proba(wrong), predictor.predict_proba(ITEMS))
+
+    def test_the_same_seed_gives_the_same_probabilities(self, name: str) -> None:
+        one, two = (self.fit(training(), seed=3).predict_proba(ITEMS) for _ in range(2))
+        pd.testing.assert_frame_equal(one, two, check_exact=True)
+
+    def test_nothing_outside_of_a_fit_notices_it(self, name: str) -> None:
+        import torch
+
+        generators = torch.random.get_rng_state(), np.random.get_state()[1]
+        self.fit(training(), seed=3)
+        assert torch.equal(torch.random.get_rng_state(), generators[0])
+        assert np.array_equal(np.random.get_state()[1], generators[1])
+
+    def test_a_validation_set_is_taken(self, name: str) -> None:
+        probs = self.fit(training(), validation=training(9)).predict_proba(ITEMS)
+        assert probs.loc[("p", "json"), "tea"] > 0.5
+
+    def test_views_can_be_chosen_and_one_that_is_not_there_is_refused(self, name: str) -> None:
+        self.model = replace(self.model, views=["text"])
+        assert set(self.fit(training()).predict_proba(ITEMS).index.get_level_values("view")) == {"text"}
+        self.model = replace(self.model, views=["text", "jsno"])
+        with made.refused("model.views=", "no view 'jsno'", "there is json, text"):
+            self.fit(training())
+
+    def test_a_view_without_text_is_refused_by_name(self, name: str) -> None:
+        with made.refused("view 'text' can't be learned from"):
+            self.fit(training().assign(text=" "))
+
+    def test_weights_matter(self, name: str) -> None:
+        train = training()
+        heavy = train.assign(weight=np.where(train["label"] == "tea", 20.0, 1.0))
+        even, tilted = (self.fit(given).predict_proba(ITEMS) for given in (train, heavy))
+        assert (tilted["tea"] > even["tea"]).all()
+
+    def test_an_item_of_weight_two_is_like_two_items(self, name: str) -> None:
+        if not self.case.convex:
+            pytest.skip("the order of the examples has a say in where tuning ends")
+        # Every word as often in both: what is weighed is the loss, not the vocabulary.
+        train = training()
+        doubled = pd.concat([train, train.set_axis("again" + train.index).rename_axis("item_id")])
+        one = self.fit(train.assign(weight=2.0)).predict_proba(ITEMS)
+        two = self.fit(doubled).predict_proba(ITEMS)
+        assert (one.idxmax(axis=1) == two.idxmax(axis=1)).all()
+        np.testing.assert_allclose(one.to_numpy(), two[one.columns].to_numpy(), atol=0.02)
+
+    def test_a_saved_predictor_gives_the_same_probabilities(self, name: str, tmp_path: Path) -> None:
+        predictor = self.fit(training())
+        predictor.save(tmp_path / "new" / "folder")
+        again = saved.load(tmp_path / "new" / "folder")
+        told, tuned = again.predict_proba(ITEMS), predictor.predict_proba(ITEMS)
+        pd.testing.assert_frame_equal(told, tuned, rtol=0, atol=self.case.reloaded, check_exact=self.case.reloaded == 0)
+        assert (list(again.classes), list(again.views)) == (list(predictor.classes), list(predictor.views))
+
+    def test_several_classes_have_a_column_each(self, name: str) -> None:
+        probs = self.fit(training(30, ("tea", "oil", "ore"))).predict_proba(ITEMS)
+        assert set(probs.columns) == {"tea", "oil", "ore"}
+        np.testing.assert_allclose(probs.sum(axis=1), 1)
+
+    def test_a_class_that_one_view_never_saw_has_no_probability_there(self, name: str) -> None:
+        train = training(30, ("tea", "oil", "ore"))
+        train.loc[train["label"] == "ore", "json"] = None
+        probs = self.fit(train).predict_proba(ITEMS)
+        assert probs.notna().all(axis=None)
+        np.testing.assert_allclose(probs.to_numpy().sum(axis=1), 1)
+
+    def test_training_on_one_class_is_refused_in_one_line(self, name: str) -> None:
+        with made.refused("class"):
+            self.fit(training(classes=("tea",)))
+
+    def test_training_on_nothing_is_refused_in_one_line(self, name: str) -> None:
+        with made.refused("model:"):
+            self.fit(training().iloc[:0])
+
+    def test_items_without_any_known_view_have_no_probabilities(self, name: str) -> None:
+        probs = self.fit(training()).predict_proba(ITEMS.assign(json=None, text=None))
+        assert probs.empty
+        assert list(probs.index.names) == ["item_id", "view"]
+
+    def test_the_training_set_is_left_as_it_was(self, name: str) -> None:
+        train = training()
+        before = train.copy(deep=True)
+        self.fit(train)
+        pd.testing.assert_frame_equal(train, before)
