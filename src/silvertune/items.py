@@ -32,4 +32,5 @@ class Data:
 
 def views_of(items: pd.DataFrame) -> list[str]:
     """The names of the views that `items` (or a training set made of them) have, in order."""
-    return [str(column) for column in items.columns if column not in RESERVED]
+    names = [str(column) for column in items.columns if column not in RESERVED]
+    return [name for name in names if not name.startswith("prob:")]  # a training set's soft labels

@@ -1,6 +1,7 @@
 """What every labeler must do, whatever it makes its votes of."""
 
 import hashlib
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from silvertune import votes
 from silvertune.items import views_of
 from silvertune.labelers.recorded import Recorded
 from silvertune.labelers.simulated_panel import SimulatedPanel
+from silvertune.labelers.tuned_model import TunedModel
 from silvertune.labelers.zero_shot import ZeroShot
+from silvertune.models.tfidf_logreg import TfidfLogreg
 from silvertune.schema import Task
 
 CONF = Path(__file__).parents[2] / "conf" / "labeler"
@@ -60,12 +63,21 @@ def simulated_panel(items: pd.DataFrame, gold: pd.Series, task: Task) -> Any:
     )
 
 
+def tuned_model(items: pd.DataFrame, gold: pd.Series, task: Task) -> Any:
+    train = made.items(30).assign(label=made.gold(30), weight=1.0)
+    student = TfidfLogreg(None, r"\w+", 1, 1, 500, 1.0, None, 200)
+    with tempfile.TemporaryDirectory() as folder:
+        student.fit(train, train.iloc[:0], 0).save(Path(folder) / "model")
+        return TunedModel(task, path=f"{folder}/model", views=None)
+
+
 CASES: dict[str, Callable[[pd.DataFrame, pd.Series, Task], Any]] = {
     "silvertune.labelers.zero_shot.ZeroShot": zero_shot,
     "silvertune.labelers.recorded.Recorded": recorded,
     "silvertune.labelers.simulated_panel.SimulatedPanel": simulated_panel,
+    "silvertune.labelers.tuned_model.TunedModel": tuned_model,
 }
-READS_VIEWS = {"silvertune.labelers.zero_shot.ZeroShot"}
+READS_VIEWS = {"silvertune.labelers.zero_shot.ZeroShot", "silvertune.labelers.tuned_model.TunedModel"}
 """The others vote on the whole item."""
 
 GOLD = made.gold(30).drop(["i007"])
