@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from tests import made
+from tests import made, tiny
 
 from silvertune import encoders
 from silvertune.encoders import WEIGHTS, Encoder
@@ -200,6 +200,108 @@ def test_the_batch_size_makes_no_other_embeddings(counted: list[str], folder: Pa
 
 def test_no_texts_are_no_rows(counted: list[str], folder: Path, tmp_path: Path) -> None:
     assert local(folder).embed([], tmp_path).shape[0] == 0
+
+
+# -------------------------------------------------------------------------------------------------- hidden states
+
+LONG_AND_SHORT = ["visit week dose", "sea", "grass " * 40, "ruby"]
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.bert(tmp_path_factory.mktemp("bert") / "tiny")
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts that were put through a network."""
+    texts: list[str] = []
+    real = Encoder._batches
+
+    def batches(self: Encoder, given: dict[str, str], tokenizer: Any, what: str) -> Any:
+        texts.extend(given.values())
+        return real(self, given, tokenizer, what)
+
+    monkeypatch.setattr(Encoder, "_batches", batches)
+    return texts
+
+
+@pytest.mark.parametrize("layer", [1, 3])
+def test_states_are_those_of_the_layer_without_padding(bert: Path, tmp_path: Path, layer: int) -> None:
+    import torch
+
+    encoder = tiny.encoder(bert)
+    tokenizer, model = encoders._load(bert)
+    found = encoder.states(LONG_AND_SHORT, layer, tmp_path)
+    assert [len(each) for each in found] == [len(ids) for ids in encoder.tokens(LONG_AND_SHORT)]
+    assert max(map(len, found)) == encoder.max_tokens
+    for text, states in zip(LONG_AND_SHORT, found, strict=True):
+        inputs = tokenizer([text], truncation=True, max_length=encoder.max_tokens, return_tensors="pt")
+        with torch.inference_mode():
+            wanted = model(**inputs, output_hidden_states=True).hidden_states[layer][0]
+        assert states.dtype == np.float16
+        assert np.allclose(states, wanted, atol=0.01)
+
+
+def test_states_are_computed_once(bert: Path, tmp_path: Path, ran: list[str]) -> None:
+    encoder = tiny.encoder(bert)
+    encoder.states(["sea", "ruby", "sea"], 1, tmp_path)
+    assert sorted(ran) == ["ruby", "sea"]
+    one, other = encoder.states(["moss", "sea"], 1, tmp_path)
+    assert sorted(ran) == ["moss", "ruby", "sea"]
+    again = encoder.states(["sea", "moss"], 1, tmp_path)
+    assert np.array_equal(again[0], other)
+    assert np.array_equal(again[1], one)
+    assert len(ran) == 3
+
+
+@pytest.mark.parametrize("change", ["layer", "max_tokens", "weights"])
+def test_another_layer_cut_or_network_has_states_of_its_own(
+    change: str, bert: Path, tmp_path: Path, ran: list[str]
+) -> None:
+    tiny.encoder(bert).states(["sea"], 1, tmp_path)
+    other = tiny.bert(tmp_path / "other", seed=1) if change == "weights" else bert
+    encoder = tiny.encoder(other, max_tokens=12 if change == "max_tokens" else 24)
+    encoder.states(["sea"], 2 if change == "layer" else 1, tmp_path)
+    assert ran == ["sea", "sea"]
+
+
+def test_embedding_leaves_the_states_of_the_kept_layer(bert: Path, tmp_path: Path, ran: list[str]) -> None:
+    encoder = tiny.encoder(bert, kept_layer=2)
+    rows = encoder.embed(LONG_AND_SHORT, tmp_path)
+    assert len(ran) == 4
+    kept = encoder.states(LONG_AND_SHORT, 2, tmp_path)
+    assert len(ran) == 4  # nothing was run again
+    alone = tiny.encoder(bert).states(LONG_AND_SHORT, 2, tmp_path / "elsewhere")
+    for one, other in zip(kept, alone, strict=True):
+        assert np.allclose(one, other, atol=0.01)
+    assert np.array_equal(rows, tiny.encoder(bert).embed(LONG_AND_SHORT, tmp_path / "elsewhere"))
+
+
+def test_nothing_is_kept_without_a_kept_layer(bert: Path, tmp_path: Path) -> None:
+    tiny.encoder(bert).embed(LONG_AND_SHORT, tmp_path)
+    assert list(tmp_path.glob("states-*")) == []
+
+
+def test_beyond_its_size_no_more_is_kept_while_embedding(bert: Path, tmp_path: Path, ran: list[str]) -> None:
+    # Batches of one: the first fills what there is room for.
+    encoder = tiny.encoder(bert, kept_layer=2, cache_gb=1e-9, batch_size=1)
+    rows = encoder.embed(LONG_AND_SHORT, tmp_path)
+    assert rows.shape == (4, 32)
+    del ran[:]
+    assert len(encoder.states(LONG_AND_SHORT, 2, tmp_path)) == 4  # a student needs them, whatever the size
+    assert len(ran) == 3
+
+
+@pytest.mark.parametrize("layer", [0, 4, -1])
+def test_a_layer_that_there_is_not_is_told(bert: Path, tmp_path: Path, layer: int) -> None:
+    with made.refused(f"encoder.kept_layer={layer}", "tiny/bert has 3 layers", "or null"):
+        tiny.encoder(bert, kept_layer=layer).embed(["sea"], tmp_path)
+
+
+def test_no_texts_have_no_states_and_no_tokens(bert: Path, tmp_path: Path) -> None:
+    assert tiny.encoder(bert).states([], 1, tmp_path) == []
+    assert tiny.encoder(bert).tokens([]) == []
 
 
 # --------------------------------------------------------------------------------------------------- the real ones

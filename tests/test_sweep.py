@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tests import cli
+from tests import cli, tiny
 
 ARMS = ["base/none", "all/tfidf_logreg", "confident/tfidf_logreg", "expert/tfidf_logreg"]
 ALL_JOBS = sorted(f"{arm}/s{seed}" for arm in ARMS for seed in (0, 1))
@@ -155,6 +155,47 @@ def test_a_study_over_two_students_does_what_has_none_once(folder: Path) -> None
     assert sorted(runs) == sorted(["base/none/s0", *students])
     gap = runs["all/strict/s0"].data.metrics["test/f1"] - runs["expert/strict/s0"].data.metrics["test/f1"]
     assert runs["all/strict/s0"].data.metrics["delta/expert/f1"] == pytest.approx(gap)
+
+
+def test_a_lora_student_is_tuned_measured_kept_and_labels_in_its_turn(folder: Path) -> None:
+    tiny.bert(folder / "encoder")
+    encoder = ("encoder.path=encoder", "encoder.sha256=null", "encoder.kept_layer=1", "encoder.max_tokens=32")
+    student = (
+        "model=minilm_lora",
+        "model.validation_fraction=0.3",
+        "model.learning_rate=0.01",
+        "model.precision=float32",
+    )
+    study = ("experiments=tiny", "study.seeds=1", "evaluation.threshold=validation")
+    done = cli.silvertune(folder, *study, *encoder, *student)
+    assert done.returncode == 0, done.stderr
+    runs = {run.info.run_name: run for run in cli.runs(folder, "tiny")}
+    run = runs["expert/minilm_lora/s0"]
+    metrics = run.data.metrics
+    rules = ("half", "validation", "shift_corrected")
+    assert {f"test_at_{rule}/{name}" for rule in rules for name in ("precision", "recall", "f1")} <= metrics.keys()
+    assert metrics["test/f1"] == metrics["test_at_validation/f1"] > 0.6
+    assert {"threshold/validation", "threshold/shift_corrected", "alarms"} <= metrics.keys()
+    assert "alarms" not in runs["base/none/s0"].data.metrics
+
+    client = cli.client(folder)
+    tuning = pd.read_csv(client.download_artifacts(run.info.run_id, "tuning.csv", str(folder)))
+    assert set(tuning["fold"]) == {0, 1, 2}
+    assert {"epoch", "loss", "validation_loss", "validation_auprc"} <= set(tuning.columns)
+    predictions = pd.read_parquet(client.download_artifacts(run.info.run_id, "predictions.parquet", str(folder)))
+    assert {f"label:{rule}" for rule in rules} <= set(predictions.columns)
+    assert (predictions["label"] == predictions["label:validation"]).all()
+    kept = {entry.path for entry in client.list_artifacts(run.info.run_id, "model")}
+    assert kept == {"model/fold0", "model/fold1", "model/fold2"}
+    assert len(list((folder / "mlruns" / "cache").glob("states-*-layer1.f16"))) == 1  # one for all arms and folds
+
+    model = client.download_artifacts(run.info.run_id, "model/fold0", str(folder))
+    again = cli.silvertune(folder, "dataset.path=tables.jsonl", "labeler=tuned_model", f"labeler.path={model}",
+                           "filter=none", "evaluation.folds=3", "evaluation.replicates=50")  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    (taught,) = cli.runs(folder, "silvertune")
+    assert taught.data.tags["labeler"] == "tuned_model"
+    assert taught.data.metrics["labels/noise_before"] < 0.3
 
 
 def test_captions_in_and_out_are_rows_of_their_own(folder: Path) -> None:

@@ -74,8 +74,9 @@ class Store:
             return []
         found = self._places(keys)
         places = [found[key] for key in keys]
-        numbers = np.memmap(self.file, dtype=HALF, mode="r")
-        mapped = numbers[: len(numbers) // self.width * self.width].reshape(-1, self.width)
+        # Whole rows: a killed process may have left a part of one at the end.
+        rows = self.size() // (self.width * HALF.itemsize)
+        mapped = np.memmap(self.file, dtype=HALF, mode="r", shape=(rows, self.width))
         return [mapped[start : start + length] for start, length in places]
 
     def size(self) -> int:

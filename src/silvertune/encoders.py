@@ -103,6 +103,8 @@ class Encoder:
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, at most `max_tokens`, special ones included."""
+        if not texts:
+            return []  # transformers' tokenizers raise
         ids: list[list[int]] = self.tokenizer()(list(texts), truncation=True, max_length=self.max_tokens)["input_ids"]
         return ids
 

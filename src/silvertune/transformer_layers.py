@@ -71,8 +71,12 @@ def only_above(model: Any, layer: int) -> Iterator[None]:
 class _Passed(nn.Module):
     """In place of the embeddings: hands on what it is given."""
 
-    def forward(self, *_: object, inputs_embeds: torch.Tensor, **__: object) -> torch.Tensor:
-        return inputs_embeds
+    def forward(self, *given: Any, inputs_embeds: torch.Tensor | None = None, **_: object) -> torch.Tensor:
+        # DistilBERT hands them on by position.
+        states: torch.Tensor = next(
+            each for each in (inputs_embeds, *given) if each is not None and each.is_floating_point()
+        )
+        return states
 
 
 class _FirstTokenAttention(nn.Module):

@@ -17,7 +17,9 @@ from silvertune.items import views_of
 from silvertune.labelers.answer_sheet import AnswerSheet
 from silvertune.labelers.recorded import Recorded
 from silvertune.labelers.simulated_panel import SimulatedPanel
+from silvertune.labelers.tuned_model import TunedModel
 from silvertune.labelers.zero_shot import ZeroShot
+from silvertune.models.tfidf_logreg import TfidfLogreg
 from silvertune.schema import Task
 
 CONF = Path(__file__).parents[2] / "conf" / "labeler"
@@ -69,13 +71,22 @@ def answer_sheet(items: pd.DataFrame, gold: pd.Series, task: Task) -> Any:
     return AnswerSheet(task, path=str(path), annotator="people", cost_usd=0.5, views=None)
 
 
+def tuned_model(items: pd.DataFrame, gold: pd.Series, task: Task) -> Any:
+    train = made.items(30).assign(label=made.gold(30), weight=1.0)
+    student = TfidfLogreg(None, r"\w+", 1, 1, 500, 1.0, None, 200)
+    with tempfile.TemporaryDirectory() as folder:
+        student.fit(train, train.iloc[:0], 0).save(Path(folder) / "model")
+        return TunedModel(task, path=f"{folder}/model", views=None)
+
+
 CASES: dict[str, Callable[[pd.DataFrame, pd.Series, Task], Any]] = {
     "silvertune.labelers.zero_shot.ZeroShot": zero_shot,
     "silvertune.labelers.recorded.Recorded": recorded,
     "silvertune.labelers.simulated_panel.SimulatedPanel": simulated_panel,
     "silvertune.labelers.answer_sheet.AnswerSheet": answer_sheet,
+    "silvertune.labelers.tuned_model.TunedModel": tuned_model,
 }
-READS_VIEWS = {"silvertune.labelers.zero_shot.ZeroShot"}
+READS_VIEWS = {"silvertune.labelers.zero_shot.ZeroShot", "silvertune.labelers.tuned_model.TunedModel"}
 """The others vote on the whole item."""
 
 GOLD = made.gold(30).drop(["i007"])

@@ -53,7 +53,7 @@ class EncoderClassifier:
     head: Sequence[str]
     rank: int
     alpha: float
-    target_modules: Sequence[str] | str
+    target_modules: Sequence[str]
     dropout: float
     learning_rate: float
     weight_decay: float
@@ -71,6 +71,8 @@ class EncoderClassifier:
         for key, value, want in (("tuning", self.tuning, TUNINGS), ("precision", self.precision, PRECISIONS)):
             if value not in want:
                 raise UserError(f"model.{key}={value}: want one of {', '.join(want)}")
+        if isinstance(self.target_modules, str):
+            raise UserError(f"model.target_modules={self.target_modules}: want a list of names, such as [query, value]")
         if self.class_weight not in (None, "balanced"):
             raise UserError(f"model.class_weight={self.class_weight}: want balanced or null")
         for key, number in (("epochs", self.epochs), ("batch_size", self.batch_size), ("rank", self.rank)):
@@ -172,13 +174,13 @@ class EncoderClassifier:
             from peft import LoraConfig, TaskType, get_peft_model
 
             frozen = self._frozen_layers(network)
-            targets = self.target_modules
+            targets = list(self.target_modules)
             config = LoraConfig(
                 task_type=TaskType.SEQ_CLS,
                 r=self.rank,
                 lora_alpha=self.alpha,  # type: ignore[arg-type]
                 lora_dropout=self.dropout,
-                target_modules=targets if isinstance(targets, str) else list(targets),
+                target_modules=targets,
                 layers_to_transform=list(range(frozen, len(layers))),
                 layers_pattern=name.rpartition(".")[2],
                 modules_to_save=list(self.head),

@@ -101,6 +101,8 @@ class EncoderPredictor:
 
         With LoRA in PEFT's own format, head included; else in transformers' own.
         """
+        from safetensors import SafetensorError
+
         meta = {
             "classes": list(self.classes),
             "views": list(self.views),
@@ -109,10 +111,13 @@ class EncoderPredictor:
             "batch_size": self.batch_size,
         }
         with saved.new_folder(path, f"{__name__}.load", meta) as folder:
-            if self.wrapper is None:
-                self.network.save_pretrained(folder)
-            else:  # False: no look at the hub for the base's vocabulary
-                self.wrapper.save_pretrained(folder, save_embedding_layers=False)
+            try:
+                if self.wrapper is None:
+                    self.network.save_pretrained(folder)
+                else:  # False: no look at the hub for the base's vocabulary
+                    self.wrapper.save_pretrained(folder, save_embedding_layers=False)
+            except SafetensorError as error:  # what it makes of a full disk
+                raise OSError(str(error)) from error
             self.encoder.tokenizer().save_pretrained(folder)
             exact = dataclasses.replace(self, bfloat16=False, frozen=0)
             difference = np.abs(load(folder).logits(self.sample) - exact.logits(self.sample)).max(initial=0.0)

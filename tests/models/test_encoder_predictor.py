@@ -1,0 +1,184 @@
+"""The tuned encoder on disk: in PEFT's own format, whole or not there, and on the base that it was tuned on."""
+
+import errno
+import json
+import os
+import resource
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests import made, tiny
+from tests.models.tea_and_oil import ITEMS, NOTHING, training
+
+from silvertune import encoders, saved
+from silvertune.models import encoder_predictor
+from silvertune.models.encoder_predictor import EncoderPredictor
+
+TEXTS = ["green leaf", "barrel price and a longer text about crude", "hot", "deep mine iron rail " * 4]
+NAMES = ["minilm_lora", "minilm_lora_all_layers", "minilm_full", "minilm_linear_head"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.bert(tmp_path_factory.mktemp("encoder") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def tuned(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, EncoderPredictor]:
+    cache = tmp_path_factory.mktemp("cache")
+    return {name: tiny.student(folder, cache, name).fit(training(), NOTHING, 0) for name in NAMES}
+
+
+@pytest.fixture
+def _forget() -> Iterator[None]:
+    """What was loaded is loaded anew afterwards: these tests change files behind its back."""
+
+    def forget() -> None:
+        for remembered in (encoders.verified, encoders._load, encoder_predictor._pretrained):
+            remembered.cache_clear()  # type: ignore[attr-defined]
+
+    forget()
+    yield
+    forget()
+
+
+def logits(network: object, predictor: EncoderPredictor) -> np.ndarray:
+    """As a user of transformers would get them."""
+    import torch
+
+    inputs = predictor.encoder.tokenizer()(TEXTS, padding=True, truncation=True, max_length=24, return_tensors="pt")
+    with torch.inference_mode():
+        return np.asarray(network(**inputs).logits)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("name", NAMES[:2])
+def test_an_adapter_is_in_pefts_own_format_with_its_head(
+    name: str, tuned: dict[str, EncoderPredictor], folder: Path, tmp_path: Path
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification
+
+    tuned[name].save(tmp_path / "saved")
+    assert (tmp_path / "saved" / "adapter_model.safetensors").is_file()
+    about = json.loads((tmp_path / "saved" / "adapter_config.json").read_text())
+    assert about["base_model_name_or_path"] == "tiny/bert"
+    base = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)
+    plain = PeftModel.from_pretrained(base, str(tmp_path / "saved")).eval()
+    exact = encoder_predictor.dataclasses.replace(tuned[name], frozen=0)
+    np.testing.assert_allclose(logits(plain, tuned[name]), exact.logits(TEXTS), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES[2:])
+def test_without_an_adapter_it_is_in_transformers_own_format(
+    name: str, tuned: dict[str, EncoderPredictor], tmp_path: Path
+) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    tuned[name].save(tmp_path / "saved")
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved").eval()
+    exact = encoder_predictor.dataclasses.replace(tuned[name], frozen=0)
+    np.testing.assert_allclose(logits(plain, tuned[name]), exact.logits(TEXTS), atol=1e-4)
+    assert plain.config.id2label == {0: "oil", 1: "tea"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_was_loaded_can_be_saved_again(name: str, tuned: dict[str, EncoderPredictor], tmp_path: Path) -> None:
+    tuned[name].save(tmp_path / "one")
+    once = saved.load(tmp_path / "one")
+    once.save(tmp_path / "two")
+    again = saved.load(tmp_path / "two")
+    np.testing.assert_array_equal(again.predict_proba(ITEMS), once.predict_proba(ITEMS))
+
+
+@pytest.mark.usefixtures("_forget")
+@pytest.mark.parametrize("name", ["minilm_full", "minilm_linear_head"])
+def test_what_was_saved_whole_needs_no_base(name: str, tmp_path: Path) -> None:
+    base = tiny.bert(tmp_path / "base")
+    predictor = tiny.student(base, tmp_path / "cache", name).fit(training(), NOTHING, 0)
+    before = predictor.predict_proba(ITEMS)
+    predictor.save(tmp_path / "saved")
+    shutil.rmtree(base)
+    encoders._load.cache_clear()
+    shutil.move(tmp_path / "saved", tmp_path / "elsewhere")
+    np.testing.assert_allclose(saved.load(tmp_path / "elsewhere").predict_proba(ITEMS), before, atol=2e-3)
+
+
+@pytest.mark.usefixtures("_forget")
+def test_an_adapter_on_another_base_is_refused(tmp_path: Path) -> None:
+    base = tiny.bert(tmp_path / "base")
+    tiny.student(base, tmp_path / "cache").fit(training(), NOTHING, 0).save(tmp_path / "saved")
+    shutil.rmtree(base)
+    tiny.bert(base, seed=1)
+    encoders.verified.cache_clear()
+    with made.refused(str(tmp_path / "saved"), "was tuned on tiny/bert with weights", "the base that it was tuned on"):
+        saved.load(tmp_path / "saved")
+
+
+@pytest.mark.usefixtures("_forget")
+def test_an_adapter_whose_base_is_nowhere_is_told(tmp_path: Path) -> None:
+    base = tiny.bert(tmp_path / "base")
+    tiny.student(base, tmp_path / "cache").fit(training(), NOTHING, 0).save(tmp_path / "saved")
+    shutil.rmtree(base)
+    with made.refused("encoder.name=tiny/bert", "no weights on this machine"):
+        saved.load(tmp_path / "saved")
+
+
+# -------------------------------------------------------------------------------------------------------- half-saved
+
+
+@contextmanager
+def no_file_longer_than(size: int) -> Iterator[None]:
+    """The nearest to a full disk that a process can make for itself: the system refuses to write on."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("size", [0, 12_000], ids=["full", "almost full"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_disk_that_is_full_leaves_nothing_and_is_told(
+    name: str, size: int, tuned: dict[str, EncoderPredictor], tmp_path: Path
+) -> None:
+    with made.refused(f"the tuned model can't be saved to {tmp_path / 'saved'}"), no_file_longer_than(size):
+        tuned[name].save(tmp_path / "saved")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_disk_that_is_full_at_the_last_step_leaves_nothing_and_is_told(
+    tuned: dict[str, EncoderPredictor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    with made.refused("the tuned model can't be saved to", "No space left on device"):
+        tuned["minilm_lora"].save(tmp_path / "saved")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_saved_model_that_is_another_is_not_left_behind(
+    tuned: dict[str, EncoderPredictor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = encoder_predictor.load
+
+    def other(path: Path) -> EncoderPredictor:
+        import torch
+
+        loaded = real(path)
+        with torch.no_grad():
+            for name, weight in loaded.network.named_parameters():
+                if "classifier" in name and name.endswith("bias"):
+                    weight += torch.tensor([0.5, 0.0])
+        return loaded
+
+    monkeypatch.setattr(encoder_predictor, "load", other)
+    with pytest.raises(RuntimeError, match=r"logits differ from the tuned one's by 0\.5"):
+        tuned["minilm_lora"].save(tmp_path / "saved")
+    assert os.listdir(tmp_path) == []
