@@ -117,7 +117,8 @@ class Encoder:
 
     def _states(self, layer: int, cache: Path) -> activations.Store:
         _, model = _load(self.folder())
-        if not 1 <= layer <= (count := model.config.num_hidden_layers):
+        count = model.config.num_hidden_layers
+        if not 1 <= layer <= count:
             raise UserError(f"encoder.kept_layer={layer}: {self.name} has {count} layers; want one of them, or null")
         name = f"states-{self.verify()[:16]}-{self.max_tokens}-layer{layer}"
         return activations.Store(cache / name, model.config.hidden_size)

@@ -20,6 +20,8 @@ from silvertune.votes import prob_columns
 
 NEEDED = ("silvertune", "pandas", "scikit-learn", "torch", "transformers", "peft")
 """Packages that a served model may need; pinned to what is installed while it is saved."""
+PREDICTOR = Path("data") / "silvertune" / "predictor"
+"""Where the predictor is in an MLflow model: MLflow copies our folder, with its name, into its own `data`."""
 LONGEST = 2000
 """Characters of a text that go into the input example."""
 
@@ -27,7 +29,7 @@ LONGEST = 2000
 def save(
     predictor: Predictor, path: Path, task: Task, how: Evaluation, threshold: float, example: pd.DataFrame
 ) -> None:
-    """Write an MLflow pyfunc model to `path`; what silvertune itself loads is in `path`/data/predictor.
+    """Write an MLflow pyfunc model to `path`; what silvertune itself loads is in `path` / `PREDICTOR`.
 
     threshold: probability of task.positive from which an item is called positive. example: some items; their
     views, cut to `LONGEST` characters, become the input example, whose output fixes the signature.
@@ -37,10 +39,10 @@ def save(
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)  # it would tell which input example it has saved
     columns = [name for name in example.columns if name not in ("group_id", "label", "weight")]
-    shown = example[columns].apply(lambda view: view.map(lambda text: text[:LONGEST] if text is not None else ""))
+    shown = example[columns].apply(lambda view: view.map(lambda text: text[:LONGEST] if isinstance(text, str) else ""))
     with tempfile.TemporaryDirectory() as made:
-        data = Path(made) / "data"
-        predictor.save(data / "predictor")
+        data = Path(made) / PREDICTOR.parent.name
+        predictor.save(data / PREDICTOR.name)
         settings = {"task": dataclasses.asdict(task), "decision": how.decision, "threshold": threshold}
         (data / "decision.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
         mlflow.pyfunc.save_model(
@@ -78,5 +80,5 @@ class Served:
 def _load_pyfunc(path: str) -> Served:
     """MLflow's way in."""
     settings = json.loads((Path(path) / "decision.json").read_text(encoding="utf-8"))
-    predictor = saved.load(Path(path) / "predictor")
+    predictor = saved.load(Path(path) / PREDICTOR.name)
     return Served(predictor, Task(**settings["task"]), settings["decision"], settings["threshold"])

@@ -127,9 +127,12 @@ def shares_by_em(probs: np.ndarray, source: Sequence[float] | np.ndarray, steps:
 
     EM on the posteriors of unlabelled items (Saerens, Latinne & Decaestecker 2002, "Adjusting the outputs of
     a classifier to new a priori probabilities", section 2.3).
-    probs: (n, classes) calibrated posteriors under `source`. Returns (classes,), summing to 1, none below 1e-6.
+    probs: (n, classes) calibrated posteriors under `source`. Returns (classes,), summing to 1, none below 1e-6;
+    `source` where n is 0.
     """
     shares = np.asarray(source, dtype=float)
+    if not len(probs):
+        return shares
     for _ in range(steps):
         posterior = probs * (shares / source)
         posterior /= posterior.sum(axis=1, keepdims=True)

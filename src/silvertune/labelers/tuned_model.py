@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from silvertune import saved, votes
+from silvertune import saved, serving, votes
 from silvertune.errors import UserError
 from silvertune.schema import Task
 from silvertune.votes import prob_columns
@@ -14,14 +15,14 @@ from silvertune.votes import prob_columns
 class TunedModel:
     """One vote a view from a saved predictor: its most probable class, with its probabilities.
 
-    path: folder of the predictor: an MLflow model that a run has logged (`model/fold0`), or its
-        `data/predictor`. views: the views to vote on; null is all that it was tuned on.
+    path: folder of the predictor: an MLflow model that a run has logged (`model/fold0`), or what a
+        predictor's `save` wrote. views: the views to vote on; null is all that it was tuned on.
     Raises UserError if there is no predictor, its base is another, or it was tuned on other classes.
     """
 
     def __init__(self, task: Task, *, path: str, views: Sequence[str] | None) -> None:
         folder = Path(path)
-        self.predictor = saved.load(folder / "data" / "predictor" if (folder / "MLmodel").is_file() else folder)
+        self.predictor = saved.load(folder / serving.PREDICTOR if (folder / "MLmodel").is_file() else folder)
         classes: Sequence[str] = self.predictor.classes
         if strange := sorted(set(classes) - set(task.classes)):
             raise UserError(
@@ -44,7 +45,8 @@ class TunedModel:
         wanted = pd.MultiIndex.from_product([items.index, self.views], names=["item_id", "view"])
         every = probs.reindex(wanted)
         there = every.notna().all(axis=1)
-        label = every.fillna(0.0).idxmax(axis=1).astype(object).where(there, None)
+        names = np.asarray(self.task.classes, dtype=object)
+        label = np.where(there, names[every.fillna(0.0).to_numpy().argmax(axis=1)], None)
         rows = pd.DataFrame({"annotator": "tuned_model", "label": label, "confidence": every.max(axis=1)})
         rows[prob_columns(self.task.classes)] = every.to_numpy()
         cast = [{str(key): value for key, value in row.items()} for row in rows.reset_index().to_dict("records")]
