@@ -144,6 +144,7 @@ def _rehearse(parts: Parts) -> None:
         gold=parts.data.gold.iloc[:0],
         seed=parts.seed,
         bind=parts.bind,
+        student=parts.model,
     )
     # A filter of the user's may well fail on nothing, and that is no mistake: only what it says itself counts.
     try:

@@ -7,6 +7,7 @@ A filter is a function whose parameter names say what evidence it needs. `Eviden
 | items | the training pool, indexed by item_id (see `silvertune.items`) |
 | votes | the labeler's votes on it |
 | labels | the aggregated labels, indexed by item_id |
+| out_of_fold | a function: given labels (class by item_id) of some items, what students tuned on those of other groups say of all |
 | task | the task: classes, positive, descriptions |
 | kept_by | a function: given another filter's config, what that filter keeps (for controls of its size) |
 | rng | a `numpy.random.Generator` seeded by the run's seed, fresh for each filter |
@@ -23,9 +24,13 @@ import numpy as np
 import pandas as pd
 
 from silvertune.errors import UserError
+from silvertune.items import views_of
 from silvertune.schema import Task
 
-NAMES = ("items", "votes", "labels", "task", "kept_by", "rng", "gold")
+NAMES = ("items", "votes", "labels", "out_of_fold", "task", "kept_by", "rng", "gold")
+
+FOLDS = 5
+"""Of `Evidence.out_of_fold`."""
 
 Filter = Callable[..., pd.Series | pd.DataFrame]
 
@@ -41,7 +46,10 @@ class BoundFilter:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The evidence about one training pool."""
+    """The evidence about one training pool.
+
+    student: what `out_of_fold` tunes, with `fit(train, validation, seed)`.
+    """
 
     items: pd.DataFrame
     votes: pd.DataFrame
@@ -50,6 +58,35 @@ class Evidence:
     gold: pd.Series
     seed: int
     bind: Callable[[Mapping[str, Any]], list[BoundFilter]]
+    student: Any = None
+
+    def out_of_fold(self, labels: pd.Series) -> pd.DataFrame:
+        """What students say of every item whose group they were not tuned on.
+
+        labels: a class for each of some items (item_id), those to tune on. The groups are dealt to `FOLDS` folds, or
+        as many as there are groups.
+        Returns class probabilities indexed by (item_id, view), a column a class of the task; a class that a student
+        never saw has 0, and where it had one class only to learn, all are equally likely.
+        Raises UserError if all items are of one group.
+        """
+        from sklearn.model_selection import GroupKFold
+
+        items, names = self.items.sort_index(), list(self.task.classes)
+        groups = items["group_id"].astype(str)
+        if groups.nunique() < 2:
+            raise UserError(f"filter: out-of-fold probabilities need two groups, and there is {groups.nunique()}")
+        train = items.assign(label=labels.reindex(items.index), weight=1.0)
+        found = []
+        folds = GroupKFold(min(FOLDS, groups.nunique()), shuffle=True, random_state=0)
+        for seen, held_out in folds.split(groups, groups=groups):
+            own = train.iloc[seen].dropna(subset="label")
+            if own["label"].nunique() > 1:
+                found.append(self.student.fit(own, own.iloc[:0], 0).predict_proba(items.iloc[held_out]))
+            else:
+                views = [view for view in views_of(items) if items[view].notna().any()]
+                index = pd.MultiIndex.from_product([items.index[held_out], views], names=["item_id", "view"])
+                found.append(pd.DataFrame(1 / len(names), index=index, columns=names))
+        return pd.concat(found).reindex(columns=names).fillna(0.0)
 
     @property
     def rng(self) -> np.random.Generator:

@@ -137,6 +137,7 @@ def _decide(parts: Parts, votes: pd.DataFrame, labels: pd.DataFrame) -> pd.DataF
         gold=parts.data.gold.loc[parts.data.gold.index.isin(labels.index)],
         seed=parts.seed,
         bind=parts.bind,
+        student=parts.model,
     )
     return labels.join(decide(parts.filters, evidence))
 
