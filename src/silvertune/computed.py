@@ -63,31 +63,43 @@ def embeddings(means: Means, items: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(np.divide(total, length, out=total, where=length > 0), index=items.index)
 
 
-def out_of_fold_probs(means: Means, items: pd.DataFrame, labels: pd.Series, classes: Sequence[str]) -> pd.DataFrame:
-    """Indexed like `items`, one column a class, rows sum to 1: what a student says that never saw the item's group.
+def out_of_fold(means: Means, items: pd.DataFrame, labels: pd.Series, classes: Sequence[str]) -> pd.DataFrame:
+    """Indexed by (item_id, view), one column a class, rows sum to 1: by students that never saw the item's group.
 
-    labels: silver, indexed by item_id, null where there is none; such items are predicted too. The groups are dealt
-    to `means.folds` folds (as many as there are groups, if fewer); the mean over the views is taken. Where there is
-    nothing to read or to learn from, the classes are equally likely; where the others have one class only, that one
-    is certain.
-    Raises UserError if all labels are of one group.
+    labels: silver, indexed by item_id, of some of the items; the others are predicted too. The groups are dealt to
+    `means.folds` folds (as many as there are groups, if fewer). Where there is nothing to learn from, the classes are
+    equally likely; where the others have one class only, that one is certain.
+    Raises UserError if all items are of one group.
     """
 
     def build() -> pd.DataFrame:
         ordered = items.sort_index()
         given = labels.reindex(ordered.index)
-        probs = pd.DataFrame(1 / len(classes), index=ordered.index, columns=list(classes))
+        parts = []
         for held_out in _folds(ordered["group_id"], means.folds):
             train = ordered[~held_out & given.notna()]
             train = train.assign(label=given[train.index], weight=1.0)
-            found = _predicted(means.student, train, ordered[held_out], classes)
-            probs.loc[found.index] = found
-        return probs
+            parts.append(_predicted(means.student, train, ordered[held_out], classes))
+        return pd.concat(parts)
 
-    if labels.isna().all():
-        return pd.DataFrame(1 / len(classes), index=items.index, columns=list(classes))
+    if items.empty:
+        index = pd.MultiIndex.from_arrays([[], []], names=["item_id", "view"])
+        return pd.DataFrame(index=index, columns=list(classes), dtype=float)
     deciding = [means.student_key, str(means.folds), repr(list(classes)), _source(), _about(items, labels)]
-    return cached(means.cache / "evidence", "out_of_fold_probs", deciding, build).reindex(items.index)
+    return cached(means.cache / "evidence", "out_of_fold", deciding, build)
+
+
+def out_of_fold_probs(means: Means, items: pd.DataFrame, labels: pd.Series, classes: Sequence[str]) -> pd.DataFrame:
+    """Indexed like `items`, one column a class, rows sum to 1: the mean of `out_of_fold` over the item's views.
+
+    Where there is nothing to read or to learn from, the classes are equally likely.
+    """
+    even = pd.DataFrame(1 / len(classes), index=items.index, columns=list(classes))
+    if labels.isna().all():
+        return even
+    mean = out_of_fold(means, items, labels, classes).groupby(level="item_id").mean()
+    even.loc[mean.index] = mean
+    return even
 
 
 def training_dynamics(means: Means, items: pd.DataFrame, labels: pd.Series, classes: Sequence[str]) -> pd.DataFrame:
@@ -145,16 +157,15 @@ def _folds(groups: pd.Series, folds: int) -> list[np.ndarray]:
 
 
 def _predicted(student: Any, train: pd.DataFrame, items: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """item x class, of the items that can be read."""
+    """(item_id, view) x class, of the views that can be read."""
     there = train["label"].unique()
     if len(there) < 2:
-        found = pd.DataFrame(1 / len(classes), index=items.index, columns=list(classes))
-        if len(there):
-            found.loc[:, :] = [[float(name == there[0]) for name in classes]]
-        return found
-    probs = student.fit(train, train.iloc[:0], SEED).predict_proba(items)
-    mean = probs.groupby(level="item_id").mean().reindex(columns=list(classes), fill_value=0.0)
-    normed: pd.DataFrame = mean.div(mean.sum(axis=1), axis=0)
+        pairs = [(item, view) for view in views_of(items) for item in items.index[items[view].notna()]]
+        index = pd.MultiIndex.from_tuples(pairs, names=["item_id", "view"])
+        row = [float(name == there[0]) for name in classes] if len(there) else [1 / len(classes)] * len(classes)
+        return pd.DataFrame([row] * len(pairs), index=index, columns=list(classes))
+    probs = student.fit(train, train.iloc[:0], SEED).predict_proba(items).reindex(columns=list(classes), fill_value=0.0)
+    normed: pd.DataFrame = probs.div(probs.sum(axis=1), axis=0)
     return normed
 
 

@@ -9,6 +9,7 @@ A filter is a function whose parameter names say what evidence it needs. `Eviden
 | labels | the aggregated labels, indexed by item_id |
 | embeddings | item x dimension: mean over the item's views, unit length |
 | out_of_fold_probs | item x class: by a student tuned on the labels of other groups |
+| out_of_fold | a function: given labels (class by item_id) of some items, the same of all, (item_id, view) x class |
 | training_dynamics | (item_id, epoch) x class: a student's logits after each epoch on the labels |
 | calibration | gold labels of a few items, where the config grants some; the yaml says `_gold_: true` |
 | task | the task: classes, positive, descriptions |
@@ -38,6 +39,7 @@ NAMES = (
     "labels",
     "embeddings",
     "out_of_fold_probs",
+    "out_of_fold",
     "training_dynamics",
     "calibration",
     "task",
@@ -83,6 +85,9 @@ class Evidence:
     @cached_property
     def out_of_fold_probs(self) -> pd.DataFrame:
         return computed.out_of_fold_probs(self.means, self.items, self.labels["label"], self.task.classes)
+
+    def out_of_fold(self, labels: pd.Series) -> pd.DataFrame:
+        return computed.out_of_fold(self.means, self.items, labels, self.task.classes)
 
     @cached_property
     def training_dynamics(self) -> pd.DataFrame:

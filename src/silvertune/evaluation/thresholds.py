@@ -3,12 +3,12 @@
 None of them sees gold: what is chosen on the validation set is chosen on its *silver* labels.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from silvertune.class_shares import saerens_em
 from silvertune.schema import Task
 from silvertune.votes import prob_columns
 
@@ -33,7 +33,7 @@ def decided(test: pd.DataFrame, validation: pd.DataFrame, silver: pd.Series, tas
     test, validation: indexed by item_id, with `prob:<class>` columns. silver: validation labels, by item_id.
     half: the positive class from 0.5 on; the most probable where there is no positive class.
     validation: from the threshold with the highest F1 on the validation set on (`best_f1`).
-    shift_corrected: 0.5 after correction for the test items' own class shares (`calibration`, `shares_by_em`).
+    shift_corrected: 0.5 after correction for the test items' own class shares (`calibration`; EM, Saerens et al. 2002).
     A rule is left out where it can't be had: `validation` needs a positive class, both need every class in
     the validation set.
     """
@@ -42,15 +42,17 @@ def decided(test: pd.DataFrame, validation: pd.DataFrame, silver: pd.Series, tas
     known = validation.index[validation.index.isin(silver.index)]
     labels = silver[known].to_numpy(dtype=object)
     complete = set(classes) <= set(labels)
-    scale, bias, shares, shift = 1.0, np.zeros(len(classes)), np.array([]), np.zeros(len(classes))
+    scale, bias, shift = 1.0, np.zeros(len(classes)), np.zeros(len(classes))
+    found: dict[str, float] = {}
     if complete:
         held_out = validation.loc[known, prob_columns(classes)].to_numpy(dtype=float)
         given = np.array([classes.index(label) for label in labels])
         scale, bias = calibration(held_out, given)
         source = np.bincount(given, minlength=len(classes)) / len(given)
-        shares = shares_by_em(calibrated(probs, scale, bias), source)
+        target = pd.DataFrame(calibrated(probs, scale, bias), columns=classes)
+        found = saerens_em(target, dict(zip(classes, source, strict=True))) if len(target) else {}
+        shares = np.array([found.get(name, share) for name, share in zip(classes, source, strict=True)]).clip(1e-6)
         shift = np.log(shares) - np.log(source)
-    found = dict(zip(classes, shares.tolist(), strict=False))
     if task.positive is None or len(classes) != 2:
         corrected = calibrated(probs, scale, bias) * np.exp(shift)
         by_rule = {"half": probs} | ({"shift_corrected": corrected} if complete else {})
@@ -120,25 +122,3 @@ def calibrated(probs: np.ndarray, scale: float, bias: np.ndarray) -> np.ndarray:
 
     fitted: np.ndarray = softmax(scale * np.log(probs.clip(1e-6, 1)) + bias, axis=1)
     return fitted
-
-
-def shares_by_em(probs: np.ndarray, source: Sequence[float] | np.ndarray, steps: int = 1000) -> np.ndarray:
-    """Class shares among items whose shares differ from those that `probs` were fitted to.
-
-    EM on the posteriors of unlabelled items (Saerens, Latinne & Decaestecker 2002, "Adjusting the outputs of
-    a classifier to new a priori probabilities", section 2.3).
-    probs: (n, classes) calibrated posteriors under `source`. Returns (classes,), summing to 1, none below 1e-6;
-    `source` where n is 0.
-    """
-    shares = np.asarray(source, dtype=float)
-    if not len(probs):
-        return shares
-    for _ in range(steps):
-        posterior = probs * (shares / source)
-        posterior /= posterior.sum(axis=1, keepdims=True)
-        new: np.ndarray = posterior.mean(axis=0).clip(1e-6)
-        new = new / new.sum()
-        if np.abs(new - shares).max() < 1e-7:
-            return new
-        shares = new
-    return shares
