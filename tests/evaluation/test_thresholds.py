@@ -1,5 +1,7 @@
 """Thresholds: chosen on silver validation labels, or corrected for other class shares among the test items."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,12 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests import made
 
+from silvertune.class_shares import saerens_em
 from silvertune.evaluation import thresholds
-from silvertune.evaluation.thresholds import best_f1, calibrated, calibration, decided, shares_by_em
+from silvertune.evaluation.thresholds import best_f1, calibrated, calibration, decided
 from silvertune.schema import Task
 from silvertune.votes import prob_columns
 
 # ----------------------------------------------------------------------------------------------------------- best_f1
+
+
+def shares_by_em(probs: np.ndarray, source: Sequence[float] | np.ndarray) -> np.ndarray:
+    return np.array(list(saerens_em(pd.DataFrame(probs), dict(enumerate(source))).values()))
 
 
 def f1(score: np.ndarray, positive: np.ndarray, threshold: float) -> float:

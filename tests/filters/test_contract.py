@@ -30,6 +30,7 @@ CLEANLAB = {
 }
 CARTOGRAPHY = {"_target_": f"{AT}.dynamics.cartography", "fraction": 0.5, "per_class": True}
 CALIBRATED = {"_target_": f"{AT}.calibrated.calibrated_threshold", "_gold_": True, "precision": 0.7}
+ITERATED = {"_target_": f"{AT}.iterated.iterated", "separation": 2.0, "rounds": 3, "settled": 0.005}
 CASES: dict[str, dict[str, Any]] = {
     "none": {"_target_": f"{AT}.controls.none"},
     "random_matched": {"_target_": f"{AT}.controls.random_matched", "like": AGREEMENT, "per_class": False},
@@ -50,6 +51,8 @@ CASES: dict[str, dict[str, Any]] = {
     "top_k_per_class": TOP_K | {"shares": {"other": 0.75, "soe": 0.25}},
     "top_k_per_class mixture": TOP_K | {"shares": "mixture"},
     "quantile_per_class": QUANTILE["quantile_per_class"],
+    "iterated": ITERATED | {"agreed_only": False},
+    "iterated agreed": ITERATED | {"agreed_only": True},
     **{
         f"confident_learning {filter_by}": CLEANLAB | {"filter_by": filter_by}
         for filter_by in (

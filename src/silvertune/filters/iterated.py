@@ -28,7 +28,7 @@ def iterated(
     dropped, where they don't, the class is kept whole. The next student is tuned on what is left; all the first
     labels are judged again, so nothing that was dropped is lost, and no round can drift away from the labels.
 
-    Sources: the two-component mixture, one half clean, is DivideMix's (Li, Socher & Hoi 2020, section 3.1), here by
+    Source: the two-component mixture, one half clean, is DivideMix's (Li, Socher & Hoi 2020, section 3.1), here by
     class, over out-of-fold log-odds (one dimension a view) instead of training losses; refiltering by a new student
     each round is the iterative partitioning filter's (Khoshgoftaar & Rebours 2007); "apart" is Ashman's D (Ashman,
     Bird & Zepf 1994: above 2 is a clean separation), as Mahalanobis distance over the views.
