@@ -1,6 +1,7 @@
 """What every labeler must do, whatever it makes its votes of."""
 
 import hashlib
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 from tests import made
+from tests.llms import made_llms
 
 from silvertune import votes
 from silvertune.items import views_of
@@ -60,12 +62,19 @@ def simulated_panel(items: pd.DataFrame, gold: pd.Series, task: Task) -> Any:
     )
 
 
+def llm(items: pd.DataFrame, gold: pd.Series, task: Task) -> Any:
+    return made_llms.labeler(task, {"scripted": made_llms.Scripted()}, Path(tempfile.mkdtemp(dir=FOLDER.name)))
+
+
+FOLDER = tempfile.TemporaryDirectory()
+
 CASES: dict[str, Callable[[pd.DataFrame, pd.Series, Task], Any]] = {
     "silvertune.labelers.zero_shot.ZeroShot": zero_shot,
+    "silvertune.labelers.llm.LLMLabeler": llm,
     "silvertune.labelers.recorded.Recorded": recorded,
     "silvertune.labelers.simulated_panel.SimulatedPanel": simulated_panel,
 }
-READS_VIEWS = {"silvertune.labelers.zero_shot.ZeroShot"}
+READS_VIEWS = {"silvertune.labelers.zero_shot.ZeroShot", "silvertune.labelers.llm.LLMLabeler"}
 """The others vote on the whole item."""
 
 GOLD = made.gold(30).drop(["i007"])
@@ -159,7 +168,9 @@ class TestContract:
     def test_it_estimates_what_it_would_take(self, name: str, task: Task) -> None:
         items = world()
         estimate = CASES[name](items, GOLD, task).estimate(items)
-        assert {"calls", "tokens", "dollars"} <= set(estimate)
-        assert all(isinstance(value, float) and value >= 0 for value in estimate.values())
+        for figures in estimate.values():
+            assert set(figures) == {"calls", "stored", "tokens", "dollars", "seconds"}
+            assert all(isinstance(value, float) and value >= 0 for value in figures.values())
         # One call a view that is there, or none where nobody is asked.
-        assert estimate["calls"] == (items[views_of(items)].notna().sum().sum() if name in READS_VIEWS else 0)
+        calls = sum(figures["calls"] for figures in estimate.values())
+        assert calls == (items[views_of(items)].notna().sum().sum() if name in READS_VIEWS else 0)
