@@ -162,10 +162,22 @@ def completion(body: dict[str, Any], content: str, word: str, *, refusal: str | 
 @contextmanager
 def serving(double: Double) -> Iterator[Double]:
     """The double on a port of its own, in a thread."""
+
+    def add_routes(app: web.Application) -> None:
+        app.router.add_post("/v1/chat/completions", double.chat)
+        app.router.add_get("/v1/models", double.models)
+
+    with served(add_routes) as address:
+        double.url = f"{address}/v1"
+        yield double
+
+
+@contextmanager
+def served(add_routes: Callable[[web.Application], None]) -> Iterator[str]:
+    """The address of a server with these routes, in a thread."""
     loop = asyncio.new_event_loop()
     app = web.Application(client_max_size=2**24)
-    app.router.add_post("/v1/chat/completions", double.chat)
-    app.router.add_get("/v1/models", double.models)
+    add_routes(app)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     started = threading.Event()
 
@@ -173,7 +185,6 @@ def serving(double: Double) -> Iterator[Double]:
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0, backlog=2048)
         await site.start()
-        double.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
         started.set()
 
     def run() -> None:
@@ -189,9 +200,9 @@ def serving(double: Double) -> Iterator[Double]:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    assert started.wait(10)
+    assert started.wait(30)
     try:
-        yield double
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)

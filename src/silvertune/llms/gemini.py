@@ -225,16 +225,22 @@ def _content(turn: Message) -> "types.Content":
     return types.Content(role="model" if turn.role == "assistant" else "user", parts=[types.Part(text=turn.content)])
 
 
-def _schema(request: Request) -> dict[str, Any]:
+def _schema(request: Request) -> "types.Schema":
     """The schema of the answer, in the part of OpenAPI that Gemini takes; it keeps the order of the fields."""
-    kinds: dict[str, Any] = {
-        "label": {"type": "STRING", "enum": list(request.words)},
-        "reason": {"type": "STRING"},
-        "confidence": {"type": "NUMBER"},
+    from google.genai.types import Schema, Type
+
+    kinds = {
+        "label": Schema(type=Type.STRING, enum=list(request.words)),
+        "reason": Schema(type=Type.STRING),
+        "confidence": Schema(type=Type.NUMBER),
     }
     fields = list(request.fields)
-    properties = {name: kinds[name] for name in fields}
-    return {"type": "OBJECT", "properties": properties, "required": fields, "property_ordering": fields}
+    return Schema(
+        type=Type.OBJECT,
+        properties={name: kinds[name] for name in fields},
+        required=fields,
+        property_ordering=fields,
+    )
 
 
 def _answer(response: "types.GenerateContentResponse", model: str) -> Answer:
