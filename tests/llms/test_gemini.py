@@ -61,8 +61,8 @@ def test_the_request_is_what_it_is_configured_to_be(double: Double) -> None:
     config = sent["generationConfig"]
     assert (config["temperature"], config["seed"], config["maxOutputTokens"]) == (0.5, 2, 50)
     assert config["responseSchema"]["properties"]["label"]["enum"] == ["YES", "NO"]
-    assert config["responseSchema"]["propertyOrdering"] == ["reason", "label"]
-    assert config["thinkingConfig"] == {"thinkingBudget": 0}
+    assert config["responseSchema"]["property_ordering"] == ["reason", "label"]
+    assert config["thinkingConfig"] == {"thinking_budget": 0}
     assert double.paths[-1].endswith("models/gemini-2.5-flash:generateContent")
     assert {key.lower(): value for key, value in double.headers[-1].items()}["x-goog-api-key"] == SECRET
 
