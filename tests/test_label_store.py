@@ -4,7 +4,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from tests import made
 from silvertune.label_store import LabelStore, Outcome
 
 OK = Outcome("ok", "YES", {"YES": 0.9, "NO": 0.1}, None, '{"label": "YES"}', None, "m-1", 100, 5, 0.25)
-REFUSED = replace(OK, status="refused", word=None, probs=None, raw="no")
+REFUSED = OK._replace(status="refused", word=None, probs=None, raw="no")
 FAILED = Outcome("api_error", None, None, None, "503", None, "", 0, 0, 0.0)
 
 Open = Callable[..., LabelStore]
@@ -56,11 +55,11 @@ def claim(store: LabelStore, *keys: str, usd: float = 0.0) -> list[str]:
 def test_what_was_saved_is_read_by_others(opened: Open) -> None:
     store = opened()
     assert claim(store, "a", "b") == ["a", "b"]
-    odd = replace(OK, raw="half \ud800 a \x00 character", signs="turn", probs=None, confidence=0.5)
+    odd = OK._replace(raw="half \ud800 a \x00 character", signs="turn", probs=None, confidence=0.5)
     store.save({"a": OK, "b": odd})
     found = opened().read(["a", "b", "c"])
     assert found["a"] == OK
-    assert found["b"] == replace(odd, raw="half ? a  character")
+    assert found["b"] == odd._replace(raw="half ? a  character")
     assert set(found) == {"a", "b"}
 
 
@@ -103,7 +102,7 @@ def test_a_lease_expires_unless_it_is_renewed(opened: Open) -> None:
     assert claim(other, "a") == ["a"]
     # Whoever lost it and answers all the same has paid; the first answer counts.
     other.save({"a": OK})
-    short.save({"a": replace(OK, word="NO")})
+    short.save({"a": OK._replace(word="NO")})
     assert opened().read(["a"])["a"].word == "YES"
     assert other.spent_usd() == 0.5
 
@@ -129,7 +128,7 @@ def test_a_budget_is_shared_and_counts_what_is_under_way(opened: Open) -> None:
     assert claim(one, "a", "b", usd=0.4) == ["a", "b"]
     found = other.claim(["c"], [0.4])
     assert (found.mine, found.too_dear) == ([], ["c"])
-    one.save({"a": replace(OK, cost_usd=0.1), "b": replace(OK, cost_usd=0.1)})
+    one.save({"a": OK._replace(cost_usd=0.1), "b": OK._replace(cost_usd=0.1)})
     assert claim(other, "c", "d", "e", usd=0.4) == ["c", "d"]
     assert one.spent_usd() == pytest.approx(0.2)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
@@ -61,8 +61,7 @@ _leases = sa.Table(
 _MOST_VARIABLES = 10_000
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of a request.
 
     status: as in `silvertune.votes`. word: the label's word, where it is ok. probs: word -> probability, where told.
@@ -224,16 +223,20 @@ class LabelStore:
             return float(self._connection.execute(sa.select(sa.func.sum(_payments.c.cost_usd))).scalar() or 0.0)
 
     def _known(self, keys: Sequence[str]) -> dict[str, Outcome]:
-        found: dict[str, Outcome] = {}
-        since = time.time() - self.remember_s
-        for table in (_payments, _answers):  # an answer counts more than a failure before it
-            wanted = [table.c.key, *(table.c[name] for name, _ in _ANSWERED)]
-            query = sa.select(*wanted).where(table.c.key.in_(keys))
-            if table is _payments:
-                query = query.where(table.c.status.not_in(["ok", "api_error"]), table.c.at > since)
-            for key, status, word, probs, *rest in self._connection.execute(query):
-                found[key] = Outcome(status, word, json.loads(probs) if probs else None, *rest)
+        found = self._outcomes(sa.select(*_wanted(_answers)).where(_answers.c.key.in_(keys)))
+        if rest := [key for key in keys if key not in found]:
+            lately = _payments.c.at > time.time() - self.remember_s
+            without_label = _payments.c.status.not_in(["ok", "api_error"])
+            found |= self._outcomes(
+                sa.select(*_wanted(_payments)).where(_payments.c.key.in_(rest), without_label, lately)
+            )
         return found
+
+    def _outcomes(self, query: "sa.Select[Any]") -> dict[str, Outcome]:
+        return {
+            key: Outcome(status, word, json.loads(probs) if probs else None, *rest)
+            for key, status, word, probs, *rest in self._connection.execute(query).all()
+        }
 
     def _void(self, keys: Sequence[str], now: float) -> None:
         """Delete leases on `keys` that have expired, or whose process on this machine is gone."""
@@ -264,12 +267,16 @@ def canonical(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, sort_keys=True, ensure_ascii=False).encode()
 
 
+def _wanted(table: sa.Table) -> list[Any]:
+    return [table.c.key, *(table.c[name] for name, _ in _ANSWERED)]
+
+
 def _chunks(keys: Sequence[str]) -> Iterable[Sequence[str]]:
     return (keys[start : start + _MOST_VARIABLES] for start in range(0, len(keys), _MOST_VARIABLES))
 
 
 def _row(outcome: Outcome) -> dict[str, Any]:
-    row = vars(outcome).copy()
+    row = outcome._asdict()
     row["probs"] = None if outcome.probs is None else json.dumps(dict(outcome.probs), ensure_ascii=False)
     # No database takes half a character, nor PostgreSQL a null one.
     for name in ("raw", "model"):

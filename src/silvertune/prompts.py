@@ -105,8 +105,13 @@ def of(
     examples: by view. Raises UserError for a task that does not say what is to be told apart.
     """
     words = words_of(task)
-    if unknown := set(task.prompts) - set(views):
-        raise UserError(f"task.prompts.{sorted(unknown)[0]}: no such view is read; want {either(list(views))}")
+    without = [view for view in views if view not in task.prompts]
+    if without and (unknown := set(task.prompts) - set(views)):
+        # Prompts for views that are not read do no harm; where another view has none, its name may be misspelt.
+        raise UserError(
+            f"task.prompts.{sorted(unknown)[0]}: no such view is read, and {without[0]!r} has no prompt; want prompts "
+            f"for {either(list(views))}"
+        )
     fields = (*(("reason",) if reason else ()), "label", *(("confidence",) if confidence else ()))
     made = []
     for view in views:

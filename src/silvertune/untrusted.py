@@ -25,17 +25,31 @@ _SIGNS = {
         r"\b(above|previous|prior|earlier|preceding|instructions?|prompt|rules?|guidelines|everything|context)\b"
         r"|\b(new|real|updated|actual) (instructions?|task|rules?)\b|\bsystem (prompt|message|override)\b"
         r"|\b(you are now|you must now|from now on|pretend|jailbreak|developer mode|as an ai|act as)\b"
-        r"|\bignorier\w*\b.{0,40}\banweisung|\bignore[zr]\b.{0,40}\binstructions\b|\bignor[ae]\w*\b.{0,40}\binstruc"
+        r"|\bignorier\w*\b.{0,40}\banweisung|\bignore[zr]\b.{0,40}\binstructions\b|\bignor[ae]\w*\b.{0,40}\binstruc",
+        ("ignor", "disregard", "forget", "overr", "bypass", "skip", "instruction", "task", "rule", "system ", "you are",
+         "you must", "from now", "pretend", "jailbreak", "developer mode", "as an ai", "act as"),
     ),
     "turn": (
         r"<\|\w+\|>|<｜|\[/?inst\]|<</?sys>>|<(start|end)_of_turn>|</?s>|<bos>|<eos>"
-        r"|(^\s*|#{2,}\s*)(system|assistant|user|human|response|instruction)\s*:"
+        r"|(^\s*|#{2,}\s*)(system|assistant|user|human|response|instruction)\s*:",
+        ("<", "inst", "system", "assistant", "user", "human", "response"),
     ),
-    "delimiter": r"</?\s*(item|data|document|text|table|input|content|system|instructions?|prompt)\b[^<>\n]{0,40}>"
-    r"|-{3,}\s*end\b|\bend of (item|data|document|text|table|input)\b",
-    "forged answer": r"[\"'“”]\s*(label|answer|output|verdict)\s*[\"'“”]\s*:",
+    "delimiter": (
+        r"</?\s*(item|data|document|text|table|input|content|system|instructions?|prompt)\b[^<>\n]{0,40}>"
+        r"|-{3,}\s*end\b|\bend of (item|data|document|text|table|input)\b",
+        ("<", "---", "end of"),
+    ),
+    "forged answer": (
+        r"[\"'“”]\s*(label|answer|output|verdict)\s*[\"'“”]\s*:",
+        ("label", "answer", "output", "verdict"),
+    ),
+}  # fmt: skip
+_PATTERNS = {
+    name: (re.compile(pattern, re.IGNORECASE | re.MULTILINE | re.DOTALL), triggers)
+    for name, (pattern, triggers) in _SIGNS.items()
 }
-_PATTERNS = {name: re.compile(pattern, re.IGNORECASE | re.MULTILINE | re.DOTALL) for name, pattern in _SIGNS.items()}
+"""Each with words of which one stands in whatever it finds: most texts have none, and need no further look."""
+_ASKING = ("answer", "respond", "reply", "output", "return", "label", "verdict", "classif", "say")
 
 
 def cleaned(text: str) -> str:
@@ -56,13 +70,18 @@ def signs(text: str, words: Sequence[str]) -> list[str]:
     words: the answers there are; a text that asks for one of them has the sign `instructions`. These are patterns, in
     English for the most part: they find what is commonly tried and miss what is not, and an honest text may have one.
     """
-    # JSON may have escaped what is not ASCII, half a character at a time.
-    text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
-    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    found = ["hidden characters"] if _SUSPECT.search(text) else []
-    plain = unicodedata.normalize("NFKC", _UNSEEN.sub("", text)).replace("\\n", "\n").replace('\\"', '"')
-    found += [name for name, pattern in _PATTERNS.items() if pattern.search(plain)]
-    if "instructions" not in found and _asks_for(plain, words):
+    if "\\" in text:
+        # JSON may have escaped what is not ASCII, half a character at a time.
+        text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        text = text.replace("\\n", "\n").replace('\\"', '"')
+    found = ["hidden characters"] if not text.isascii() and _SUSPECT.search(text) else []
+    plain = unicodedata.normalize("NFKC", _UNSEEN.sub("", text))
+    low = plain.lower()
+    for name, (pattern, triggers) in _PATTERNS.items():
+        if any(trigger in low for trigger in triggers) and pattern.search(plain):
+            found.append(name)
+    if "instructions" not in found and any(word in low for word in _ASKING) and _asks_for(plain, words):
         found.append("instructions")
     return sorted(found)
 
@@ -70,8 +89,7 @@ def signs(text: str, words: Sequence[str]) -> list[str]:
 def _asks_for(text: str, words: Sequence[str]) -> bool:
     """`answer YES`, `the label is "soe"`: a word of the answers right after a verb or noun of answering."""
     choices = "|".join(re.escape(word) for word in words)
-    asking = (
-        rf"\b(answer|respond|reply|output|return|label|verdict|classif\w+|say)\b( \w+){{0,3}}\W{{1,4}}({choices})\b"
-    )
+    verbs = "|".join(word + r"\w*" * (word == "classif") for word in _ASKING)
+    asking = rf"\b({verbs})\b( \w+){{0,3}}\W{{1,4}}({choices})\b"
     either = rf"({choices})\W{{1,4}}(or|and|/)\W{{0,3}}({choices})\b|({choices})/({choices})\b"
     return re.search(asking, re.sub(either, "", text, flags=re.IGNORECASE), re.IGNORECASE) is not None

@@ -33,7 +33,7 @@ def server(command: list[str], port: int) -> Iterator[str]:
                                env={**os.environ, "HF_HUB_OFFLINE": "1"})  # fmt: skip
     url = f"http://127.0.0.1:{port}/v1"
     try:
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + 400
         while True:
             assert process.poll() is None, process.communicate()[0]
             assert time.monotonic() < deadline

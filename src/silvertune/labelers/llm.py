@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from silvertune import label_store, prompts, truncation, untrusted, votes
+from silvertune import label_store, prompts, truncation, untrusted
 from silvertune.asking import Question, ask_all
 from silvertune.errors import UserError
 from silvertune.items import views_of
@@ -39,6 +39,11 @@ class StorePlace:
         """The store, not connected yet."""
         url = self.url or f"sqlite:///{cache / 'labels.sqlite'}"
         return LabelStore(url, lease_s=self.lease_s, remember_s=self.remember_s, budget_usd=budget_usd)
+
+
+EXTRA = {"raw": object, "signs": object, "model": object, "tokens_in": int, "tokens_out": int}
+"""Columns of its votes beside those of every votes table."""
+NOTHING = Outcome("abstained", None, None, None, "", None, "", 0, 0, 0.0)
 
 
 class LLMLabeler:
@@ -170,33 +175,31 @@ class LLMLabeler:
         return sorted(rows, key=lambda row: order[row.item])
 
     def _votes(self, asked: "list[_Asked]", outcomes: Mapping[str, Outcome]) -> pd.DataFrame:
-        classes = {word: name for name, word in prompts.words_of(self.task).items()}
-        columns = votes.prob_columns(self.task.classes)
-        nothing = Outcome("abstained", None, None, None, "", None, "", 0, 0, 0.0)
-        rows, more = [], []
-        for row in asked:
-            outcome = nothing if row.key is None else outcomes[row.key]
-            label = None if outcome.word is None else classes[outcome.word]
-            vote: dict[str, object] = {
-                "item_id": row.item, "annotator": row.annotator, "view": row.prompt.view, "repeat": row.repeat,
-                "label": label, "status": outcome.status, "cost_usd": outcome.cost_usd,
-                "confidence": outcome.confidence,
-            }  # fmt: skip
-            if outcome.probs is not None and outcome.word is not None:
-                vote["confidence"] = outcome.probs[outcome.word]
-                vote |= {f"prob:{classes[word]}": value for word, value in outcome.probs.items()}
-            rows.append(vote)
-            more.append((outcome.raw, outcome.signs, outcome.model, outcome.tokens_in, outcome.tokens_out))
-        table = votes.table(rows, self.task.classes, probs=True)
-        extra = pd.DataFrame(more, columns=["raw", "signs", "model", "tokens_in", "tokens_out"])
-        for name in extra:
-            table[name] = extra[name].astype(int if str(name).startswith("tokens") else object)
-        table[columns] = table[columns].astype(float)
-        return table
+        classes = {word: name for name, word in prompts.words_of(self.task).items()} | {None: None}
+        found = [NOTHING if row.key is None else outcomes[row.key] for row in asked]
+        # By columns and of plain objects: there may be a hundred thousand rows.
+        told = [outcome.probs or {} for outcome in found]
+        sure = [
+            probs.get(outcome.word, outcome.confidence) if outcome.word is not None else None
+            for outcome, probs in zip(found, told, strict=True)
+        ]
+        own = {word: f"prob:{name}" for word, name in classes.items() if word is not None}
+        columns: dict[str, tuple[list[Any], Any]] = {
+            "item_id": ([row.item for row in asked], object),
+            "annotator": ([row.annotator for row in asked], object),
+            "view": ([row.prompt.view for row in asked], object),
+            "repeat": ([row.repeat for row in asked], int),
+            "label": ([classes[outcome.word] for outcome in found], object),
+            "confidence": (sure, float),
+            "status": ([outcome.status for outcome in found], object),
+            "cost_usd": ([outcome.cost_usd for outcome in found], float),
+            **{column: ([probs.get(word) for probs in told], float) for word, column in own.items()},
+            **{name: ([getattr(outcome, name) for outcome in found], kind) for name, kind in EXTRA.items()},
+        }
+        return pd.DataFrame({name: pd.Series(values, dtype=kind) for name, (values, kind) in columns.items()})
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(NamedTuple):
     """One vote to be. key: of its question in the store; None where the item lacks the view."""
 
     item: str
