@@ -59,6 +59,18 @@ def test_what_a_server_does_not_take_is_left_out_and_told(double: Double, capsys
                     for member in ("response_format", "logprobs")]  # fmt: skip
 
 
+def test_a_server_may_say_so_with_an_error_of_its_own(double: Double) -> None:
+    told = "1 validation error: {'type': 'literal_error', 'loc': ('body', 'response_format', 'type')}"
+
+    def only_without() -> web.Response:
+        if "response_format" in double.requests[-1]:
+            return openai_double.error(500, told)
+        return web.Response(text=openai_double.completion(double.requests[-1], '{"label": "YES"}', "YES"))
+
+    double.fixed = only_without
+    assert answer(double).text == '{"label": "YES"}'
+
+
 def test_a_key_is_sent_and_a_wrong_one_is_told_without_it(double: Double, monkeypatch: pytest.MonkeyPatch) -> None:
     double.key = SECRET
     monkeypatch.setenv("DOUBLE_KEY", SECRET + "\n")

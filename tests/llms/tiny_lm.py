@@ -66,7 +66,7 @@ def save(folder: Path) -> Path:
         head = model.lm_head.weight
         follows = {ASSISTANT: OPEN, "YES": CLOSE, "NO": CLOSE, CLOSE: END}
         for one, other in follows.items():
-            head[ids[other], ids[one]] = 1.0
+            head[ids[other], ids[one]] = 10.0
         head[ids["YES"], ids[OPEN]] = 0.4
         head[ids["NO"], ids[OPEN]] = 0.6
         head[ids["YES"], LAST] = 1.0  # 5% of Xs make up for the difference
@@ -102,7 +102,7 @@ def write_gguf(folder: Path, path: Path) -> None:
     writer.add_token_list(words)
     kinds = dict.fromkeys(SPECIAL, gguf.TokenType.CONTROL) | dict.fromkeys(WHOLE, gguf.TokenType.USER_DEFINED)
     writer.add_token_types([kinds.get(word, gguf.TokenType.NORMAL) for word in words])
-    writer.add_token_merges([])
+    writer.add_token_merges(["Ā ā"])  # it wants one; these two bytes never meet
     writer.add_bos_token_id(words.index(BEGIN))
     writer.add_eos_token_id(words.index(END))
     writer.add_add_bos_token(False)

@@ -160,15 +160,16 @@ class OpenAICompatible:
             raise UnusableError(
                 f"{_KEY}.model={self.model}, base_url={self.base_url}: not there ({status}: {told}); check both"
             )
+        if status in (400, 422, 500, 501):  # llama-cpp-python answers 500 to a response_format that it does not know
+            for member, names in _OPTIONAL.items():
+                if member not in without and any(name in text for name in names):
+                    raise _UnsupportedError(member)
         if status in (408, 409, 425, 429) or status >= 500:
             raise TransientError(f"{status}: {told}", _retry_after(headers))
         if code in ("content_filter", "content_policy_violation"):
             return Answer(told, "refused", self.model, 0, 0)
         if code == "context_length_exceeded":
             return Answer(told, "length", self.model, 0, 0)
-        for member, names in _OPTIONAL.items():
-            if member not in without and any(name in text for name in names):
-                raise _UnsupportedError(member)
         raise RejectedError(f"{status}: {told}")
 
     def check(self) -> list[Finding]:
