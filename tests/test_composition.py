@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 CONF, EXPERIMENTS = ROOT / "conf", ROOT / "experiments"
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
 SHIPPED = [(group, file.stem) for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
-FILLED_BY_THE_RUN = {"task", "annotations", "gold", "cache", "votes"}
+FILLED_BY_THE_RUN = {"task", "annotations", "gold", "cache", "training", "votes"}
 SOURCES = [{"path": str(CONF), "schema": "file", "provider": "main"}]
 
 

@@ -13,6 +13,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
@@ -105,6 +106,7 @@ def build(config: Mapping[str, Any]) -> Parts:
         "annotations": data.annotations,
         "gold": data.gold,
         "cache": cache,
+        "training": _training(data),
     }
     backend = _make(config["backend"], "backend", {})
     model = None if config["model"] is None else _make(config["model"], "model", {"cache": known["cache"]})
@@ -145,7 +147,7 @@ def _means(config: Mapping[str, Any], cache: Path) -> computed.Means:
     for name, least in (("folds", 2), ("epochs", 1), ("calibration", 0)):
         if content[name] < least:
             raise UserError(f"evidence.{name}={content[name]}: want a whole number from {least}")
-    student = _make(content["student"], "evidence.student", {})
+    student = _make(content["student"], "evidence.student", {"cache": cache})
     if not callable(getattr(student, "fit", None)):
         raise UserError("evidence.student: has no fit(train, validation, seed); want a model that is tuned here")
     return computed.Means(
@@ -158,6 +160,14 @@ def _means(config: Mapping[str, Any], cache: Path) -> computed.Means:
         calibration=content["calibration"],
         cache=cache,
     )
+
+
+def _training(data: Data) -> pd.DataFrame:
+    """The items of groups that no fold tests: those that came in a file of their own to train on."""
+    if data.partition is None:
+        return data.items.iloc[:0]
+    tested = data.items["group_id"][data.partition != "train"]
+    return data.items[(data.partition == "train") & ~data.items["group_id"].isin(tested)]
 
 
 def _rehearse(parts: Parts) -> None:
@@ -265,14 +275,11 @@ def _source(node: Mapping[str, Any] | None, key: str, known: Mapping[str, Any]) 
 def _make(node: Any, key: str, known: Mapping[str, Any]) -> Any:
     """What the target of `node` gives when called with its yaml's parameters and what it asks for of `known`.
 
-    Parts among the parameters are made first. A function of `votes` is not called: votes are yet to come.
+    Parts among the parameters, and in mappings of names to parts, are made first. A function of `votes` is not
+    called: votes are yet to come.
     """
     function, needs = _bind(node, key, (*known, "votes") if known else (), "something that the run has")
-    nested = {
-        name: _make(value, f"{key}.{name}", {})
-        for name, value in node.items()
-        if isinstance(value, Mapping) and "_target_" in value
-    }
+    nested = {name: _nested(value, f"{key}.{name}") for name, value in node.items() if isinstance(value, Mapping)}
     made = partial(function, **nested, **{name: known[name] for name in needs if name != "votes"})
     try:
         return made if "votes" in needs else made()
@@ -280,6 +287,15 @@ def _make(node: Any, key: str, known: Mapping[str, Any]) -> Any:
         raise
     except Exception as error:
         raise UserError(f"{key}: {node['_target_']}: {type(error).__name__}: {in_one_line(error)}") from error
+
+
+def _nested(value: Mapping[str, Any], key: str) -> Any:
+    """The part that a parameter describes, or each of those that it names; any other mapping as it is."""
+    if "_target_" in value:
+        return _make(value, key, {})
+    if value and all(isinstance(entry, Mapping) and "_target_" in entry for entry in value.values()):
+        return {name: _make(entry, f"{key}.{name}", {}) for name, entry in value.items()}
+    return value
 
 
 def _bind(node: Any, key: str, names: Iterable[str], what: str) -> tuple[Callable[..., Any], tuple[str, ...]]:

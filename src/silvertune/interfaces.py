@@ -18,8 +18,9 @@ class Labeler(Protocol):
         """Votes (`silvertune.votes`) on items (`silvertune.items`)."""
         ...
 
-    def estimate(self, items: pd.DataFrame) -> dict[str, float]:
-        """What that would take: `calls`, of them already `stored`, `tokens`, `dollars`."""
+    def estimate(self, items: pd.DataFrame) -> dict[str, dict[str, float]]:
+        """Who would be asked -> what that would take at most: unique `calls`, of them already `stored`, and for the
+        others `tokens`, `dollars`, and `seconds` at the configured rate. Asks nobody."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""`mode=plan`: what a sweep would do, told without doing anything."""
+"""`mode=plan`: what a sweep would do, told without doing anything or asking anybody."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -13,13 +13,15 @@ from silvertune.tracking import store
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+FIGURES = ("calls", "stored", "tokens", "dollars", "seconds")
+
 
 def show(console: Console, jobs: list[Job], earlier: "Mapping[store.Key, Run]") -> None:
-    """Print the jobs, what would be done with each, and what labelling would take at most. Asks nobody."""
+    """Print the jobs and what would be done with each, and who would be asked how much at most."""
     table = Table(title="plan (nothing was done)", title_justify="left")
     for column in ("run", "labeler", "filter", "fallback", "model", "backend", "would"):
         table.add_column(column, overflow="fold")
-    asked: dict[str, dict[str, float]] = {}
+    asked: dict[str, dict[str, dict[str, float]]] = {}
     finished = 0
     for job in jobs:
         known = earlier.get(job.key)
@@ -28,14 +30,39 @@ def show(console: Console, jobs: list[Job], earlier: "Mapping[store.Key, Run]") 
         table.add_row(job.name, *parts, would)
         if would.startswith("skip"):
             finished += 1
-            continue
-        built = composition.build(job.config)
-        # The same labeler is asked about the same items once, however many runs use its labels.
-        asked[repr(job.config["labeler"])] = built.labeler.labeler.estimate(built.data.items)
+        else:
+            _ask(job, asked)
     console.print(table)
-    total = {what: sum(each.get(what, 0.0) for each in asked.values()) for what in ("calls", "stored", "dollars")}
+    total = dict.fromkeys(FIGURES, 0.0)
+    for figures in (figures for estimate in asked.values() for figures in estimate.values()):
+        total = {name: total[name] + figures[name] for name in FIGURES}
+    if any(asked.values()):
+        console.print(_asking(asked))
     console.print(
         f"{len(jobs)} runs: {finished} finished, {len(jobs) - finished} to do; labelling all items takes at most "
         f"{total['calls']:.0f} calls, {total['stored']:.0f} of them already stored, and ${total['dollars']:.2f}",
         highlight=False,
     )
+
+
+def _ask(job: Job, asked: dict[str, dict[str, dict[str, float]]]) -> None:
+    """What the job's labelers would take; the same labeler is asked about the same items once, for all runs."""
+    built = composition.build(job.config)
+    for part, source in (("preselect", built.preselect), ("labeler", built.labeler), ("fallback", built.fallback)):
+        node = job.config[part] if part == "labeler" else (job.config[part] or {}).get("labeler")
+        if source is not None and repr(node) not in asked:
+            asked[repr(node)] = source.labeler.estimate(built.data.items)
+
+
+def _asking(asked: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
+    table = Table(title="who would be asked, at most", title_justify="left")
+    for column in ("", "unique calls", "already stored", "tokens of the rest", "dollars", "at the configured rate"):
+        table.add_column(column, justify="left" if not column else "right")
+    for estimate in asked.values():
+        for name, figures in estimate.items():
+            minutes = figures["seconds"] / 60
+            table.add_row(
+                name, f"{figures['calls']:.0f}", f"{figures['stored']:.0f}", f"{figures['tokens']:.0f}",
+                f"{figures['dollars']:.2f}", f"{minutes:.1f} min" if minutes else "no limit set",
+            )  # fmt: skip
+    return table

@@ -16,12 +16,19 @@ class Task:
     classes: the class names, at least two; probability columns stand in this order.
     positive: the class whose precision and recall are reported, or null (then macro averages are).
     descriptions: for each class, sentences that say what belongs to it (a zero-shot labeler reads them).
+    prompts: for each view, the question that an LLM is asked, or several: name -> question; a view without one is
+        asked by the descriptions.
+    answers: class -> the word that an LLM answers it by; a class without one has its own name.
+    examples: written examples that an LLM is shown, each with `view`, `text` and `label`.
     """
 
     name: str = MISSING
     classes: list[str] = MISSING
     positive: str | None = None
     descriptions: dict[str, list[str]] = field(default_factory=dict)
+    prompts: dict[str, Any] = field(default_factory=dict)
+    answers: dict[str, str] = field(default_factory=dict)
+    examples: list[dict[str, str]] = field(default_factory=list)
 
 
 @dataclass

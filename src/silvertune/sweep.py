@@ -20,7 +20,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from silvertune import composition, expansion, plan, progress
+from silvertune import checks, composition, expansion, plan, progress
 from silvertune.errors import UserError, cause_and_place
 from silvertune.evaluation import comparison, figures, metrics, study_report
 from silvertune.expansion import Job
@@ -76,6 +76,10 @@ def run(arguments: Sequence[str], *, config: DictConfig, loader: ConfigLoader, l
     if config.mode == "plan":
         plan.show(console, jobs, store.latest_if_any(tracking, name) if config.resume else {})
         return
+    if config.mode == "check":
+        if not checks.show(console, jobs):
+            raise SystemExit(1)
+        return
 
     client, experiment = store.prepare(tracking, name)
     store.reap(client, experiment)
@@ -108,7 +112,7 @@ def run(arguments: Sequence[str], *, config: DictConfig, loader: ConfigLoader, l
 
 
 def _check_settings(config: DictConfig) -> None:
-    for key, want in (("mode", ("run", "plan")), ("on_error", ("continue", "stop"))):
+    for key, want in (("mode", ("run", "plan", "check")), ("on_error", ("continue", "stop"))):
         if config[key] not in want:
             raise UserError(f"{key}={config[key]}: want {' or '.join(want)}")
     if config.evaluation.replicates < 1:

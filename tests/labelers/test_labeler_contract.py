@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 from tests import made
+from tests.llms import made_llms
 
 from silvertune import votes
 from silvertune.items import views_of
@@ -79,14 +80,25 @@ def tuned_model(items: pd.DataFrame, gold: pd.Series, task: Task) -> Any:
         return TunedModel(task, path=f"{folder}/model", views=None)
 
 
+def llm(items: pd.DataFrame, gold: pd.Series, task: Task) -> Any:
+    return made_llms.labeler(task, {"scripted": made_llms.Scripted()}, Path(tempfile.mkdtemp(dir=FOLDER.name)))
+
+
+FOLDER = tempfile.TemporaryDirectory()
+
 CASES: dict[str, Callable[[pd.DataFrame, pd.Series, Task], Any]] = {
     "silvertune.labelers.zero_shot.ZeroShot": zero_shot,
+    "silvertune.labelers.llm.LLMLabeler": llm,
     "silvertune.labelers.recorded.Recorded": recorded,
     "silvertune.labelers.simulated_panel.SimulatedPanel": simulated_panel,
     "silvertune.labelers.answer_sheet.AnswerSheet": answer_sheet,
     "silvertune.labelers.tuned_model.TunedModel": tuned_model,
 }
-READS_VIEWS = {"silvertune.labelers.zero_shot.ZeroShot", "silvertune.labelers.tuned_model.TunedModel"}
+READS_VIEWS = {
+    "silvertune.labelers.zero_shot.ZeroShot",
+    "silvertune.labelers.tuned_model.TunedModel",
+    "silvertune.labelers.llm.LLMLabeler",
+}
 """The others vote on the whole item."""
 
 GOLD = made.gold(30).drop(["i007"])
@@ -180,7 +192,9 @@ class TestContract:
     def test_it_estimates_what_it_would_take(self, name: str, task: Task) -> None:
         items = world()
         estimate = CASES[name](items, GOLD, task).estimate(items)
-        assert {"calls", "tokens", "dollars"} <= set(estimate)
-        assert all(isinstance(value, float) and value >= 0 for value in estimate.values())
+        for figures in estimate.values():
+            assert set(figures) == {"calls", "stored", "tokens", "dollars", "seconds"}
+            assert all(isinstance(value, float) and value >= 0 for value in figures.values())
         # One call a view that is there, or none where nobody is asked.
-        assert estimate["calls"] == (items[views_of(items)].notna().sum().sum() if name in READS_VIEWS else 0)
+        calls = sum(figures["calls"] for figures in estimate.values())
+        assert calls == (items[views_of(items)].notna().sum().sum() if name in READS_VIEWS else 0)

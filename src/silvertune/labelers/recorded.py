@@ -73,9 +73,9 @@ class Recorded:
         rank += chosen["annotator"].map(order)
         return chosen.iloc[rank.argsort(kind="stable")].reset_index(drop=True)
 
-    def estimate(self, items: pd.DataFrame) -> dict[str, float]:
+    def estimate(self, items: pd.DataFrame) -> dict[str, dict[str, float]]:
         """Nobody is asked: nothing is spent."""
-        return {"calls": 0.0, "stored": 0.0, "tokens": 0.0, "dollars": 0.0}
+        return {}
 
 
 def _read(path: Path, task: Task) -> pd.DataFrame:

@@ -83,9 +83,9 @@ class SimulatedPanel:
         table = votes.table(rows, self.task.classes)
         return table.drop_duplicates(["item_id", "annotator"]).reset_index(drop=True)
 
-    def estimate(self, items: pd.DataFrame) -> dict[str, float]:
+    def estimate(self, items: pd.DataFrame) -> dict[str, dict[str, float]]:
         """Nobody is asked: nothing is spent."""
-        return {"calls": 0.0, "stored": 0.0, "tokens": 0.0, "dollars": 0.0}
+        return {}
 
     def _is_confusable(self, item: str) -> bool:
         if self.task.positive is None or self.gold[item] == self.task.positive:

@@ -71,11 +71,12 @@ class ZeroShot:
             rows.append(row)
         return votes.table(rows, self.task.classes, probs=True)
 
-    def estimate(self, items: pd.DataFrame) -> dict[str, float]:
-        """What labelling `items` would take: `calls`, of them `stored`, `tokens`, `dollars`."""
+    def estimate(self, items: pd.DataFrame) -> dict[str, dict[str, float]]:
+        """The encoder reads each text once; see `silvertune.interfaces.Labeler`."""
         texts = [text for view in self._views(items) for text in items[view].dropna()]
         stored = self.encoder.stored(texts, self.cache)
-        return {"calls": float(len(texts)), "stored": float(stored), "tokens": 0.0, "dollars": 0.0}
+        free = {"tokens": 0.0, "dollars": 0.0, "seconds": 0.0}
+        return {"zero_shot": {"calls": float(len(texts)), "stored": float(stored), **free}}
 
     def _views(self, items: pd.DataFrame) -> list[str]:
         there = views_of(items)

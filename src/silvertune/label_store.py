@@ -1,0 +1,317 @@
+"""The label store: what LLMs answered, shared by every sweep and process, so that nothing is paid for twice.
+
+Three tables. `answers` holds labels, by a key that is a digest of all that can change them; successes only. `payments`
+holds what every request that came back has cost, labels or not; it is only ever added to. `leases` holds what is being
+asked at this moment and by whom: nobody else asks it, until the lease is given back or expires.
+"""
+
+import json
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from silvertune.errors import UserError
+
+_TABLES = sa.MetaData()
+_ANSWERED = (
+    ("status", sa.String(12)),
+    ("word", sa.Text),
+    ("probs", sa.Text),
+    ("confidence", sa.Float),
+    ("raw", sa.Text),
+    ("signs", sa.Text),
+    ("model", sa.Text),
+    ("tokens_in", sa.Integer),
+    ("tokens_out", sa.Integer),
+    ("cost_usd", sa.Float),
+)
+
+
+def _columns() -> list[Any]:
+    return [sa.Column(name, kind) for name, kind in _ANSWERED]
+
+
+_answers = sa.Table("answers", _TABLES, sa.Column("key", sa.String(64), primary_key=True), *_columns())
+_payments = sa.Table(
+    "payments",
+    _TABLES,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("key", sa.String(64), nullable=False, index=True),
+    sa.Column("at", sa.Float, nullable=False),
+    *_columns(),
+)
+_leases = sa.Table(
+    "leases",
+    _TABLES,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("owner", sa.String(200), nullable=False, index=True),
+    sa.Column("expires", sa.Float, nullable=False),
+    sa.Column("reserved_usd", sa.Float, nullable=False),
+)
+_MOST_VARIABLES = 10_000
+
+
+class Outcome(NamedTuple):
+    """What became of a request.
+
+    status: as in `silvertune.votes`. word: the label's word, where it is ok. probs: word -> probability, where told.
+    confidence: the one the LLM claims. raw: what it said, or why nothing came. signs: see `untrusted.signs`.
+    tokens_in, tokens_out, cost_usd: of all that was answered, a repair included.
+    """
+
+    status: str
+    word: str | None
+    probs: Mapping[str, float] | None
+    confidence: float | None
+    raw: str
+    signs: str | None
+    model: str
+    tokens_in: int
+    tokens_out: int
+    cost_usd: float
+
+
+@dataclass(frozen=True)
+class Claim:
+    """known: outcomes that need not be asked for. mine: keys to be asked by the claimant, now under its lease.
+    busy: keys that somebody else is asking. too_dear: keys for which the budget has no room now."""
+
+    known: dict[str, Outcome]
+    mine: list[str]
+    busy: list[str]
+    too_dear: list[str]
+
+
+class LabelStore:
+    """The store at a SQLAlchemy URL; SQLite and PostgreSQL.
+
+    lease_s: a lease that is not renewed for so long is void. On one machine, a lease whose process is gone is void at
+        once.
+    remember_s: a request that was answered without a label (refused, truncated, unreadable) is not asked again for so
+        long, so that all arms of a sweep see the same; failures to reach the LLM are never remembered.
+    budget_usd: the most that may be paid for the answers in this store, ever and by all processes together; null:
+        no limit. What a request may cost at most is set aside before it is sent.
+
+    Raises UserError if the database can't be opened.
+    """
+
+    def __init__(self, url: str, *, lease_s: float, remember_s: float, budget_usd: float | None) -> None:
+        self.url, self.lease_s, self.remember_s, self.budget_usd = url, lease_s, remember_s, budget_usd
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}:{uuid.uuid4().hex[:8]}"
+
+    @cached_property
+    def _engine(self) -> sa.Engine:
+        try:
+            url = sa.make_url(self.url)
+            if url.get_backend_name() == "sqlite" and url.database:
+                Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+            # One connection, used by one thread at a time, if not always the same.
+            threads = {"check_same_thread": False} if url.get_backend_name() == "sqlite" else {}
+            engine = sa.create_engine(url, poolclass=sa.NullPool, hide_parameters=True, connect_args=threads)
+            insert = {"sqlite": sqlite_insert, "postgresql": postgres_insert}.get(engine.dialect.name)
+            if insert is None:
+                raise UserError(
+                    f"store.url: {engine.dialect.name} is no database for labels; want sqlite or postgresql"
+                )
+            self._insert: Any = insert
+            if engine.dialect.name == "sqlite":
+                sa.event.listen(engine, "connect", _set_up_sqlite)
+                sa.event.listen(engine, "begin", _begin_immediate)
+            _TABLES.create_all(engine)
+        except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
+            shown = _without_password(self.url)
+            raise UserError(f"store.url={shown}: can't be opened ({type(error).__name__}); want a URL such as "
+                            "sqlite:///labels.sqlite or postgresql+pg8000://user@host/database") from None  # fmt: skip
+        return engine
+
+    @cached_property
+    def _connection(self) -> sa.Connection:
+        return self._engine.connect()
+
+    def _exists(self) -> bool:
+        file = sa.make_url(self.url).database if self.url.startswith("sqlite:") else None
+        return file is None or Path(file).is_file()
+
+    def close(self) -> None:
+        """Give back all leases and let go of the database."""
+        if "_connection" not in vars(self):
+            return
+        with self._connection.begin():
+            self._connection.execute(sa.delete(_leases).where(_leases.c.owner == self.owner))
+        self._connection.close()
+        del self._connection
+
+    def read(self, keys: Sequence[str]) -> dict[str, Outcome]:
+        """The outcomes that are there, by key. Makes no database where there is none."""
+        found: dict[str, Outcome] = {}
+        if not self._exists():
+            return found
+        with self._connection.begin():
+            for some in _chunks(keys):
+                found |= self._known(some)
+        return found
+
+    def claim(self, keys: Sequence[str], reserve: Sequence[float]) -> Claim:
+        """Take leases on those of `keys` that are neither answered nor asked by others.
+
+        reserve: for each key, the dollars that asking it may cost at most.
+        """
+        now = time.time()
+        with self._connection.begin():
+            if self.budget_usd is not None and self._engine.dialect.name == "postgresql":
+                self._connection.execute(sa.text("LOCK TABLE leases IN EXCLUSIVE MODE"))
+            self._void(keys, now)
+            affordable, too_dear = self._affordable(keys, reserve)
+            rows = [{"key": key, "owner": self.owner, "expires": now + self.lease_s, "reserved_usd": usd}
+                    for key, usd in affordable.items()]  # fmt: skip
+            if rows:
+                self._connection.execute(self._insert(_leases).on_conflict_do_nothing(), rows)
+            taken = self._connection.execute(sa.select(_leases.c.key, _leases.c.owner).where(_leases.c.key.in_(keys)))
+            owners = {row.key: row.owner for row in taken}
+            # Only now: whoever gave a lease back before we took it has committed its answer before that.
+            known = self._known(keys)
+            answered = [key for key in keys if key in known and owners.get(key) == self.owner]
+            if answered:
+                self._connection.execute(sa.delete(_leases).where(_leases.c.key.in_(answered)))
+        return Claim(
+            known,
+            [key for key in keys if key not in known and owners.get(key) == self.owner],
+            [key for key in keys if key not in known and owners.get(key, self.owner) != self.owner],
+            [key for key in too_dear if key not in known and key not in owners],
+        )
+
+    def save(self, outcomes: Mapping[str, Outcome]) -> None:
+        """Commit outcomes and give their leases back, in one transaction. Only labels become answers."""
+        now = time.time()
+        rows = {key: {"key": key, **_row(outcome)} for key, outcome in outcomes.items()}
+        answers = [row for row in rows.values() if row["status"] == "ok"]
+        paid = [{**row, "at": now} for row in rows.values() if row["status"] != "api_error" or row["cost_usd"]]
+        with self._connection.begin():
+            if answers:
+                self._connection.execute(self._insert(_answers).on_conflict_do_nothing(), answers)
+            if paid:
+                self._connection.execute(sa.insert(_payments), paid)
+            mine = (_leases.c.key.in_(list(rows))) & (_leases.c.owner == self.owner)
+            self._connection.execute(sa.delete(_leases).where(mine))
+
+    def release(self, keys: Sequence[str]) -> None:
+        """Give leases back without an outcome."""
+        with self._connection.begin():
+            for some in _chunks(keys):
+                mine = _leases.c.key.in_(some) & (_leases.c.owner == self.owner)
+                self._connection.execute(sa.delete(_leases).where(mine))
+
+    def renew(self) -> None:
+        """Extend all leases of this store object."""
+        with self._connection.begin():
+            mine = sa.update(_leases).where(_leases.c.owner == self.owner)
+            self._connection.execute(mine.values(expires=time.time() + self.lease_s))
+
+    def spent_usd(self) -> float:
+        """What was ever paid for what is in this store."""
+        with self._connection.begin():
+            return float(self._connection.execute(sa.select(sa.func.sum(_payments.c.cost_usd))).scalar() or 0.0)
+
+    def _known(self, keys: Sequence[str]) -> dict[str, Outcome]:
+        found = self._outcomes(sa.select(*_wanted(_answers)).where(_answers.c.key.in_(keys)))
+        if rest := [key for key in keys if key not in found]:
+            lately = _payments.c.at > time.time() - self.remember_s
+            without_label = _payments.c.status.not_in(["ok", "api_error"])
+            found |= self._outcomes(
+                sa.select(*_wanted(_payments)).where(_payments.c.key.in_(rest), without_label, lately)
+            )
+        return found
+
+    def _outcomes(self, query: "sa.Select[Any]") -> dict[str, Outcome]:
+        return {
+            key: Outcome(status, word, json.loads(probs) if probs else None, *rest)
+            for key, status, word, probs, *rest in self._connection.execute(query).all()
+        }
+
+    def _void(self, keys: Sequence[str], now: float) -> None:
+        """Delete leases on `keys` that have expired, or whose process on this machine is gone."""
+        query = sa.select(_leases.c.key, _leases.c.owner, _leases.c.expires).where(_leases.c.key.in_(keys))
+        found = self._connection.execute(query).all()
+        gone = {owner for owner in {owner for _, owner, _ in found} if _is_gone(owner)}
+        void = [key for key, owner, expires in found if expires < now or owner in gone]
+        if void:
+            self._connection.execute(sa.delete(_leases).where(_leases.c.key.in_(void)))
+
+    def _affordable(self, keys: Sequence[str], reserve: Sequence[float]) -> tuple[dict[str, float], list[str]]:
+        if self.budget_usd is None:
+            return dict(zip(keys, reserve, strict=True)), []
+        spent = self._connection.execute(sa.select(sa.func.sum(_payments.c.cost_usd))).scalar() or 0.0
+        set_aside = self._connection.execute(sa.select(sa.func.sum(_leases.c.reserved_usd))).scalar() or 0.0
+        left, affordable, too_dear = self.budget_usd - spent - set_aside, {}, []
+        for key, usd in zip(keys, reserve, strict=True):
+            if usd <= left:
+                left -= usd
+                affordable[key] = usd
+            else:
+                too_dear.append(key)
+        return affordable, too_dear
+
+
+def canonical(content: Mapping[str, Any]) -> bytes:
+    """One way to write `content`, to be part of a key."""
+    return json.dumps(content, sort_keys=True, ensure_ascii=False).encode()
+
+
+def _wanted(table: sa.Table) -> list[Any]:
+    return [table.c.key, *(table.c[name] for name, _ in _ANSWERED)]
+
+
+def _chunks(keys: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (keys[start : start + _MOST_VARIABLES] for start in range(0, len(keys), _MOST_VARIABLES))
+
+
+def _row(outcome: Outcome) -> dict[str, Any]:
+    row = outcome._asdict()
+    row["probs"] = None if outcome.probs is None else json.dumps(dict(outcome.probs), ensure_ascii=False)
+    # No database takes half a character, nor PostgreSQL a null one.
+    for name in ("raw", "model"):
+        row[name] = row[name].replace("\x00", "").encode("utf-8", "replace").decode()
+    return row
+
+
+def _set_up_sqlite(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # we begin transactions ourselves
+    for pragma in ("busy_timeout = 60000", "journal_mode = WAL", "synchronous = FULL"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    # Taking the lock for writing later, in a transaction that has read, would fail at once if another was faster.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _started(pid: int) -> int:
+    """When a process was started (epoch seconds): a number may come back, both do not. 0: no such process."""
+    import psutil
+
+    try:
+        return int(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return 0
+
+
+def _is_gone(owner: str) -> bool:
+    host, pid, started, _ = owner.split(":")
+    return host == socket.gethostname() and _started(int(pid)) != int(started)
+
+
+def _without_password(url: str) -> str:
+    try:
+        return sa.make_url(url).render_as_string(hide_password=True)
+    except sa.exc.ArgumentError:
+        return "(not a URL)"

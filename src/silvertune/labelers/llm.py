@@ -1,0 +1,279 @@
+"""The LLM labeler: every prompt of every view of every item, asked of one LLM or several, once or repeatedly."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from silvertune import label_store, prompts, truncation, untrusted
+from silvertune.asking import Question, ask_all
+from silvertune.errors import UserError
+from silvertune.items import views_of
+from silvertune.label_store import LabelStore, Outcome
+from silvertune.llms.interface import LLM, Finding
+from silvertune.prompts import Example, Prompt
+from silvertune.schema import Task
+
+
+@dataclass(frozen=True)
+class FewShot:
+    """Examples from the data: of each class and view the first `per_class` that `annotator` labelled, among items of
+    training groups: those that `dataset.files.train` has. Groups that a fold tests are never shown."""
+
+    annotator: str
+    per_class: int
+
+
+@dataclass(frozen=True)
+class StorePlace:
+    """Where the label store is, see `silvertune.label_store.LabelStore`. url: null is a SQLite file in the cache."""
+
+    url: str | None
+    lease_s: float
+    remember_s: float
+
+    def open(self, cache: Path, budget_usd: float | None) -> LabelStore:
+        """The store, not connected yet."""
+        url = self.url or f"sqlite:///{cache / 'labels.sqlite'}"
+        return LabelStore(url, lease_s=self.lease_s, remember_s=self.remember_s, budget_usd=budget_usd)
+
+
+EXTRA = {"raw": object, "signs": object, "model": object, "tokens_in": int, "tokens_out": int}
+"""Columns of its votes beside those of every votes table."""
+NOTHING = Outcome("abstained", None, None, None, "", None, "", 0, 0, 0.0)
+
+
+class LLMLabeler:
+    """Asks LLMs what they say of each view of each item.
+
+    task: its `prompts`, `answers` and `examples`. cache: folder of the label store, unless `store` names another.
+    annotations, training: for `few_shot`: labels that came with the data, and the items of training groups, if any.
+    llm: name -> LLM. The votes' annotator is that name, with the prompt's (`gpt/strict`) where a view has several.
+    views: the views to ask about; null is all. repeats: how often each LLM is asked the same.
+    reason: have it give a short reason first. confidence: have it say how sure it is.
+    max_item_tokens: longer texts are cut (`silvertune.truncation`).
+    budget_usd: see `LabelStore`.
+
+    Beside the columns of every votes table: `raw` (what the LLM said), `signs` (what about the text looked like an
+    attempt to steer it, or None), `model` (what the LLM called itself), `tokens_in`, `tokens_out`. `prob:<class>` and
+    the confidence are the label's probability where the LLM tells it; else the confidence is what it claims, if asked.
+    `cost_usd` is what the answer cost, also where it was paid for by an earlier run.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        cache: Path,
+        annotations: pd.DataFrame,
+        training: pd.DataFrame,
+        *,
+        llm: Mapping[str, LLM],
+        views: Sequence[str] | None,
+        repeats: int,
+        reason: bool,
+        confidence: bool,
+        few_shot: FewShot | None,
+        max_item_tokens: int,
+        store: StorePlace,
+        budget_usd: float | None,
+    ) -> None:
+        if not llm:
+            raise UserError("labeler.llm={}: names no LLM; want labeler/llm=openai or another")
+        if repeats < 1:
+            raise UserError(f"labeler.repeats={repeats}: want a number from 1")
+        if max_item_tokens < 50:
+            raise UserError(f"labeler.max_item_tokens={max_item_tokens}: want at least 50")
+        for name, model in llm.items():
+            if budget_usd is not None and (model.price.input is None or model.price.output is None):
+                raise UserError(f"labeler.budget_usd={budget_usd}: needs labeler.llm.{name}.price, dollars per million "
+                                "tokens; 0 where it costs nothing")  # fmt: skip
+            if repeats > 1 and model.identity().get("temperature") == 0:
+                raise UserError(
+                    f"labeler.repeats={repeats}: every repeat would say the same at labeler.llm.{name}.temperature=0; "
+                    "want a temperature above it"
+                )
+        prompts.words_of(task)
+        self.task, self.llm, self.views, self.repeats = task, dict(llm), views, repeats
+        self.reason, self.confidence, self.max_item_tokens = reason, confidence, max_item_tokens
+        self.examples = _examples(task, few_shot, annotations, training)
+        self.store, self.cache, self.budget_usd = store, cache, budget_usd
+
+    def label(self, items: pd.DataFrame) -> pd.DataFrame:
+        """One vote per item, view, prompt, LLM and repeat; a view that the item lacks gets an abstention.
+
+        Raises UserError where it had to stop: an unusable LLM, no budget left. What was answered is in the store.
+        """
+        asked = self._asked(items)
+        outcomes: dict[str, Outcome] = {}
+        for name, model in self.llm.items():
+            keys = {key: row for row in asked if row.llm == name and (key := row.key) is not None}
+            with closing(self._open()) as store:
+                outcomes |= store.read(list(keys))
+            missing = [row.question(self.task) for key, row in keys.items() if key not in outcomes]
+            if missing:
+                with _progress(name, len(missing)) as on_progress:
+                    outcomes |= ask_all(model, missing, self._open(), on_progress)
+        return self._votes(asked, outcomes)
+
+    def estimate(self, items: pd.DataFrame) -> dict[str, dict[str, float]]:
+        """Annotator -> what labelling `items` would take at most: see `silvertune.interfaces.Labeler`."""
+        asked, found = self._asked(items), {}
+        for name, model in self.llm.items():
+            keys = {key: row for row in asked if row.llm == name and (key := row.key) is not None}
+            with closing(self._open()) as store:
+                stored = store.read(list(keys))
+            rest = [row.prompt.request(str(row.text)) for key, row in keys.items() if key not in stored]
+            sent = float(sum(truncation.tokens(turn.content) for request in rest for turn in request.messages))
+            received = float(len(rest) * model.max_tokens)
+            limits, calls = model.limits, len(rest)
+            minutes = max(calls / (limits.requests_per_minute or float("inf")),
+                          (sent + received) / (limits.tokens_per_minute or float("inf")))  # fmt: skip
+            found[name] = {
+                "calls": float(len(keys)), "stored": float(len(stored)), "tokens": sent + received,
+                "dollars": model.price.of(sent, received), "seconds": 60 * minutes,
+            }  # fmt: skip
+        return found
+
+    def check(self) -> list[Finding]:
+        """What of it would not work, for `mode=check`."""
+        found = [finding for model in self.llm.values() for finding in model.check()]
+        try:
+            with closing(self._open()) as store:
+                store.spent_usd()
+        except UserError as error:
+            return [*found, Finding("label store", False, str(error))]
+        return [*found, Finding("label store", True)]
+
+    def _open(self) -> LabelStore:
+        return self.store.open(self.cache, self.budget_usd)
+
+    def _asked(self, items: pd.DataFrame) -> "list[_Asked]":
+        there = views_of(items)
+        if missing := set(self.views or ()) - set(there):
+            raise UserError(f"labeler.views={self.views}: no view {sorted(missing)[0]!r}; there is {', '.join(there)}")
+        made = prompts.of(
+            self.task,
+            list(self.views or there),
+            reason=self.reason,
+            confidence=self.confidence,
+            examples=self.examples,
+            max_item_tokens=self.max_item_tokens,
+        )
+        rows = []
+        for name, model in self.llm.items():
+            for prompt in made:
+                base = prompt.digest.copy()
+                base.update(label_store.canonical(model.identity()))
+                annotator = f"{name}/{prompt.name}" if prompt.name else name
+                for repeat in range(self.repeats):
+                    for item, text in zip(items.index, items[prompt.view], strict=True):
+                        rows.append(_Asked(str(item), annotator, name, prompt, repeat, text, _key(base, text, repeat)))
+        order = {item: rank for rank, item in enumerate(items.index)}
+        return sorted(rows, key=lambda row: order[row.item])
+
+    def _votes(self, asked: "list[_Asked]", outcomes: Mapping[str, Outcome]) -> pd.DataFrame:
+        classes = {word: name for name, word in prompts.words_of(self.task).items()} | {None: None}
+        found = [NOTHING if row.key is None else outcomes[row.key] for row in asked]
+        # By columns and of plain objects: there may be a hundred thousand rows.
+        told = [outcome.probs or {} for outcome in found]
+        sure = [
+            probs.get(outcome.word, outcome.confidence) if outcome.word is not None else None
+            for outcome, probs in zip(found, told, strict=True)
+        ]
+        own = {word: f"prob:{name}" for word, name in classes.items() if word is not None}
+        columns: dict[str, tuple[list[Any], Any]] = {
+            "item_id": ([row.item for row in asked], object),
+            "annotator": ([row.annotator for row in asked], object),
+            "view": ([row.prompt.view for row in asked], object),
+            "repeat": ([row.repeat for row in asked], int),
+            "label": ([classes[outcome.word] for outcome in found], object),
+            "confidence": (sure, float),
+            "status": ([outcome.status for outcome in found], object),
+            "cost_usd": ([outcome.cost_usd for outcome in found], float),
+            **{column: ([probs.get(word) for probs in told], float) for word, column in own.items()},
+            **{name: ([getattr(outcome, name) for outcome in found], kind) for name, kind in EXTRA.items()},
+        }
+        return pd.DataFrame({name: pd.Series(values, dtype=kind) for name, (values, kind) in columns.items()})
+
+
+class _Asked(NamedTuple):
+    """One vote to be. key: of its question in the store; None where the item lacks the view."""
+
+    item: str
+    annotator: str
+    llm: str
+    prompt: Prompt
+    repeat: int
+    text: str | None
+    key: str | None
+
+    def question(self, task: Task) -> Question:
+        text, words = str(self.text), list(prompts.words_of(task).values())
+        return Question(
+            key=str(self.key),
+            render=lambda: self.prompt.request(text, self.repeat),
+            signs=lambda: ", ".join(untrusted.signs(text, words)) or None,
+        )
+
+
+def _key(base: Any, text: str | None, repeat: int) -> str | None:
+    """Digest of all that can change the answer: the LLM and the prompt (`base`), the text, the repeat."""
+    if text is None:
+        return None
+    digest = base.copy()
+    digest.update(f"\0{repeat}\0{text}".encode())
+    return str(digest.hexdigest())
+
+
+def _examples(
+    task: Task, few_shot: FewShot | None, annotations: pd.DataFrame, training: pd.DataFrame
+) -> dict[str, list[Example]]:
+    found: dict[str, list[Example]] = {}
+    for number, entry in enumerate(task.examples):
+        if set(entry) != {"view", "text", "label"} or entry["label"] not in task.classes:
+            raise UserError(
+                f"task.examples[{number}]: want view, text and label, the label one of {', '.join(task.classes)}"
+            )
+        found.setdefault(entry["view"], []).append(Example(entry["text"], entry["label"]))
+    if few_shot is None:
+        return found
+    if training.empty:
+        raise UserError(
+            "labeler.few_shot: examples come from training groups, and here every group is tested by some fold: give "
+            "files of their own (dataset.files.train, evaluation=given), or write examples in task.examples"
+        )
+    own = annotations[(annotations["annotator"] == few_shot.annotator) & annotations["label"].notna()]
+    labelled = own.drop_duplicates("item_id").set_index("item_id")["label"]
+    for name in task.classes:
+        ids = [item for item in training.index if labelled.get(item) == name]
+        if len(ids) < few_shot.per_class:
+            raise UserError(
+                f"labeler.few_shot.per_class={few_shot.per_class}: {few_shot.annotator!r} gave {name!r} to "
+                f"{len(ids)} item(s) of the training groups"
+            )
+        for view in views_of(training):
+            texts = [text for text in training.loc[ids, view] if text is not None][: few_shot.per_class]
+            found.setdefault(view, []).extend(Example(text, name) for text in texts)
+    return found
+
+
+@contextmanager
+def _progress(name: str, total: int) -> Iterator[Any]:
+    """A bar with rate, dollars, and votes without a label; gone when it is done."""
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn, TimeRemainingColumn
+
+    done = {"dollars": 0.0, "without": 0}
+    layout = ("{task.description}", "{task.completed}/{task.total}", "{task.fields[rest]}")
+    with Progress(*map(TextColumn, layout), TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"asking {name}", total=total, rest="")
+
+        def on_progress(outcome: Outcome) -> None:
+            done["dollars"] += outcome.cost_usd
+            done["without"] += outcome.status != "ok"
+            bar.update(task, advance=1, rest=f"${done['dollars']:.2f}, {done['without']:.0f} without a label")
+
+        yield on_progress

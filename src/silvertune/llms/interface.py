@@ -1,0 +1,167 @@
+"""What an LLM is to silvertune: something that is connected to, and then answers one request at a time."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from silvertune.errors import UserError
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question.
+
+    messages: the conversation so far; it ends with the user's turn.
+    words: what may be answered as `label`.
+    fields: the members of the JSON object to answer with, in order: `label`, perhaps `reason` and `confidence`.
+    repeat: 0, 1, ...: the same question again; a sampling LLM takes it as its seed.
+    """
+
+    messages: tuple[Message, ...]
+    words: tuple[str, ...]
+    fields: tuple[str, ...]
+    repeat: int = 0
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """JSON schema of the answer."""
+        kinds: dict[str, dict[str, Any]] = {
+            "label": {"type": "string", "enum": list(self.words)},
+            "reason": {"type": "string"},
+            "confidence": {"type": "number"},
+        }
+        return {
+            "type": "object",
+            "properties": {name: kinds[name] for name in self.fields},
+            "required": list(self.fields),
+            "additionalProperties": False,
+        }
+
+
+@dataclass(frozen=True)
+class Token:
+    """A generated token. alternatives: text -> log probability, this token's own among them."""
+
+    text: str
+    alternatives: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back, whatever it is worth.
+
+    finish: `stop`, `length` (cut off: the answer's own limit, or a prompt too long for the model) or `refused`.
+    model: the model that answered, as it calls itself.
+    tokens: the generated tokens, where the LLM tells their probabilities.
+    probs: word -> probability, where the LLM scores the words instead of generating one.
+    """
+
+    text: str
+    finish: Literal["stop", "length", "refused"]
+    model: str
+    tokens_in: int
+    tokens_out: int
+    tokens: tuple[Token, ...] = ()
+    probs: Mapping[str, float] | None = None
+
+
+class TransientError(Exception):
+    """No answer this time; asking again may help. retry_after: seconds that the server asks to be left alone."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class RejectedError(Exception):
+    """This request will not be answered however often it is asked; others may be."""
+
+
+class UnusableError(UserError):
+    """No request will be answered until the user mends something: a key, a quota, a model's name."""
+
+
+@dataclass(frozen=True)
+class Price:
+    """Dollars per million tokens; null where it is not known."""
+
+    input: float | None
+    output: float | None
+
+    def of(self, tokens_in: float, tokens_out: float) -> float:
+        """Dollars for so many tokens; an unknown price counts nothing."""
+        return (tokens_in * (self.input or 0.0) + tokens_out * (self.output or 0.0)) / 1e6
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How hard an LLM is asked, by each process.
+
+    concurrency: requests under way at a time.
+    requests_per_minute, tokens_per_minute: evenly spread, null: no limit.
+    timeout_s: for one attempt. retries: attempts after the first. deadline_s: for a request with its retries.
+    backoff_s: the first pause is up to so long, each further one up to twice the last, never above `longest_pause_s`
+        unless the server asks for more.
+    """
+
+    concurrency: int
+    requests_per_minute: float | None
+    tokens_per_minute: float | None
+    timeout_s: float
+    retries: int
+    deadline_s: float
+    backoff_s: float
+    longest_pause_s: float
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and value < (0 if name == "retries" else 1e-9):
+                raise UserError(f"labeler.llm.<name>.limits.{name}={value}: want a number above 0")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that `mode=check` looked at. mend: what to do where it is not ok."""
+
+    what: str
+    ok: bool
+    mend: str = ""
+
+
+Ask = Callable[[Request], Awaitable[Answer]]
+
+
+class LLM(Protocol):
+    """An LLM, connected to for as long as it is asked. Holds no key: that is read when it connects."""
+
+    @property
+    def limits(self) -> Limits: ...
+
+    @property
+    def price(self) -> Price: ...
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens that an answer may have."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """What can change its answers, beside the request: model, version, sampling parameters."""
+        ...
+
+    def connect(self) -> AbstractAsyncContextManager[Ask]:
+        """What answers requests. Raises UnusableError; so do its answers, and TransientError and RejectedError."""
+        ...
+
+    def check(self) -> list[Finding]:
+        """Packages, credentials, reachability and permissions, without a question that costs."""
+        ...

@@ -1,0 +1,237 @@
+"""A causal language model on this machine, which scores the words of the answers instead of writing one."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from silvertune.errors import UserError
+from silvertune.llms.interface import Answer, Ask, Finding, Limits, Price, RejectedError, Request, UnusableError
+
+if TYPE_CHECKING:
+    import torch
+
+_KEY = "labeler.llm.<name>"
+
+
+@dataclass(frozen=True)
+class LocalCausalLM:
+    """A causal language model of transformers.
+
+    model: hub id or folder. revision: of the hub's model, best a commit; null: what is there.
+    device: null is a GPU where there is one. dtype: of the weights while computing, such as float32 or bfloat16.
+    batch_size: prompts scored together.
+
+    The answer is begun for the model, up to the label's word, and each word's log probability there is taken: the mean
+    over its tokens and the closing quote, so that longer words are not at a disadvantage. The probabilities are the
+    softmax of these over the words. They are exact, and the same in any batch but for rounding.
+    """
+
+    model: str
+    revision: str | None
+    device: str | None
+    dtype: str
+    batch_size: int
+
+    @property
+    def price(self) -> Price:
+        """Nobody is paid."""
+        return Price(0.0, 0.0)
+
+    @property
+    def max_tokens(self) -> int:
+        """Nothing is written."""
+        return 0
+
+    @property
+    def limits(self) -> Limits:
+        """Two batches at a time: one is scored while the next is gathered."""
+        endless = 10.0 * 365 * 86400
+        return Limits(2 * self.batch_size, None, None, endless, 0, endless, 1.0, 1.0)
+
+    def identity(self) -> dict[str, Any]:
+        """What can change its answers: the weights and how they are computed with."""
+        folder = Path(self.model)
+        weights = _weights_digest(folder) if folder.is_dir() else f"{self.model}@{self.revision}"
+        return {"llm": "local_causal_lm", "model": weights, "dtype": self.dtype}
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[Ask]:
+        """The model in memory. Raises UnusableError where it can't be loaded."""
+        scorer = _scorer(self.model, self.revision, self.device, self.dtype)
+        waiting: list[tuple[Request, asyncio.Future[Answer]]] = []
+        wake = asyncio.Event()
+
+        async def score() -> None:
+            while True:
+                await wake.wait()
+                await asyncio.sleep(0)  # let those who are about to ask do so
+                batch = waiting[: self.batch_size]
+                del waiting[: self.batch_size]
+                if not waiting:
+                    wake.clear()
+                try:
+                    answers = await asyncio.to_thread(scorer.answers, [request for request, _ in batch])
+                except Exception as error:
+                    for _, future in batch:
+                        if not future.done():
+                            future.set_exception(_failure(error))
+                else:
+                    for (_, future), answer in zip(batch, answers, strict=True):
+                        if not future.done():
+                            future.set_result(answer)
+
+        async def ask(request: Request) -> Answer:
+            if request.fields != ("label",):
+                raise UnusableError(
+                    f"{_KEY}: scores the words of the answers and writes nothing; want reason and confidence false"
+                )
+            future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+            waiting.append((request, future))
+            wake.set()
+            return await future
+
+        worker = asyncio.create_task(score())
+        try:
+            yield ask
+        finally:
+            worker.cancel()
+
+    def check(self) -> list[Finding]:
+        """Whether the model can be loaded."""
+        try:
+            _scorer(self.model, self.revision, self.device, self.dtype)
+        except UserError as error:
+            return [Finding(f"model {self.model}", False, str(error))]
+        return [Finding(f"model {self.model} loads", True)]
+
+
+def _failure(error: Exception) -> Exception:
+    if "out of memory" in str(error).lower():
+        return UnusableError(f"{_KEY}.batch_size: out of memory; want a smaller one, or labeler.max_item_tokens")
+    return RejectedError(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+
+
+@lru_cache(maxsize=4)
+def _weights_digest(folder: Path) -> str:
+    """SHA-256 of the files that decide what a model in a folder says."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt"):
+            digest.update(path.name.encode())
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+class _Scorer:
+    """A loaded model with its tokenizer."""
+
+    def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
+        self.model, self.tokenizer, self.name = model, tokenizer, name
+        self.longest = getattr(model.config, "max_position_embeddings", None) or 10**9
+
+    def answers(self, requests: Sequence[Request]) -> list[Answer]:
+        """An answer to each request, scored in one batch."""
+        prompts = [self._ids(request) for request in requests]
+        words = list(dict.fromkeys(word for request in requests for word in request.words))
+        endings = [self.tokenizer(f'{word}"', add_special_tokens=False)["input_ids"] for word in words]
+        room = self.longest - max(map(len, endings))
+        fitting = [place for place, ids in enumerate(prompts) if len(ids) <= room]
+        scores = self._scores([prompts[place] for place in fitting], endings) if fitting else []
+        answers = [Answer("prompt longer than the model reads", "length", self.name, len(ids), 0) for ids in prompts]
+        for place, row in zip(fitting, scores, strict=True):
+            request = requests[place]
+            own = {word: row[words.index(word)] for word in request.words}
+            best = max(own, key=lambda word: own[word])
+            answers[place] = Answer(
+                json.dumps({"label": best}), "stop", self.name, len(prompts[place]), 0, probs=_softmax(own)
+            )
+        return answers
+
+    def _ids(self, request: Request) -> list[int]:
+        """The prompt's tokens, up to the place where the label's word comes."""
+        turns = [{"role": turn.role, "content": turn.content} for turn in request.messages]
+        if self.tokenizer.chat_template is None:
+            text = "\n\n".join(turn["content"] for turn in turns) + "\n\n"
+            special = True
+        else:
+            text, special = self._templated(turns), False
+        ids: list[int] = self.tokenizer(text + '{"label": "', add_special_tokens=special)["input_ids"]
+        # A tokenizer that ends what it reads with a mark of its own would end the answer before it began.
+        return ids[:-1] if special and ids and ids[-1] == self.tokenizer.eos_token_id else ids
+
+    def _templated(self, turns: list[dict[str, str]]) -> str:
+        import jinja2
+
+        render = partial(self.tokenizer.apply_chat_template, add_generation_prompt=True, tokenize=False)
+        try:
+            return str(render(turns))
+        except jinja2.TemplateError:  # some templates know no system turn
+            first = {"role": "user", "content": f"{turns[0]['content']}\n\n{turns[1]['content']}"}
+            return str(render([first, *turns[2:]]))
+
+    def _scores(self, prompts: Sequence[Sequence[int]], endings: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Mean log probability per token of each ending after each prompt; a prompt is read once for all endings."""
+        import torch
+
+        device, longest, many = self.model.device, max(map(len, prompts)), len(endings)
+        # Padded on the left, so that every prompt ends in the last place.
+        ids = torch.tensor([[0] * (longest - len(own)) + list(own) for own in prompts], device=device)
+        mask = torch.tensor([[0] * (longest - len(own)) + [1] * len(own) for own in prompts], device=device)
+        with torch.inference_mode():
+            read = self.model(input_ids=ids, attention_mask=mask, position_ids=_positions(mask), use_cache=True)
+            first = read.logits[:, -1].float().log_softmax(-1)
+            width = max(map(len, endings))
+            ends = torch.tensor([list(own) + [0] * (width - len(own)) for own in endings], device=device)
+            there = torch.tensor([[1] * len(own) + [0] * (width - len(own)) for own in endings], device=device)
+            scores = first[:, ends[:, 0]][..., None]
+            if width > 1:
+                cache = read.past_key_values
+                cache.batch_repeat_interleave(many)
+                after = torch.cat([mask.repeat_interleave(many, 0), there[:, :-1].repeat(len(prompts), 1)], dim=1)
+                rest = self.model(
+                    input_ids=ends[:, :-1].repeat(len(prompts), 1),
+                    attention_mask=after,
+                    position_ids=_positions(after)[:, longest:],
+                    past_key_values=cache,
+                ).logits.float().log_softmax(-1)  # fmt: skip
+                wanted = ends[:, 1:].repeat(len(prompts), 1)[..., None]
+                further = rest.gather(-1, wanted)[..., 0].view(len(prompts), many, width - 1)
+                scores = torch.cat([scores, further], dim=-1)
+            mean = (scores * there).sum(-1) / there.sum(-1)
+        return [[float(value) for value in row] for row in mean]
+
+
+def _positions(mask: "torch.Tensor") -> "torch.Tensor":
+    return (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def _softmax(scores: dict[str, float]) -> dict[str, float]:
+    import math
+
+    highest = max(scores.values())
+    odds = {word: math.exp(value - highest) for word, value in scores.items()}
+    return {word: value / sum(odds.values()) for word, value in odds.items()}
+
+
+@lru_cache(maxsize=1)
+def _scorer(name: str, revision: str | None, device: str | None, dtype: str) -> _Scorer:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise UnusableError(f"{_KEY}.dtype={dtype}: want float32, bfloat16 or float16")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
+        model: Any = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=getattr(torch, dtype))
+    except (OSError, ValueError) as error:
+        raise UnusableError(
+            f"{_KEY}.model={name}: can't be loaded as a causal language model ({str(error).splitlines()[0]})"
+        ) from None
+    return _Scorer(model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), tokenizer, name)

@@ -1,0 +1,277 @@
+"""Servers that speak OpenAI's chat completions: OpenAI, vLLM, Ollama, llama.cpp, LiteLLM and their like."""
+
+import asyncio
+import json
+import re
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from silvertune import credentials
+from silvertune.errors import UserError
+from silvertune.llms.interface import (
+    Answer,
+    Ask,
+    Finding,
+    Limits,
+    Price,
+    RejectedError,
+    Request,
+    Token,
+    TransientError,
+    UnusableError,
+)
+
+if TYPE_CHECKING:
+    import aiohttp
+
+_KEY = "labeler.llm.<name>"
+_OPTIONAL = {"response_format": ("response_format", "json_schema"), "logprobs": ("logprobs", "top_logprobs"),
+             "seed": ("seed",)}  # fmt: skip
+"""Members of a request that a server may do without, and by which words it names them where it refuses."""
+
+
+@dataclass(frozen=True)
+class OpenAICompatible:
+    """A model behind a base URL.
+
+    model: as the server calls it; name a dated version where there is one.
+    base_url: up to and with `/v1`.
+    family: what service it is; answers of one family and model are the same whatever the address.
+    api_key_env: the NAME of the environment variable that holds the key; null: the server wants none.
+    max_tokens: the most tokens of an answer, sent as `max_tokens_field` (OpenAI: max_completion_tokens, which counts
+        hidden reasoning too; most others: max_tokens).
+    structured: ask for JSON by the schema of the answer. top_logprobs: how many alternatives to each token to ask for;
+        null: none. A server that refuses one of these is asked without it, and it is said once.
+    extra_body: further members of the request, as the server has them.
+
+    Talks over aiohttp and not over the `openai` package: on one core its transport answers several times the requests
+    per second (benchmarks/labeling.py).
+    """
+
+    model: str
+    base_url: str
+    family: str
+    api_key_env: str | None
+    temperature: float | None
+    max_tokens: int
+    max_tokens_field: str
+    structured: bool
+    top_logprobs: int | None
+    extra_body: Mapping[str, Any]
+    price: Price
+    limits: Limits
+
+    def __post_init__(self) -> None:
+        credentials.check_name(self.api_key_env, f"{_KEY}.api_key_env")
+        parts = urlsplit(self.base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UserError(f"{_KEY}.base_url: want an address such as https://api.openai.com/v1")
+        if parts.username or parts.password or parts.query:
+            raise UserError(f"{_KEY}.base_url: has a user, a password or a query in it; keys go by {_KEY}.api_key_env")
+
+    def identity(self) -> dict[str, Any]:
+        """What can change its answers."""
+        names = ("family", "model", "temperature", "max_tokens", "structured", "extra_body")
+        return {"llm": "openai_compatible", **{name: getattr(self, name) for name in names}}
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[Ask]:
+        """What sends requests, over connections that are kept open. Raises UnusableError without the key."""
+        import aiohttp
+
+        key = credentials.from_environment(self.api_key_env, f"{_KEY}.api_key_env")
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        without: set[str] = set()
+        async with aiohttp.ClientSession(
+            headers=headers,
+            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
+            timeout=aiohttp.ClientTimeout(total=None),
+            trust_env=True,
+        ) as session:
+
+            async def ask(request: Request) -> Answer:
+                while True:
+                    sent = frozenset(without)
+                    try:
+                        return await self._post(session, request, sent, key)
+                    except _UnsupportedError as error:
+                        if error.member not in without:
+                            without.add(error.member)
+                            told = f"silvertune: {self.model} does not take {error.member}; asking without it"
+                            print(told, file=sys.stderr)
+
+            yield ask
+
+    async def _post(
+        self, session: "aiohttp.ClientSession", request: Request, without: frozenset[str], key: str | None
+    ) -> Answer:
+        import aiohttp
+
+        body = json.dumps(self._body(request, without), ensure_ascii=False).encode()
+        url = f"{self.base_url.rstrip('/')}/chat/completions"
+        try:
+            async with session.post(url, data=body, allow_redirects=False) as response:
+                status, headers, content = response.status, response.headers, await response.read()
+        except aiohttp.InvalidURL:
+            raise UnusableError(f"{_KEY}.base_url: is no address") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise TransientError(f"{type(error).__name__} on the way to {_KEY}.base_url") from None
+        if status == 200:
+            return _answer(content)
+        return self._failed(status, headers, credentials.hidden(content.decode(errors="replace"), key), without)
+
+    def _body(self, request: Request, without: frozenset[str]) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": [{"role": turn.role, "content": turn.content} for turn in request.messages],
+            self.max_tokens_field: self.max_tokens,
+        }
+        if self.temperature is not None:
+            body["temperature"] = self.temperature
+        if request.repeat and "seed" not in without:
+            body["seed"] = request.repeat
+        if self.structured and "response_format" not in without:
+            schema = {"name": "answer", "strict": True, "schema": request.schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        if self.top_logprobs and "logprobs" not in without:
+            body |= {"logprobs": True, "top_logprobs": self.top_logprobs}
+        return body | dict(self.extra_body)
+
+    def _failed(self, status: int, headers: Mapping[str, str], text: str, without: frozenset[str]) -> Answer:
+        """What an error answer means: raised, unless it says something about the item itself."""
+        code, told = _error(text)
+        if status in (401, 403):
+            # The server's own words are left out: many repeat the key.
+            raise UnusableError(
+                f"{_KEY}.api_key_env={self.api_key_env}: the server refused the key ({status}); check that it is "
+                f"valid and may use {self.model}"
+            )
+        if status == 402 or code in ("insufficient_quota", "billing_hard_limit_reached"):
+            raise UnusableError(
+                f"{_KEY}: the account's quota is used up ({status} {code}); add credit, or wait until it renews"
+            )
+        if status == 404 or status in (301, 302, 307, 308, 405):
+            raise UnusableError(
+                f"{_KEY}.model={self.model}, base_url={self.base_url}: not there ({status}: {told}); check both"
+            )
+        if status in (400, 422, 500, 501):  # llama-cpp-python answers 500 to a response_format that it does not know
+            for member, names in _OPTIONAL.items():
+                if member not in without and any(name in text for name in names):
+                    raise _UnsupportedError(member)
+        if status in (408, 409, 425, 429) or status >= 500:
+            raise TransientError(f"{status}: {told}", _retry_after(headers))
+        if code in ("content_filter", "content_policy_violation"):
+            return Answer(told, "refused", self.model, 0, 0)
+        if code == "context_length_exceeded":
+            return Answer(told, "length", self.model, 0, 0)
+        raise RejectedError(f"{status}: {told}")
+
+    def check(self) -> list[Finding]:
+        """Package, key, address and model; nothing is generated."""
+        import importlib.util
+
+        if importlib.util.find_spec("aiohttp") is None:
+            return [Finding("package aiohttp", False, "pip install 'silvertune[openai]'")]
+        try:
+            credentials.from_environment(self.api_key_env, f"{_KEY}.api_key_env")
+            found = [Finding(f"key in {self.api_key_env}" if self.api_key_env else "no key wanted", True)]
+            names = asyncio.run(self._models())
+        except UnusableError as error:
+            return [Finding(f"{self.base_url}", False, str(error))]
+        except (TransientError, TimeoutError) as error:
+            mend = f"{error or 'no answer within 20 s'}: is the server up, and is base_url right?"
+            return [*found, Finding(f"{self.base_url} answers", False, mend)]
+        found.append(Finding(f"{self.base_url} answers", True))
+        if names:
+            there = ", ".join(sorted(names)[:8])
+            found.append(Finding(f"model {self.model}", self.model in names, f"it has {there}"))
+        return found
+
+    async def _models(self) -> list[str]:
+        """The models that the server lists; none where it has no list."""
+        import aiohttp
+
+        key = credentials.from_environment(self.api_key_env, f"{_KEY}.api_key_env")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        async with aiohttp.ClientSession(headers=headers, trust_env=True) as session, asyncio.timeout(20):
+            try:
+                async with session.get(f"{self.base_url.rstrip('/')}/models", allow_redirects=False) as response:
+                    status, content = response.status, await response.read()
+            except (aiohttp.ClientError, OSError) as error:
+                raise TransientError(f"{type(error).__name__}") from None
+        if status in (401, 403):
+            self._failed(status, {}, "", frozenset())
+        try:
+            return [str(entry["id"]) for entry in json.loads(content)["data"]] if status == 200 else []
+        except (ValueError, KeyError, TypeError):
+            return []
+
+
+class _UnsupportedError(Exception):
+    """The server does not know an optional member of the request."""
+
+    def __init__(self, member: str) -> None:
+        super().__init__(member)
+        self.member = member
+
+
+def _answer(content: bytes) -> Answer:
+    try:
+        body = json.loads(content)
+        if not body["choices"]:
+            raise TransientError("an answer without a choice")
+        choice = body["choices"][0]
+        message, usage = choice["message"], body.get("usage") or {}
+        text, finish = message.get("content") or "", choice.get("finish_reason")
+        refused = bool(message.get("refusal")) or finish == "content_filter"
+        return Answer(
+            text=message.get("refusal") or text,
+            finish="refused" if refused else "length" if finish == "length" else "stop",
+            model=str(body.get("model") or ""),
+            tokens_in=int(usage.get("prompt_tokens") or 0),
+            tokens_out=int(usage.get("completion_tokens") or 0),
+            tokens=tuple(_token(entry) for entry in (choice.get("logprobs") or {}).get("content") or ()),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TransientError(f"an answer that is not as the API's should be ({type(error).__name__})") from None
+
+
+def _token(entry: Mapping[str, Any]) -> Token:
+    alternatives = {other["token"]: float(other["logprob"]) for other in entry.get("top_logprobs") or ()}
+    return Token(entry["token"], {entry["token"]: float(entry["logprob"]), **alternatives})
+
+
+def _error(text: str) -> tuple[str, str]:
+    """The code and the message of an error, whatever shape the server gives it."""
+    try:
+        body = json.loads(text)
+    except ValueError:
+        return "", " ".join(re.sub(r"<[^>]*>", " ", text).split())[:200]
+    error = body.get("error", body) if isinstance(body, dict) else body
+    if not isinstance(error, dict):
+        return "", str(error)[:200]
+    told = error.get("message") or error.get("detail") or error
+    return str(error.get("code") or error.get("type") or ""), " ".join(str(told).split())[:200]
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds, from `retry-after-ms`, or `Retry-After` as seconds or a date (RFC 9110, 10.2.3)."""
+    for name, unit in (("retry-after-ms", 1e-3), ("Retry-After", 1.0)):
+        value = headers.get(name)
+        if value is None:
+            continue
+        try:
+            return max(float(value) * unit, 0.0)
+        except ValueError:
+            pass
+        try:
+            return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
+        except ValueError:
+            pass
+    return None

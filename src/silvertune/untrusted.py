@@ -1,0 +1,95 @@
+"""Text of items, which anybody may have written, made safe to put into a prompt.
+
+Inside its delimiters such a text can't close them (they hold a digest of the text itself), can't open a turn of the
+conversation (marks of chat templates are broken up), and hides nothing (characters that are not seen are taken out).
+What it says can still mislead a model: `signs` tells where a text looks as if it tried to.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Sequence
+
+# Control characters but for line break and tab; and what is there and is not seen: zero-width, bidirectional and
+# filler characters, variation selectors, tags. Not the private use area: symbol fonts in PDFs put their marks there.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
+    "\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
+)
+_ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
+_OPENERS = re.compile(r"<(?=[<|｜/!?A-Za-z])|\[(?=/?[A-Z_]{3,}\])")
+_SUSPECT = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\U000e0000-\U000e0fff]")
+_SIGNS = {
+    "instructions": (
+        r"\b(ignore|disregard|forget|override|overrule|bypass|skip)\b.{0,40}"
+        r"\b(above|previous|prior|earlier|preceding|instructions?|prompt|rules?|guidelines|everything|context)\b"
+        r"|\b(new|real|updated|actual) (instructions?|task|rules?)\b|\bsystem (prompt|message|override)\b"
+        r"|\b(you are now|you must now|from now on|pretend|jailbreak|developer mode|as an ai|act as)\b"
+        r"|\bignorier\w*\b.{0,40}\banweisung|\bignore[zr]\b.{0,40}\binstructions\b|\bignor[ae]\w*\b.{0,40}\binstruc",
+        ("ignor", "disregard", "forget", "overr", "bypass", "skip", "instruction", "task", "rule", "system ", "you are",
+         "you must", "from now", "pretend", "jailbreak", "developer mode", "as an ai", "act as"),
+    ),
+    "turn": (
+        r"<\|\w+\|>|<｜|\[/?inst\]|<</?sys>>|<(start|end)_of_turn>|</?s>|<bos>|<eos>"
+        r"|(^\s*|#{2,}\s*)(system|assistant|user|human|response|instruction)\s*:",
+        ("<", "inst", "system", "assistant", "user", "human", "response"),
+    ),
+    "delimiter": (
+        r"</?\s*(item|data|document|text|table|input|content|system|instructions?|prompt)\b[^<>\n]{0,40}>"
+        r"|-{3,}\s*end\b|\bend of (item|data|document|text|table|input)\b",
+        ("<", "---", "end of"),
+    ),
+    "forged answer": (
+        r"[\"'“”]\s*(label|answer|output|verdict)\s*[\"'“”]\s*:",
+        ("label", "answer", "output", "verdict"),
+    ),
+}  # fmt: skip
+_PATTERNS = {
+    name: (re.compile(pattern, re.IGNORECASE | re.MULTILINE | re.DOTALL), triggers)
+    for name, (pattern, triggers) in _SIGNS.items()
+}
+"""Each with words of which one stands in whatever it finds: most texts have none, and need no further look."""
+_ASKING = ("answer", "respond", "reply", "output", "return", "label", "verdict", "classif", "say")
+
+
+def cleaned(text: str) -> str:
+    """`text` without characters that are not seen, and with every mark that could open a tag or a turn broken up."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return _OPENERS.sub(lambda found: found[0] + " ", _UNSEEN.sub("", text))
+
+
+def delimited(text: str) -> str:
+    """A cleaned `text` between lines that it can't hold: their name is made of its own digest."""
+    name = f"item-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return f"<{name}>\n{text}\n</{name}>"
+
+
+def signs(text: str, words: Sequence[str]) -> list[str]:
+    """What about a raw `text` looks like an attempt to steer who labels it; empty for most texts.
+
+    words: the answers there are; a text that asks for one of them has the sign `instructions`. These are patterns, in
+    English for the most part: they find what is commonly tried and miss what is not, and an honest text may have one.
+    """
+    if "\\" in text:
+        # JSON may have escaped what is not ASCII, half a character at a time.
+        text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        text = text.replace("\\n", "\n").replace('\\"', '"')
+    found = ["hidden characters"] if not text.isascii() and _SUSPECT.search(text) else []
+    plain = unicodedata.normalize("NFKC", _UNSEEN.sub("", text))
+    low = plain.lower()
+    for name, (pattern, triggers) in _PATTERNS.items():
+        if any(trigger in low for trigger in triggers) and pattern.search(plain):
+            found.append(name)
+    if "instructions" not in found and any(word in low for word in _ASKING) and _asks_for(plain, words):
+        found.append("instructions")
+    return sorted(found)
+
+
+def _asks_for(text: str, words: Sequence[str]) -> bool:
+    """`answer YES`, `the label is "soe"`: a word of the answers right after a verb or noun of answering."""
+    choices = "|".join(re.escape(word) for word in words)
+    verbs = "|".join(word + r"\w*" * (word == "classif") for word in _ASKING)
+    asking = rf"\b({verbs})\b( \w+){{0,3}}\W{{1,4}}({choices})\b"
+    either = rf"({choices})\W{{1,4}}(or|and|/)\W{{0,3}}({choices})\b|({choices})/({choices})\b"
+    return re.search(asking, re.sub(either, "", text, flags=re.IGNORECASE), re.IGNORECASE) is not None

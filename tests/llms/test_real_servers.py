@@ -1,0 +1,96 @@
+"""The OpenAI-compatible LLM against servers that we did not write, with a model that we did make."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tests import made
+from tests.llms import made_llms, tiny_lm
+
+from silvertune.schema import Task
+
+pytestmark = pytest.mark.soak
+TASK = Task(**(vars(made.SOE) | {"answers": {"soe": "YES", "other": "NO"}}))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_lm.save(tmp_path_factory.mktemp("tiny"))
+
+
+@contextmanager
+def server(command: list[str], port: int, ready: str) -> Iterator[str]:
+    """The base URL of a server, while it runs. ready: a path that answers once it does."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               env={**os.environ, "HF_HUB_OFFLINE": "1"})  # fmt: skip
+    url = f"http://127.0.0.1:{port}/v1"
+    try:
+        deadline = time.monotonic() + 400
+        while True:
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}{ready}", timeout=5).read()
+                break
+            except OSError:
+                time.sleep(0.5)
+        yield url
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def labelled(url: str, model: str, folder: Path) -> pd.DataFrame:
+    items = made.items(10).assign(text=["X " * 200] * 5 + ["b"] * 5, json=None)
+    llm = made_llms.openai(url, model=model, limits_=made_llms.limits(concurrency=2, timeout_s=60.0))
+    return made_llms.labeler(TASK, {"tiny": llm}, folder, views=["text"]).label(items)
+
+
+def test_transformers_serve(folder: Path, tmp_path: Path) -> None:
+    port = free_port()
+    command = [str(Path(sys.executable).parent / "transformers"), "serve", str(folder), "--port", str(port),
+               "--device", "cpu", "--host", "127.0.0.1"]  # fmt: skip
+    # Its list of models is an error where the hub's cache is missing.
+    with server(command, port, "/health") as url:
+        table = labelled(url, str(folder), tmp_path)
+    check(table)
+    assert table["confidence"].isna().all()  # it tells no probabilities
+
+
+def test_llama_cpp(folder: Path, tmp_path: Path) -> None:
+    python = os.environ.get("SILVERTUNE_TEST_LLAMA_CPP")
+    if python is None:
+        pytest.skip("SILVERTUNE_TEST_LLAMA_CPP is not set: a Python that has llama-cpp-python[server] and gguf")
+    file, port = tmp_path / "tiny.gguf", free_port()
+    subprocess.run([python, tiny_lm.__file__, str(folder), str(file)], check=True, env={"PATH": os.environ["PATH"]})
+    command = [python, "-m", "llama_cpp.server", "--model", str(file), "--port", str(port), "--n_ctx", "4096",
+               "--logits_all", "true"]  # fmt: skip
+    with server(command, port, "/v1/models") as url:
+        table = labelled(url, "tiny", tmp_path)
+    check(table)
+    assert table["confidence"].between(0.5, 1.0).all()
+    assert (table["prob:soe"].iloc[:5] > 0.5).all()
+
+
+def check(table: pd.DataFrame) -> None:
+    assert set(table["status"]) == {"ok"}, table[["status", "raw"]]
+    assert table["label"].tolist() == ["soe"] * 5 + ["other"] * 5
+    assert (table["tokens_in"] > 100).all()
+    assert (table["tokens_out"] > 0).all()
+    assert (table["cost_usd"] > 0).all()
+    print(f"\n{table['raw'].iloc[0]} {table['confidence'].iloc[0]} tokens {table['tokens_in'].iloc[0]} in, "
+          f"{table['tokens_out'].iloc[0]} out; model {table['model'].iloc[0]}")  # fmt: skip
