@@ -145,7 +145,7 @@ def _means(config: Mapping[str, Any], cache: Path) -> computed.Means:
     for name, least in (("folds", 2), ("epochs", 1), ("calibration", 0)):
         if content[name] < least:
             raise UserError(f"evidence.{name}={content[name]}: want a whole number from {least}")
-    student = _make(content["student"], "evidence.student", {})
+    student = _make(content["student"], "evidence.student", {"cache": cache})
     if not callable(getattr(student, "fit", None)):
         raise UserError("evidence.student: has no fit(train, validation, seed); want a model that is tuned here")
     return computed.Means(
