@@ -52,7 +52,8 @@ def test_a_study_logs_every_run_and_its_comparison_and_a_second_time_does_nothin
     artifacts = {entry.path for entry in client.list_artifacts(run.info.run_id)}
     assert {"config.yaml", "overrides.yaml", "votes.parquet", "decisions.parquet", "predictions.parquet"} <= artifacts
     figures = {entry.path for entry in client.list_artifacts(run.info.run_id, "figures")}
-    assert figures == {"figures/groups.png", "figures/agreement.png"}
+    drawn = ("groups", "agreement", "label_noise", "prevalence", "reliability", "risk_coverage")
+    assert figures == {f"figures/{name}.png" for name in drawn}
 
     kept = {entry.path for entry in client.list_artifacts(parent.info.run_id)}
     assert {"comparison.csv", "comparison.html", "groups.csv", "arms.png", "groups.png", "cost.png"} <= kept
