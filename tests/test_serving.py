@@ -71,7 +71,7 @@ def test_a_saved_model_gives_what_the_run_would(saved: tuple[Any, Path]) -> None
     items = training(12)
     loaded = mlflow.pyfunc.load_model(str(path))
     found = loaded.predict(items[["json", "text"]])
-    wanted = predictions.decide(predictor.predict_proba(items), TASK, HOW)
+    wanted = predictions.decide(predictor.predict_proba(items), TASK, HOW).loc[items.index]
     assert list(found.columns) == ["label", "prob:oil", "prob:tea"]
     assert found["label"].tolist() == wanted["label"].tolist()
     np.testing.assert_allclose(found["prob:tea"], wanted["prob:tea"], atol=5e-3)
