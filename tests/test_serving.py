@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -180,6 +181,7 @@ def test_mlflow_models_serve_answers_invocations(logged: Path, tmp_path: Path) -
             stdout=log,
             stderr=log,
             cwd=tmp_path,
+            env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},  # it looks for uvicorn
             start_new_session=True,
         )
     try:
@@ -192,8 +194,9 @@ def test_mlflow_models_serve_answers_invocations(logged: Path, tmp_path: Path) -
         with urllib.request.urlopen(request, timeout=120) as answer:
             told = json.loads(answer.read())["predictions"]
     finally:
-        os.killpg(server.pid, 15)
-        server.wait(60)
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGTERM)
+            server.wait(60)
     assert [row["label"] for row in told] == TOLD
     assert told[0]["prob:tea"] > 0.5
 
