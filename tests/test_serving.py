@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -71,7 +72,7 @@ def test_a_saved_model_gives_what_the_run_would(saved: tuple[Any, Path]) -> None
     items = training(12)
     loaded = mlflow.pyfunc.load_model(str(path))
     found = loaded.predict(items[["json", "text"]])
-    wanted = predictions.decide(predictor.predict_proba(items), TASK, HOW)
+    wanted = predictions.decide(predictor.predict_proba(items), TASK, HOW).loc[items.index]
     assert list(found.columns) == ["label", "prob:oil", "prob:tea"]
     assert found["label"].tolist() == wanted["label"].tolist()
     np.testing.assert_allclose(found["prob:tea"], wanted["prob:tea"], atol=5e-3)
@@ -180,6 +181,7 @@ def test_mlflow_models_serve_answers_invocations(logged: Path, tmp_path: Path) -
             stdout=log,
             stderr=log,
             cwd=tmp_path,
+            env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},  # it looks for uvicorn
             start_new_session=True,
         )
     try:
@@ -192,8 +194,9 @@ def test_mlflow_models_serve_answers_invocations(logged: Path, tmp_path: Path) -
         with urllib.request.urlopen(request, timeout=120) as answer:
             told = json.loads(answer.read())["predictions"]
     finally:
-        os.killpg(server.pid, 15)
-        server.wait(60)
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGTERM)
+            server.wait(60)
     assert [row["label"] for row in told] == TOLD
     assert told[0]["prob:tea"] > 0.5
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests import made
 
@@ -34,6 +34,7 @@ SCORED = st.lists(
 ).filter(lambda rows: any(positive for _, positive in rows))
 
 
+@settings(deadline=None)
 @given(rows=SCORED)
 def test_no_threshold_has_a_higher_f1(rows: list[tuple[float, bool]]) -> None:
     score, positive = np.array([s for s, _ in rows]), np.array([p for _, p in rows])
@@ -45,6 +46,7 @@ def test_no_threshold_has_a_higher_f1(rows: list[tuple[float, bool]]) -> None:
         assert found == 0.5
 
 
+@settings(max_examples=30, deadline=None)
 @given(rows=SCORED)
 def test_the_order_of_the_items_does_not_matter(rows: list[tuple[float, bool]]) -> None:
     one, other = (

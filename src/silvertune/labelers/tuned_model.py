@@ -46,7 +46,7 @@ class TunedModel:
         every = probs.reindex(wanted)
         there = every.notna().all(axis=1)
         names = np.asarray(self.task.classes, dtype=object)
-        label = np.where(there, names[every.fillna(0.0).to_numpy().argmax(axis=1)], None)
+        label = pd.Series(names[every.fillna(0.0).to_numpy().argmax(axis=1)], every.index).where(there, None)
         rows = pd.DataFrame({"annotator": "tuned_model", "label": label, "confidence": every.max(axis=1)})
         rows[prob_columns(self.task.classes)] = every.to_numpy()
         cast = [{str(key): value for key, value in row.items()} for row in rows.reset_index().to_dict("records")]
