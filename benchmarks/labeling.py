@@ -23,7 +23,7 @@ from typing import Any
 
 import pandas as pd
 
-LATENCY_S, ROUNDS, WAVES = 0.5, 3, 16
+LATENCY_S, ROUNDS, WAVES = 0.5, 3, 12
 TEXT = "Procedure | Screening | Week 1 | Week 2\nInformed consent | X | |\nVital signs | X | X | X\n" * 12
 
 SERVER = f"""

@@ -109,10 +109,11 @@ class _Asking:
                     await self.claimed.put(key)
                 pending.extend([*claim.busy, *claim.too_dear])
                 if claim.too_dear and not self.under_way and not claim.busy:
+                    spent = await self._in_thread(self.store.spent_usd)
                     raise BudgetError(
-                        f"labeler.budget_usd={self.store.budget_usd:g}: ${await self._in_thread(self.store.spent_usd)}"
-                        f" of it is spent, and another request may cost ${self._reserve(claim.too_dear[0]):.4f}; what "
-                        "was answered is kept: raise the budget and run the same command to go on"
+                        f"labeler.budget_usd={self.store.budget_usd:g}: ${spent:.4f} of it is spent, and another "
+                        f"request may cost ${self._reserve(claim.too_dear[0]):.4f}; what was answered is kept: raise "
+                        "the budget and run the same command to go on"
                     )
                 if not claim.mine and not claim.known:
                     await asyncio.sleep(_LOOK_AGAIN_S)
