@@ -80,7 +80,9 @@ def saerens_em(probs: pd.DataFrame, tuned_on: Mapping[str, float], *, rounds: in
     return dict(zip(classes, map(float, shares), strict=True))
 
 
-def bbse(labels: pd.Series, predicted: pd.Series, predicted_target: pd.Series, classes: Sequence[str]) -> dict[str, float]:
+def bbse(
+    labels: pd.Series, predicted: pd.Series, predicted_target: pd.Series, classes: Sequence[str]
+) -> dict[str, float]:
     """Class shares by inverting a confusion matrix (Lipton, Wang & Smola 2018, "Detecting and correcting for label
     shift with black box predictors", section 3; Forman's adjusted count 2008, for any number of classes).
 
@@ -118,7 +120,9 @@ def best_bin(positive: np.ndarray, unlabelled: np.ndarray, *, confidence: float 
     Returns a share, 0-1. Raises UserError without scores on either side.
     """
     if not len(positive) or not len(unlabelled):
-        raise UserError("class shares can't be estimated: want scores of known and of unlabelled items; give the shares")
+        raise UserError(
+            "class shares can't be estimated: want scores of known and of unlabelled items; give the shares"
+        )
     cuts = np.unique(positive)
     above_known = 1 - np.searchsorted(np.sort(positive), cuts, side="left") / len(positive)
     above = 1 - np.searchsorted(np.sort(unlabelled), cuts, side="left") / len(unlabelled)

@@ -7,7 +7,7 @@ A filter is a function whose parameter names say what evidence it needs. `Eviden
 | items | the training pool, indexed by item_id (see `silvertune.items`) |
 | votes | the labeler's votes on it |
 | labels | the aggregated labels, indexed by item_id |
-| out_of_fold | a function: given labels (class by item_id) of some items, what students tuned on those of other groups say of all |
+| out_of_fold | a function: given labels of some items, what students tuned on those of other groups say of all |
 | task | the task: classes, positive, descriptions |
 | kept_by | a function: given another filter's config, what that filter keeps (for controls of its size) |
 | rng | a `numpy.random.Generator` seeded by the run's seed, fresh for each filter |
@@ -86,7 +86,8 @@ class Evidence:
                 views = [view for view in views_of(items) if items[view].notna().any()]
                 index = pd.MultiIndex.from_product([items.index[held_out], views], names=["item_id", "view"])
                 found.append(pd.DataFrame(1 / len(names), index=index, columns=names))
-        return pd.concat(found).reindex(columns=names).fillna(0.0)
+        probs: pd.DataFrame = pd.concat(found).reindex(columns=names).fillna(0.0)
+        return probs
 
     @property
     def rng(self) -> np.random.Generator:
