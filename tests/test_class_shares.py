@@ -1,6 +1,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests import made
 
 from silvertune import class_shares
@@ -79,3 +81,100 @@ def test_given_shares_come_in_the_order_of_the_classes_and_as_floats() -> None:
 def test_given_shares_that_are_none_are_refused(shares: dict[str, float]) -> None:
     with made.refused("my.key=", "a share above 0 for each of other, soe that sum to 1"):
         class_shares.given(shares, ["other", "soe"], "my.key")
+
+
+# -------------------------------------------------------------------------------- from a classifier's probabilities
+
+
+def gaussian(share: float, n: int, *, apart: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """True classes (1 = soe) and one feature, unit normal around -apart/2 and apart/2."""
+    rng = np.random.default_rng(seed)
+    soe = rng.random(n) < share
+    return soe, rng.normal(np.where(soe, apart / 2, -apart / 2), 1.0)
+
+
+def bayes(feature: np.ndarray, *, apart: float, prior: float) -> pd.DataFrame:
+    """The exact posterior where soe has share `prior`."""
+    odds = apart * feature + np.log(prior / (1 - prior))
+    soe = 1 / (1 + np.exp(-odds))
+    return pd.DataFrame({"other": 1 - soe, "soe": soe})
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0.05, 0.95), st.floats(0.1, 0.9), st.integers(0, 1000))
+def test_saerens_em_finds_the_share_that_a_calibrated_classifier_was_not_tuned_on(
+    share: float, prior: float, seed: int
+) -> None:
+    _, feature = gaussian(share, 20_000, apart=3.0, seed=seed)
+    shares = class_shares.saerens_em(bayes(feature, apart=3.0, prior=prior), {"other": 1 - prior, "soe": prior})
+    assert shares["soe"] == pytest.approx(share, abs=0.02)  # five standard errors
+    assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_saerens_em_takes_several_classes() -> None:
+    frame, _ = scores(CENTRES, {"red": 500, "green": 300, "blue": 200})
+    shares = class_shares.saerens_em(frame, dict.fromkeys(CENTRES, 1 / 3))
+    assert shares == pytest.approx({"red": 0.5, "green": 0.3, "blue": 0.2}, abs=0.01)
+
+
+def test_saerens_em_refuses_shares_that_are_none_and_no_items() -> None:
+    frame = pd.DataFrame({"other": [0.5], "soe": [0.5]})
+    with made.refused("tuned_on="):
+        class_shares.saerens_em(frame, {"soe": 1.0})
+    with made.refused("no items"):
+        class_shares.saerens_em(frame.iloc[:0], {"other": 0.5, "soe": 0.5})
+
+
+def called(soe: np.ndarray, names: tuple[str, str] = ("other", "soe")) -> pd.Series:
+    return pd.Series(np.where(soe, names[1], names[0]))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0.05, 0.95), st.floats(-0.5, 0.5), st.integers(0, 1000))
+def test_bbse_corrects_a_biased_threshold(share: float, threshold: float, seed: int) -> None:
+    known, seen = gaussian(0.5, 20_000, apart=3.0, seed=seed)
+    _, target = gaussian(share, 20_000, apart=3.0, seed=seed + 1)
+    shares = class_shares.bbse(called(known), called(seen > threshold), called(target > threshold), ["other", "soe"])
+    assert shares["soe"] == pytest.approx(share, abs=0.03)
+
+
+def test_bbse_takes_several_classes() -> None:
+    rng = np.random.default_rng(0)
+    classes = np.array(["red", "green", "blue"])
+    rates = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.0, 0.3, 0.7]])  # true -> said
+
+    def drawn(share: list[float], n: int) -> tuple[pd.Series, pd.Series]:
+        true = rng.choice(3, size=n, p=share)
+        return pd.Series(classes[true]), pd.Series([classes[rng.choice(3, p=rates[k])] for k in true])
+
+    labels, said = drawn([1 / 3, 1 / 3, 1 / 3], 6000)
+    _, target = drawn([0.6, 0.1, 0.3], 6000)
+    shares = class_shares.bbse(labels, said, target, list(classes))
+    assert shares == pytest.approx({"red": 0.6, "green": 0.1, "blue": 0.3}, abs=0.05)
+
+
+def test_bbse_refuses_a_class_without_labels_and_a_classifier_that_is_blind() -> None:
+    soe = np.array([True, False] * 10)
+    with made.refused("'soe'"):
+        class_shares.bbse(called(soe & False), called(soe), called(soe), ["other", "soe"])
+    with made.refused("does not tell the classes apart"):
+        class_shares.bbse(called(soe), called(soe | True), called(soe), ["other", "soe"])
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0.05, 0.95), st.integers(0, 1000))
+def test_best_bin_finds_the_share_where_some_scores_are_of_the_class_alone(share: float, seed: int) -> None:
+    _, known = gaussian(1.0, 5000, apart=6.0, seed=seed)
+    _, mixed = gaussian(share, 20_000, apart=6.0, seed=seed + 1)
+    assert class_shares.best_bin(known, mixed) == pytest.approx(share, abs=0.05)
+
+
+def test_best_bin_is_too_high_where_no_score_is() -> None:
+    _, known = gaussian(1.0, 5000, apart=0.5, seed=0)
+    _, mixed = gaussian(0.2, 20_000, apart=0.5, seed=1)
+    assert class_shares.best_bin(known, mixed) > 0.4
+
+
+def test_best_bin_wants_scores_on_both_sides() -> None:
+    with made.refused("known and of unlabelled"):
+        class_shares.best_bin(np.array([]), np.array([1.0]))

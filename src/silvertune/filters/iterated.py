@@ -1,6 +1,7 @@
 """The filter that tunes students to find the wrong labels, and again on what is left of them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,8 @@ from silvertune.errors import UserError
 
 FEWEST = 10
 """Labels of a class below which no two components are looked for."""
+DRAWS = 19
+"""Samples of one Gaussian that two must beat: 1 in 20 by chance."""
 
 
 def iterated(
@@ -31,7 +34,9 @@ def iterated(
     Source: the two-component mixture, one half clean, is DivideMix's (Li, Socher & Hoi 2020, section 3.1), here by
     class, over out-of-fold log-odds (one dimension a view) instead of training losses; refiltering by a new student
     each round is the iterative partitioning filter's (Khoshgoftaar & Rebours 2007); "apart" is Ashman's D (Ashman,
-    Bird & Zepf 1994: above 2 is a clean separation), as Mahalanobis distance over the views.
+    Bird & Zepf 1994: above 2 is a clean separation), as Mahalanobis distance over the views. Chance sets the halves
+    of one small cloud as far apart, so two must also explain the scores better than one by more than in any of 19
+    samples drawn from the one (a bootstrapped likelihood ratio, level 5%: McLachlan 1987).
 
     agreed_only: begin with the labels that every vote with a label gave, and drop the others.
     separation: D from which two components are two groups, in standard deviations.
@@ -83,16 +88,32 @@ def _better_group(odds: np.ndarray, labels: pd.Series, separation: float) -> pd.
 
 
 def _upper(odds: np.ndarray, separation: float) -> np.ndarray:
-    from sklearn.mixture import GaussianMixture
-
     if len(np.unique(odds, axis=0)) < FEWEST:
         return np.ones(len(odds))
-    fit = GaussianMixture(2, n_init=3, random_state=0).fit(odds)
-    low, high = np.argsort(fit.means_.sum(axis=1))
-    direction = np.linalg.solve(fit.covariances_.mean(axis=0), fit.means_[high] - fit.means_[low])
-    if np.sqrt(direction @ (fit.means_[high] - fit.means_[low])) < separation:
+    one, two = _fits(odds)
+    low, high = np.argsort(two.means_.sum(axis=1))
+    apart = two.means_[high] - two.means_[low]
+    direction = np.linalg.solve(two.covariances_.mean(axis=0), apart)
+    if np.sqrt(direction @ apart) < separation or not _better_than_chance(odds, one, two):
         return np.ones(len(odds))
     # A wide component has the posterior on both sides of a narrow one: beyond the means, the side decides.
-    along, (from_, to) = odds @ direction, fit.means_[[low, high]] @ direction
-    posterior: np.ndarray = fit.predict_proba(odds)[:, high]
-    return np.where(along <= from_, 0.0, np.where(along >= to, 1.0, posterior))
+    along, (lower, upper) = odds @ direction, two.means_[[low, high]] @ direction
+    posterior: np.ndarray = two.predict_proba(odds)[:, high]
+    return np.where(along <= lower, 0.0, np.where(along >= upper, 1.0, posterior))
+
+
+def _fits(odds: np.ndarray) -> tuple[Any, Any]:
+    """One Gaussian and a mixture of two."""
+    from sklearn.mixture import GaussianMixture
+
+    return GaussianMixture(1).fit(odds), GaussianMixture(2, n_init=3, random_state=0).fit(odds)
+
+
+def _better_than_chance(odds: np.ndarray, one: Any, two: Any) -> bool:
+    gain, rng = two.score(odds) - one.score(odds), np.random.default_rng(0)
+    for _ in range(DRAWS):
+        drawn = rng.multivariate_normal(one.means_[0], one.covariances_[0], len(odds))
+        null_one, null_two = _fits(drawn)
+        if null_two.score(drawn) - null_one.score(drawn) >= gain:
+            return False
+    return True
