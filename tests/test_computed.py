@@ -94,6 +94,21 @@ def test_the_probabilities_are_the_mean_over_the_views(tmp_path: Path) -> None:
     )
 
 
+def test_other_labels_give_other_probabilities_of_each_view(tmp_path: Path) -> None:
+    items, labels = made.items(40), noisy()
+    means = made.means(cache=tmp_path)
+    found = computed.out_of_fold(means, items, labels, made.SOE.classes)
+    assert found.index.names == ["item_id", "view"]
+    assert set(found.index.get_level_values("item_id")) == set(items.index)
+    mean = found.groupby(level="item_id").mean().loc[items.index]
+    whole = computed.out_of_fold_probs(means, items, labels, made.SOE.classes)
+    pd.testing.assert_frame_equal(mean, whole, check_names=False)
+    some = computed.out_of_fold(means, items, labels.iloc[:20], made.SOE.classes)
+    assert set(some.index) == set(found.index)
+    assert not np.allclose(some.loc[found.index], found)
+    assert computed.out_of_fold(means, items.iloc[:0], labels.iloc[:0], made.SOE.classes).empty
+
+
 def test_a_class_that_a_fold_never_saw_is_impossible_there(tmp_path: Path, colours: Task) -> None:
     labels = noisy(colours)
     first = made.items(40)["group_id"] == "g00"

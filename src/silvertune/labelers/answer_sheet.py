@@ -58,11 +58,14 @@ class AnswerSheet:
         ]
         return votes.table(rows, self.classes)
 
-    def estimate(self, items: pd.DataFrame) -> dict[str, float]:
+    def estimate(self, items: pd.DataFrame) -> dict[str, dict[str, float]]:
         """At most: an answer for each item that has none yet."""
         answers = self._answers()
         missing = sum(not answers.get(item) for item in items.index)
-        return {"calls": float(missing), "stored": 0.0, "tokens": 0.0, "dollars": missing * self.cost_usd}
+        dollars = missing * self.cost_usd
+        return {
+            self.annotator: {"calls": float(missing), "stored": 0.0, "tokens": 0.0, "dollars": dollars, "seconds": 0.0}
+        }
 
     def _answers(self) -> dict[str, str]:
         """item_id -> what stands in `label`. Raises UserError that names the file and the row."""

@@ -52,7 +52,7 @@ class TunedModel:
         cast = [{str(key): value for key, value in row.items()} for row in rows.reset_index().to_dict("records")]
         return votes.table(cast, self.task.classes, probs=True)
 
-    def estimate(self, items: pd.DataFrame) -> dict[str, float]:
-        """What labelling `items` would take: `calls`, of them `stored`, `tokens`, `dollars`."""
-        calls = sum(int(items[view].notna().sum()) for view in self.views)
-        return {"calls": float(calls), "stored": 0.0, "tokens": 0.0, "dollars": 0.0}
+    def estimate(self, items: pd.DataFrame) -> dict[str, dict[str, float]]:
+        """The texts that the model would read."""
+        calls = sum(int(items[view].notna().sum()) for view in self.views if view in items)
+        return {"tuned_model": {"calls": float(calls), "stored": 0.0, "tokens": 0.0, "dollars": 0.0, "seconds": 0.0}}
