@@ -102,7 +102,7 @@ def test_other_labels_give_other_probabilities_of_each_view(tmp_path: Path) -> N
     assert set(found.index.get_level_values("item_id")) == set(items.index)
     mean = found.groupby(level="item_id").mean().loc[items.index]
     whole = computed.out_of_fold_probs(means, items, labels, made.SOE.classes)
-    pd.testing.assert_frame_equal(mean, whole, check_names=False, check_index_type=False)
+    pd.testing.assert_frame_equal(mean, whole, check_names=False, check_index_type=False, check_dtype=False)
     some = computed.out_of_fold(means, items, labels.iloc[:20], made.SOE.classes)
     assert set(some.index) == set(found.index)
     assert not np.allclose(some.loc[found.index], found)
