@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -86,7 +87,13 @@ def start(folder: Path, *arguments: str, **environment: str) -> "subprocess.Pope
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=heed_interrupts,
     )
+
+
+def heed_interrupts() -> None:
+    """A shell's background jobs, and all that they start, ignore SIGINT unless they are told otherwise."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def silvertune(folder: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

@@ -14,7 +14,7 @@ CONCURRENCY = 16
 JOB = f"""
 import sys
 from pathlib import Path
-from tests import made
+from tests import cli, made
 from tests.llms import made_llms
 
 url, folder, n = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
@@ -104,7 +104,13 @@ def test_an_interrupt_keeps_every_answer_that_came(tmp_path: Path, how: signal.S
     code = f"import signal\ndef end(*_): raise KeyboardInterrupt\nsignal.signal(signal.SIGTERM, end)\n{JOB}"
     with serving(Double(latency_s=0.1)) as double:
         command = [sys.executable, "-c", code, double.url, str(tmp_path), "100"]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+        process = subprocess.Popen(
+            command,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+            preexec_fn=cli.heed_interrupts,
+        )
         wait_until(double, 50)
         process.send_signal(how)
         _, err = process.communicate(timeout=60)
