@@ -8,13 +8,14 @@ import time
 from pathlib import Path
 
 import pytest
+from tests import cli
 from tests.llms.openai_double import Double, serving
 
 CONCURRENCY = 16
 JOB = f"""
 import sys
 from pathlib import Path
-from tests import cli, made
+from tests import made
 from tests.llms import made_llms
 
 url, folder, n = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
