@@ -47,6 +47,8 @@ def test_its_filter_its_data_set_and_its_study_work(tmp_path: Path) -> None:
         "conf/filter/short_text.yaml",
         "conf/dataset/mine.yaml",
         "conf/task/mine.yaml",
+        "conf/task/complaints.yaml",
+        "conf/dataset/messages.yaml",
         "experiments/mine.yaml",
     ]
     write_reviews(tmp_path / "reviews.csv")
@@ -63,6 +65,20 @@ def test_its_filter_its_data_set_and_its_study_work(tmp_path: Path) -> None:
     kept = {run.data.tags["arm"]: run.data.metrics["labels/kept_fraction"] for run in cli.runs(tmp_path, "silvertune")}
     assert set(kept) == {"expert/none", "expert/short_text", "expert/random_matched"}
     assert kept["expert/random_matched"] == kept["expert/short_text"]
+
+
+def test_its_labelling_by_an_llm_can_be_planned(tmp_path: Path) -> None:
+    write_blocks(tmp_path)
+    with (tmp_path / "messages.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["message_id", "customer", "subject", "body", "checked"])
+        rows.writerows([f"m{k}", f"c{k % 5}", "Order", f"Text {k}", k % 2] for k in range(20))
+    planned = cli.silvertune(
+        tmp_path, "dataset=messages", "task=complaints", "labeler=gemini", "mode=plan", GEMINI_API_KEY="none"
+    )
+    assert planned.returncode == 0, planned.stderr
+    assert "labelling all items takes at most 20 calls, 0 of them already stored" in planned.stdout
+    assert not (tmp_path / "mlruns" / "mlflow.db").exists()
 
 
 def test_what_it_links_to_is_there() -> None:
