@@ -11,6 +11,8 @@ import pytest
 from tests import cli
 from tests.llms.openai_double import Double, serving
 
+pytestmark = pytest.mark.soak  # kill -9, many processes
+
 CONCURRENCY = 16
 JOB = f"""
 import sys
@@ -90,12 +92,10 @@ def test_processes_that_label_the_same_ask_each_question_once(tmp_path: Path) ->
     at_once(tmp_path, n=60, processes=3)
 
 
-@pytest.mark.soak
 def test_ten_kills(tmp_path: Path) -> None:
     killed_again_and_again(tmp_path, n=1000, kills=10)
 
 
-@pytest.mark.soak
 def test_eight_processes(tmp_path: Path) -> None:
     at_once(tmp_path, n=1000, processes=8)
 
