@@ -80,9 +80,16 @@ def encoder(folder: Path, **settings: Any) -> Encoder:
     return Encoder(**(usual | settings))
 
 
+def shipped_model(name: str) -> dict[str, Any]:
+    """What conf/model/<name>.yaml says, over the one that it is made from."""
+    content: dict[str, Any] = yaml.safe_load((CONF / "model" / f"{name}.yaml").read_text(encoding="utf-8"))
+    bases = [base for base in content.pop("defaults", []) if base != "_self_"]
+    return {key: value for base in bases for key, value in shipped_model(base).items()} | content
+
+
 def student(folder: Path, cache: Path, name: str = "minilm_lora", **settings: Any) -> EncoderClassifier:
     """The shipped student `name`, with the network in `folder`, and quick to learn in float32."""
-    shipped = yaml.safe_load((CONF / "model" / f"{name}.yaml").read_text(encoding="utf-8"))
+    shipped = shipped_model(name)
     rate, epochs = {"minilm_full": (0.003, 3), "minilm_linear_head": (0.05, 6)}.get(name, (0.01, 3))
     quick = {
         "cache": cache,

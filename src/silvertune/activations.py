@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -22,6 +23,15 @@ HALF = np.dtype(np.float16)
 def key_of(text: str) -> str:
     """What a text is known by."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def rows_of(database: sqlite3.Connection, table: str, keys: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """The rows of `table` whose `key` is among `keys`, each once; there may be more keys than one query takes."""
+    unique = list(dict.fromkeys(keys))
+    for start in range(0, len(unique), 500):
+        some = unique[start : start + 500]
+        marks = ",".join("?" * len(some))
+        yield from database.execute(f"SELECT * FROM {table} WHERE key IN ({marks})", some)
 
 
 @dataclass(frozen=True)
@@ -93,11 +103,5 @@ class Store:
     def _places(self, keys: Sequence[str]) -> dict[str, tuple[int, int]]:
         if not self.index.is_file():
             return {}
-        found, unique = {}, list(dict.fromkeys(keys))
         with closing(self._open()) as database:
-            for begin in range(0, len(unique), 500):
-                some = unique[begin : begin + 500]
-                marks = ",".join("?" * len(some))
-                for key, start, length in database.execute(f"SELECT * FROM states WHERE key IN ({marks})", some):
-                    found[key] = (start, length)
-        return found
+            return {key: (start, length) for key, start, length in rows_of(database, "states", keys)}

@@ -195,39 +195,41 @@ def _extreme(cast: pd.DataFrame, which: str) -> pd.DataFrame:
 
 def _modal(cast: pd.DataFrame, task: Task) -> pd.DataFrame:
     """Each item's most frequent label and the share of its votes, from one item x class count."""
-    items, ids = pd.factorize(cast["item_id"])
-    shape = (len(ids), len(task.classes))
-    cell = items * shape[1] + pd.Categorical(cast["label"], categories=list(task.classes)).codes
-    counts = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape)
-    sure = np.bincount(cell, weights=cast["confidence"].fillna(1.0), minlength=counts.size).reshape(shape)
+    counts = _tally(cast, pd.Series(1.0, cast.index), task)
     # Summed confidence is below the number of votes, so a fraction of it only ever breaks ties; argmax
     # takes the class listed first where even that is equal.
-    # Rounded, so that a tie stays one whatever order the confidences were summed in.
-    sure = sure.round(9)
-    best = (counts + sure / (sure.max(initial=0.0) + 1.0) / 2).argmax(axis=1)
-    return pd.DataFrame(
-        {
-            "label": np.asarray(task.classes, dtype=object)[best],
-            "confidence": counts[np.arange(len(ids)), best] / counts.sum(axis=1),
-        },
-        index=pd.Index(ids, name="item_id", dtype=object),
-    )
+    sure = _tally(cast, cast["confidence"].fillna(1.0), task)
+    return _shares(counts, counts + sure / (sure.to_numpy().max(initial=0.0) + 1.0) / 2)
 
 
 def _heaviest(cast: pd.DataFrame, weight: pd.Series, task: Task) -> pd.DataFrame:
     """Each item's label with the most weight, and the share of its weight."""
+    total = _tally(cast, weight, task)
+    return _shares(total, total)
+
+
+def _tally(cast: pd.DataFrame, weight: pd.Series, task: Task) -> pd.DataFrame:
+    """The summed weight of each item's votes for each class: item_id x class, items in the order of the votes.
+
+    Rounded, so that a tie stays one whatever order the weights were summed in.
+    """
     items, ids = pd.factorize(cast["item_id"])
     shape = (len(ids), len(task.classes))
     cell = items * shape[1] + pd.Categorical(cast["label"], categories=list(task.classes)).codes
-    # Rounded, so that a tie stays one whatever order the weights were summed in.
     total = np.bincount(cell, weights=weight, minlength=shape[0] * shape[1]).reshape(shape).round(9)
-    best = total.argmax(axis=1)
+    return pd.DataFrame(total, index=pd.Index(ids, name="item_id", dtype=object), columns=list(task.classes))
+
+
+def _shares(total: pd.DataFrame, order: pd.DataFrame) -> pd.DataFrame:
+    """Each item's label, the first that is highest in `order`, and that label's share of `total`."""
+    best = order.to_numpy().argmax(axis=1)
+    values = total.to_numpy()
     return pd.DataFrame(
         {
-            "label": np.asarray(task.classes, dtype=object)[best],
-            "confidence": total[np.arange(len(ids)), best] / total.sum(axis=1),
+            "label": np.asarray(total.columns, dtype=object)[best],
+            "confidence": values[np.arange(len(values)), best] / values.sum(axis=1),
         },
-        index=pd.Index(ids, name="item_id", dtype=object),
+        index=total.index,
     )
 
 

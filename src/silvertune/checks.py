@@ -57,12 +57,11 @@ def _labelers(jobs: list[Job]) -> Iterator[Finding]:
     seen: set[str] = set()
     for job in jobs:
         built = composition.build(job.config)
-        for part, source in (("preselect", built.preselect), ("labeler", built.labeler), ("fallback", built.fallback)):
-            node = job.config[part] if part == "labeler" else (job.config[part] or {}).get("labeler")
-            if source is None or repr(node) in seen:
+        for part, which, labeler in composition.labelers(job.config, built):
+            if which in seen:
                 continue
-            seen.add(repr(node))
-            check = getattr(source.labeler, "check", None)
+            seen.add(which)
+            check = getattr(labeler, "check", None)
             try:
                 found = check() if check is not None else [Finding("nothing to reach", True)]
             except UserError as error:

@@ -7,7 +7,7 @@ true` that its labels are simulated. Everything is checked before anything is la
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache, partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from silvertune import computed, evidence, identity, review, targets, votes
 from silvertune.errors import UserError, either, in_one_line
 from silvertune.evaluation import predictions
+from silvertune.interfaces import Labeler
 from silvertune.items import Data
 from silvertune.runner import Parts, Source
 from silvertune.schema import Config, Evaluation, Task
@@ -109,7 +110,7 @@ def build(config: Mapping[str, Any]) -> Parts:
         "training": _training(data),
     }
     backend = _make(config["backend"], "backend", {})
-    model = None if config["model"] is None else _make(config["model"], "model", {"cache": known["cache"]})
+    model = None if config["model"] is None else _make(config["model"], "model", {"cache": cache})
     if model is not None:
         backend.check(model)
     if config["preselect"] is not None and config["preselect"].get("labeler") == config["labeler"]:
@@ -287,6 +288,13 @@ def _make(node: Any, key: str, known: Mapping[str, Any]) -> Any:
         raise
     except Exception as error:
         raise UserError(f"{key}: {node['_target_']}: {type(error).__name__}: {in_one_line(error)}") from error
+
+
+def labelers(config: Mapping[str, Any], parts: Parts) -> Iterator[tuple[str, str, Labeler]]:
+    """Those that a run asks: the part's name, a text that is the same for the same labeler, and the labeler."""
+    for part, source in (("preselect", parts.preselect), ("labeler", parts.labeler), ("fallback", parts.fallback)):
+        if source is not None:
+            yield part, repr(config[part] if part == "labeler" else config[part]["labeler"]), source.labeler
 
 
 def _nested(value: Mapping[str, Any], key: str) -> Any:

@@ -19,7 +19,7 @@ import numpy as np
 from filelock import FileLock
 
 from silvertune import activations, bars
-from silvertune.activations import key_of
+from silvertune.activations import key_of, rows_of
 from silvertune.errors import UserError
 
 WEIGHTS = "model.safetensors"
@@ -63,17 +63,12 @@ class Encoder:
         # One process computes what is missing; the others wait for it and then read.
         with FileLock(f"{store}.lock"), closing(sqlite3.connect(store)) as database:
             database.execute("CREATE TABLE IF NOT EXISTS embeddings (key TEXT PRIMARY KEY, vector BLOB NOT NULL)")
-            known = {key for (key,) in database.execute("SELECT key FROM embeddings")}
-            missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+            found = dict(rows_of(database, "embeddings", keys))
+            missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
             if missing:
                 self._compute(missing, cache, database)
-            found: dict[str, np.ndarray] = {}
-            for start in range(0, len(keys), 500):
-                some = list(dict.fromkeys(keys[start : start + 500]))
-                marks = ",".join("?" * len(some))
-                rows = database.execute(f"SELECT key, vector FROM embeddings WHERE key IN ({marks})", some)
-                found |= {key: np.frombuffer(vector, dtype=np.float32) for key, vector in rows}
-        return np.stack([found[key] for key in keys])
+                found |= dict(rows_of(database, "embeddings", list(missing)))
+        return np.stack([np.frombuffer(found[key], dtype=np.float32) for key in keys])
 
     def states(self, texts: Sequence[str], layer: int, cache: Path) -> list[np.ndarray]:
         """For each text the output (tokens, width) float16 of the first `layer` layers, memory-mapped.
@@ -98,7 +93,7 @@ class Encoder:
         if not store.is_file():
             return 0
         with closing(sqlite3.connect(store)) as database:
-            known = {key for (key,) in database.execute("SELECT key FROM embeddings")}
+            known = {key for key, _ in rows_of(database, "embeddings", [key_of(text) for text in texts])}
         return sum(key_of(text) in known for text in texts)
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
@@ -110,7 +105,7 @@ class Encoder:
 
     def tokenizer(self) -> Any:
         """The tokenizer that came with the model."""
-        return _load(self.folder())[0]
+        return _tokenizer(self.folder())
 
     def _store(self, cache: Path) -> Path:
         return cache / f"embeddings-{self.verify()[:16]}-{self.max_tokens}.sqlite"
@@ -202,14 +197,21 @@ def verified(weights: Path, sha256: str | None) -> str:
 
 
 @lru_cache(maxsize=2)
+def _tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+@lru_cache(maxsize=2)
 def _load(folder: Path) -> tuple[Any, Any]:
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoModel
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     return (
-        AutoTokenizer.from_pretrained(folder, local_files_only=True),
+        _tokenizer(folder),
         AutoModel.from_pretrained(folder, local_files_only=True).eval(),
     )
 

@@ -3,9 +3,12 @@
 Items carry no labels, so no stage that is handed items can see gold by accident.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+
+from silvertune.errors import UserError
 
 RESERVED = frozenset({"item", "item_id", "group_id", "label", "weight"})
 
@@ -33,3 +36,11 @@ class Data:
 def views_of(items: pd.DataFrame) -> list[str]:
     """The names of the views that `items` (or a training set made of them) have, in order."""
     return [str(name) for name in items.columns if name not in RESERVED and not str(name).startswith("prob:")]
+
+
+def chosen_views(items: pd.DataFrame, wanted: Sequence[str] | None, key: str) -> list[str]:
+    """`wanted`, or all views of `items` where that is null. UserError naming the config's `key` if one is not there."""
+    there = views_of(items)
+    if missing := set(wanted or ()) - set(there):
+        raise UserError(f"{key}={wanted}: no view {sorted(missing)[0]!r}; there is {', '.join(there)}")
+    return list(wanted or there)

@@ -48,10 +48,9 @@ def show(console: Console, jobs: list[Job], earlier: "Mapping[store.Key, Run]") 
 def _ask(job: Job, asked: dict[str, dict[str, dict[str, float]]]) -> None:
     """What the job's labelers would take; the same labeler is asked about the same items once, for all runs."""
     built = composition.build(job.config)
-    for part, source in (("preselect", built.preselect), ("labeler", built.labeler), ("fallback", built.fallback)):
-        node = job.config[part] if part == "labeler" else (job.config[part] or {}).get("labeler")
-        if source is not None and repr(node) not in asked:
-            asked[repr(node)] = source.labeler.estimate(built.data.items)
+    for _, which, labeler in composition.labelers(job.config, built):
+        if which not in asked:
+            asked[which] = labeler.estimate(built.data.items)
 
 
 def _asking(asked: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:

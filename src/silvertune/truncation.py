@@ -84,10 +84,7 @@ def _rows(text: str) -> Cells | None:
 
 
 def _as_rows(cells: Cells) -> str:
-    rows: dict[int, list[str]] = {}
-    for (row, _), cell in sorted(cells.items()):
-        rows.setdefault(row, []).append(cell)
-    return json.dumps([*rows.values(), [LEFT_OUT]], ensure_ascii=False)
+    return json.dumps([*_by_row(cells), [LEFT_OUT]], ensure_ascii=False)
 
 
 def _lines(text: str) -> Cells | None:
@@ -98,10 +95,14 @@ def _lines(text: str) -> Cells | None:
 
 
 def _as_lines(cells: Cells) -> str:
+    return "\n".join([*(" | ".join(row) for row in _by_row(cells)), LEFT_OUT])
+
+
+def _by_row(cells: Cells) -> list[list[str]]:
     rows: dict[int, list[str]] = {}
     for (row, _), cell in sorted(cells.items()):
         rows.setdefault(row, []).append(cell)
-    return "\n".join([*(" | ".join(row) for row in rows.values()), LEFT_OUT])
+    return list(rows.values())
 
 
 def _ends(text: str, most: int) -> str:

@@ -81,6 +81,19 @@ def check(votes: pd.DataFrame, classes: Sequence[str], known: pd.Index, source: 
     return votes
 
 
+def one_hot(labels: pd.Series, classes: Sequence[str]) -> np.ndarray:
+    """(n, classes) bool: which class each label is; a row of False where it is null or none of them."""
+    hot: np.ndarray = labels.to_numpy(dtype=object)[:, None] == np.asarray(classes, dtype=object)[None, :]
+    return hot
+
+
+def score_of_label(scores: pd.DataFrame, labels: pd.Series) -> pd.Series:
+    """Each label's own of the item's class scores (indexed like `labels`, a column a class); NaN where it is null."""
+    own = one_hot(labels, list(scores.columns))
+    chosen = np.where(own, scores.to_numpy(dtype=float), 0.0).sum(axis=1)
+    return pd.Series(np.where(own.any(axis=1), chosen, np.nan), index=labels.index)
+
+
 def class_scores(votes: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     """How strongly each item's votes speak for each class: item_id x class, rows sum to 1.
 
@@ -91,8 +104,7 @@ def class_scores(votes: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     cast = votes[votes["label"].notna()]
     columns = prob_columns(classes)
     confidence = cast["confidence"].fillna(1.0).to_numpy()[:, None]
-    onehot = cast["label"].to_numpy()[:, None] == np.asarray(classes, dtype=object)[None, :]
-    scores = np.where(onehot, confidence, (1 - confidence) / max(len(classes) - 1, 1))
+    scores = np.where(one_hot(cast["label"], classes), confidence, (1 - confidence) / max(len(classes) - 1, 1))
     if set(columns) <= set(cast.columns):
         given = cast[columns].to_numpy(dtype=float)
         scores = np.where(np.isnan(given).any(axis=1, keepdims=True), scores, given)

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from silvertune.evaluation import calibration
-from silvertune.evaluation.metrics import expected_calibration_error
 
 SCORED = st.lists(st.tuples(st.integers(0, 10).map(lambda k: k / 10), st.booleans()), min_size=1, max_size=40)
 
@@ -64,7 +63,7 @@ def test_the_bins_give_the_expected_calibration_error(scored: list[tuple[float, 
     assert (bins["confidence"] >= bins["low"] - 1e-12).all()
     assert (bins["confidence"] <= bins["high"] + 1e-12).all()
     error = np.average((bins["confidence"] - bins["accuracy"]).abs(), weights=bins["n"])
-    assert error == pytest.approx(expected_calibration_error(confidence, right))
+    assert error == pytest.approx(calibration.expected_calibration_error(confidence, right))
 
 
 def test_brier_of_the_label_given() -> None:

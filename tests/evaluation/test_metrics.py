@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
-from silvertune.evaluation import metrics
+from silvertune.evaluation import calibration, metrics
 from silvertune.schema import Task
 
 PETS = Task(name="pets", classes=["other", "cat"], positive="cat")
@@ -78,7 +78,7 @@ def test_the_calibration_error_by_hand() -> None:
     ],
 )
 def test_calibration_errors_by_hand(confidence: list[float], right: list[bool], expected: float) -> None:
-    assert metrics.expected_calibration_error(np.array(confidence), np.array(right)) == pytest.approx(expected)
+    assert calibration.expected_calibration_error(np.array(confidence), np.array(right)) == pytest.approx(expected)
 
 
 def test_metrics_of_groups_leave_out_those_where_they_are_undefined() -> None:

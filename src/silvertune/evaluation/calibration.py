@@ -46,8 +46,6 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> pd
 
     confidence: 0-1. right: bool, as long. Empty bins are left out.
     Returns `low, high` (the bin's edges), `n`, `confidence` (mean) and `accuracy`, all but n from 0 to 1.
-    The expected calibration error, `silvertune.evaluation.metrics.expected_calibration_error`, is the mean
-    of |accuracy - confidence| over the same bins, weighted by n.
     """
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
     n = np.bincount(bin_of, minlength=bins)
@@ -61,6 +59,13 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> pd
             "accuracy": np.bincount(bin_of, weights=right, minlength=bins)[full] / n[full],
         }
     )
+
+
+def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
+    """Mean gap between confidence and accuracy over the bins of `reliability`, weighted by their items; NaN of none."""
+    found = reliability(confidence, right, bins)
+    gap = (found["accuracy"] - found["confidence"]).abs()
+    return float(np.average(gap, weights=found["n"])) if len(found) else float("nan")
 
 
 def brier(confidence: np.ndarray, right: np.ndarray) -> float:

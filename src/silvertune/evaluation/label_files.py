@@ -1,10 +1,8 @@
 """The report on a run's labels as files: tables, figures, findings, and one page with all of them."""
 
-import base64
-import html
 from pathlib import Path
 
-from silvertune.evaluation import label_figures
+from silvertune.evaluation import html_page, label_figures
 from silvertune.evaluation.findings import Finding, markdown
 from silvertune.evaluation.label_quality import Report, tables
 
@@ -38,25 +36,15 @@ def write(report: Report, found: list[Finding], folder: Path, title: str) -> Non
 
 
 def _page(report: Report, found: list[Finding], images: dict[str, bytes], title: str) -> str:
-    said = "".join(f"<li>{html.escape(finding.sentence)}</li>" for finding in found)
-    pictures = "".join(
-        f'<img alt="{name}" src="data:image/png;base64,{base64.b64encode(image).decode()}">'
-        for name, image in images.items()
-    )
+    said = html_page.bullets([finding.sentence for finding in found] or ["No rule found anything."])
+    pictures = "".join(html_page.picture(image, name) for name, image in images.items())
     made = tables(report)
     shown = "".join(
-        f'<h2>{heading}</h2><div class="wide">'
-        + made[name].head(MOST_ROWS).to_html(index=False, border=0, float_format="{:.3f}".format, na_rep="")
-        + "</div>"
+        f"<h2>{heading}</h2>"
+        + html_page.wide(
+            made[name].head(MOST_ROWS).to_html(index=False, border=0, float_format="{:.3f}".format, na_rep="")
+        )
         for name, heading in SHOWN.items()
         if name in made
     )
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}: labels</title><style>
-body {{ font: 14px/1.45 system-ui, sans-serif; margin: 2em; color: #222; }}
-table {{ border-collapse: collapse; }} th, td {{ padding: .25em .6em; text-align: right; white-space: nowrap; }}
-th {{ border-bottom: 2px solid #222; }} td {{ border-bottom: 1px solid #ddd; }}
-.wide {{ overflow-x: auto; }} img {{ max-width: 100%; margin: .5em 1em .5em 0; vertical-align: top; }}
-</style></head><body><h1>Labels of {html.escape(title)}</h1><ul>{said or "<li>No rule found anything.</li>"}</ul>
-{pictures}{shown}</body></html>
-"""
+    return html_page.page(f"Labels of {title}", said + pictures + shown)

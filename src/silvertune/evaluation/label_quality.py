@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from silvertune.evaluation import calibration, rater_agreement
-from silvertune.evaluation.metrics import expected_calibration_error
 from silvertune.schema import Task
 from silvertune.votes import STATUSES, prob_columns
 
@@ -95,7 +94,7 @@ def report(
         "labels/dropped_precision": _noise(before[dropped], true[dropped]),
         "labels/alpha": float(alphas["alpha"].iloc[0]) if (alphas["of"] == "the labeler").any() else np.nan,
         "labels/aurc": float(rankings["aurc"].iloc[0]) if (rankings["by"] == "confidence").any() else np.nan,
-        "labels/ece": expected_calibration_error(sure, right) if len(sure) else np.nan,
+        "labels/ece": calibration.expected_calibration_error(sure, right),
         "labels/brier": calibration.brier(sure, right),
         "labels/shift_train_test": _shift(prevalence["trained on"], prevalence["test gold"]),
     }
@@ -179,7 +178,7 @@ def _by_view(votes: pd.DataFrame, decisions: pd.DataFrame, gold: pd.Series, task
             row[f"share:{name}"] = float((cast == name).mean()) if len(cast) else np.nan
         sure, right = _confidence(own["confidence"], own["label"], true)
         row["aurc"] = calibration.aurc(calibration.risk_coverage(sure, ~right))
-        row["ece"] = expected_calibration_error(sure, right) if len(sure) else np.nan
+        row["ece"] = calibration.expected_calibration_error(sure, right)
         row["brier"] = calibration.brier(sure, right)
         rows.append(row)
     return pd.DataFrame(rows)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from silvertune.evaluation import bootstrap, significance
+from silvertune.evaluation import bootstrap, calibration, significance
 from silvertune.schema import Task
-from silvertune.votes import prob_columns
+from silvertune.votes import one_hot, prob_columns
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ def evaluate(predictions: pd.DataFrame, gold: pd.Series, task: Task, *, replicat
     metrics["test_by_group/share_full_precision"] = _mean(groups.loc[relevant, "precision"].fillna(0.0) == 1)
 
     probs = predictions[prob_columns(task.classes)].to_numpy(dtype=float)
-    onehot = true.to_numpy()[:, None] == np.asarray(task.classes, dtype=object)[None, :]
+    onehot = one_hot(true, task.classes)
     metrics["test/brier"] = float(((probs - onehot) ** 2).sum(axis=1).mean())
-    metrics["test/ece"] = expected_calibration_error(
+    metrics["test/ece"] = calibration.expected_calibration_error(
         probs.max(axis=1), onehot[np.arange(len(probs)), probs.argmax(axis=1)]
     )
     metrics["test/unanswered"] = float(predictions["label"].isna().sum())
@@ -80,13 +80,6 @@ def by_rule(predictions: pd.DataFrame, gold: pd.Series, task: Task) -> dict[str,
 def scored_classes(task: Task) -> list[str]:
     """The classes that precision, recall and F1 are about: the positive one, or all."""
     return [task.positive] if task.positive is not None else list(task.classes)
-
-
-def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
-    """Mean gap between confidence and accuracy over equal-width bins, weighted by their items (Guo et al. 2017)."""
-    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
-    gap = np.bincount(bin_of, weights=confidence - right, minlength=bins)
-    return float(np.abs(gap).sum() / len(confidence))
 
 
 def _mean(values: pd.Series) -> float:

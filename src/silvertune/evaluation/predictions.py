@@ -8,7 +8,7 @@ import pandas as pd
 from silvertune.errors import UserError, either
 from silvertune.evaluation import thresholds
 from silvertune.schema import Evaluation, Task
-from silvertune.votes import prob_columns
+from silvertune.votes import one_hot, prob_columns
 
 
 def decide(probs: pd.DataFrame, task: Task, how: Evaluation) -> pd.DataFrame:
@@ -87,7 +87,6 @@ def complete(predictions: pd.DataFrame, items: pd.Index, task: Task) -> pd.DataF
 
 def _from_confidence(labels: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     confidence = labels["confidence"].fillna(1.0).to_numpy()[:, None]
-    chosen = labels["label"].to_numpy()[:, None] == np.asarray(classes, dtype=object)[None, :]
-    spread = np.where(chosen, confidence, (1 - confidence) / (len(classes) - 1))
+    spread = np.where(one_hot(labels["label"], classes), confidence, (1 - confidence) / (len(classes) - 1))
     spread[labels["label"].isna()] = np.nan
     return pd.DataFrame(spread, index=labels.index, columns=prob_columns(classes)).assign(label=None)

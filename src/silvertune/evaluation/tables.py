@@ -1,6 +1,5 @@
 """The comparison as a person reads it: in the terminal and as one HTML page."""
 
-import base64
 import html
 import io
 from collections.abc import Sequence
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from silvertune.evaluation import figures
+from silvertune.evaluation import figures, html_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -138,30 +137,15 @@ def page(sections: Sequence[tuple[str, "pd.DataFrame | Figure"]], title: str, no
     parts, tables = [], 0
     for heading, shown in sections:
         if isinstance(shown, pd.DataFrame):
-            body = f'<div class="wide">{shown.to_html(index=False, border=0, escape=True)}</div>'
+            body = html_page.wide(shown.to_html(index=False, border=0, escape=True))
             tables += 1
             fold = "<details open>" if tables == 1 else "<details>"
             parts.append(f"{fold}<summary>{html.escape(heading)}</summary>{body}</details>")
         else:
             image = io.BytesIO()
             shown.savefig(image, format="png")
-            picture = base64.b64encode(image.getvalue()).decode()
-            parts.append(f'<h2>{html.escape(heading)}</h2>\n<img alt="{html.escape(heading)}" '
-                         f'src="data:image/png;base64,{picture}">')  # fmt: skip
-    remarks = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
-    content = "\n".join(parts)
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title><style>
-body {{ font: 14px/1.45 system-ui, sans-serif; margin: 2em; color: #222; }}
-h2, summary {{ font-size: 1.15em; font-weight: 600; margin: 1.4em 0 .5em; }} summary {{ cursor: pointer; }}
-table {{ border-collapse: collapse; }} th, td {{ padding: .3em .7em; text-align: right; white-space: nowrap; }}
-th {{ border-bottom: 2px solid #222; vertical-align: bottom; }} td {{ border-bottom: 1px solid #ddd; }}
-th:first-child, td:first-child {{ text-align: left; position: sticky; left: 0; background: #fff; }}
-.wide {{ overflow-x: auto; }} img {{ max-width: 100%; }}
-</style></head><body><h1>{html.escape(title)}</h1>
-{content}
-<ul>{remarks}</ul></body></html>
-"""
+            parts.append(f"<h2>{html.escape(heading)}</h2>\n{html_page.picture(image.getvalue(), heading)}")
+    return html_page.page(title, "\n".join([*parts, html_page.bullets(list(notes))]))
 
 
 def _without_blanks(shown: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from silvertune.errors import UserError
 from silvertune.filters.ranked import own_score
 from silvertune.filters.selection import one_of, within
 from silvertune.schema import Task
-from silvertune.votes import class_scores
+from silvertune.votes import class_scores, score_of_label
 
 
 def calibrated_threshold(
@@ -103,23 +103,21 @@ def _calibrated_on(labels: pd.DataFrame, calibration: pd.Series, name: str) -> t
 def _by_temperature(scores: pd.DataFrame, calibration: pd.Series, labels: pd.DataFrame) -> pd.Series:
     """The probability of each item's label by the temperature under which the gold labels are likeliest."""
     from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
 
     logits = np.log(scores.to_numpy())
     gold = calibration[calibration.index.isin(scores.index[scores.notna().all(axis=1)])].sort_index()
     rows, columns = scores.index.get_indexer(gold.index), scores.columns.get_indexer(pd.Index(gold))
 
     def log_probs(log_temperature: float) -> np.ndarray:
-        scaled = logits / np.exp(log_temperature)
-        scaled -= scaled.max(axis=1, keepdims=True)
-        probs: np.ndarray = scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
+        probs: np.ndarray = log_softmax(logits / np.exp(log_temperature), axis=1)
         return probs
 
     best = 0.0
     if len(gold):
         best = minimize_scalar(lambda t: -log_probs(t)[rows, columns].mean(), bounds=(-5, 5), method="bounded").x
-    own = labels["label"].to_numpy(dtype=object)[:, None] == np.asarray(scores.columns, dtype=object)[None, :]
-    chance = np.where(own, np.exp(log_probs(best)), 0.0).sum(axis=1)
-    return pd.Series(np.where(own.any(axis=1), chance, np.nan), index=labels.index)
+    chance = pd.DataFrame(np.exp(log_probs(best)), index=scores.index, columns=scores.columns)
+    return score_of_label(chance, labels["label"])
 
 
 def _isotonic(raw: pd.Series, right: pd.Series, wanted: pd.Series) -> np.ndarray:

@@ -5,6 +5,7 @@ import pandas as pd
 
 from silvertune.errors import UserError
 from silvertune.filters.selection import at_least_or_top, best_of_each_class, one_of, within
+from silvertune.votes import one_hot
 
 
 def small_loss(
@@ -20,13 +21,15 @@ def small_loss(
     The score is minus the mean cross-entropy.
     Fails where the mistakes are systematic, so easy to learn; hard but right labels go first.
     """
+    from scipy.special import softmax
+
     within("filter.small_loss.fraction", fraction)
     epochs = training_dynamics.index.get_level_values("epoch")
     if last_epoch is not None and last_epoch < 0:
         raise UserError(f"filter.small_loss.last_epoch={last_epoch}: want an epoch from 0, or null")
     early = training_dynamics if last_epoch is None else training_dynamics[epochs <= last_epoch]
     logits, own, item = _assigned(labels, early)
-    score = _mean(np.log(_softmax(logits)[own].clip(1e-12)), item, labels.index)
+    score = _mean(np.log(softmax(logits, axis=1)[own].clip(1e-12)), item, labels.index)
     return best_of_each_class(score, labels, fraction) if per_class else _top(score, fraction, "filter.small_loss")
 
 
@@ -61,10 +64,12 @@ def cartography(
     The score is the mean probability, or its standard deviation where the region is `ambiguous`.
     Fails where the student does not change from epoch to epoch, and `easy` keeps what teaches least.
     """
+    from scipy.special import softmax
+
     one_of("filter.cartography.region", region, ("easy", "ambiguous", "not_hard"))
     within("filter.cartography.fraction", fraction)
     logits, own, item = _assigned(labels, training_dynamics)
-    probability = _softmax(logits)[own]
+    probability = softmax(logits, axis=1)[own]
     score = _mean(probability, item, labels.index)
     if region == "ambiguous":
         squared = _mean((probability - score.reindex(item).to_numpy()) ** 2, item, labels.index)
@@ -77,14 +82,7 @@ def _assigned(labels: pd.DataFrame, dynamics: pd.DataFrame) -> tuple[np.ndarray,
     known = labels.index[labels["label"].notna()]
     rows = dynamics[dynamics.index.get_level_values("item_id").isin(known)].sort_index()
     item = rows.index.get_level_values("item_id")
-    label = labels["label"].reindex(item).to_numpy(dtype=object)
-    return rows.to_numpy(dtype=float), label[:, None] == np.asarray(rows.columns, dtype=object)[None, :], item
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    odds = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
-    softmax: np.ndarray = odds / odds.sum(axis=1, keepdims=True)
-    return softmax
+    return rows.to_numpy(dtype=float), one_hot(labels["label"].reindex(item), list(rows.columns)), item
 
 
 def _mean(values: np.ndarray, item: pd.Index, index: pd.Index) -> pd.Series:

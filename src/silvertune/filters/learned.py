@@ -6,6 +6,7 @@ import pandas as pd
 from silvertune.errors import UserError
 from silvertune.filters.selection import one_of, within
 from silvertune.schema import Task
+from silvertune.votes import score_of_label
 
 FILTER_BY = (
     "prune_by_noise_rate",
@@ -47,8 +48,7 @@ def confident_learning(
     there = [name for name in task.classes if (labelled == name).any()]
     keep = labels["label"].notna()
     probs = out_of_fold_probs.reindex(labels.index)
-    own = labels["label"].to_numpy(dtype=object)[:, None] == np.asarray(probs.columns, dtype=object)[None, :]
-    score = pd.Series(np.where(own, probs.to_numpy(), 0.0).sum(axis=1), labels.index).where(keep)
+    score = score_of_label(probs, labels["label"])
     if len(there) > 1:
         from cleanlab.filter import find_label_issues
 

@@ -9,7 +9,7 @@ from silvertune import class_shares
 from silvertune.errors import UserError
 from silvertune.filters.selection import best_of_each_class, within
 from silvertune.schema import Task
-from silvertune.votes import class_scores
+from silvertune.votes import class_scores, score_of_label
 
 
 def top_k_per_class(
@@ -80,6 +80,4 @@ def quantile_per_class(
 def own_score(votes: pd.DataFrame, labels: pd.DataFrame, task: Task) -> pd.Series:
     """Each item's class score (`silvertune.votes.class_scores`) of its own label; NaN where it has none."""
     scores = class_scores(votes, task.classes).reindex(labels.index)
-    own = labels["label"].to_numpy(dtype=object)[:, None] == np.asarray(task.classes, dtype=object)[None, :]
-    score = np.where(own, scores.to_numpy(), 0.0).sum(axis=1).round(12)  # a tie stays one, however it was summed
-    return pd.Series(np.where(own.any(axis=1), score, np.nan), index=labels.index)
+    return score_of_label(scores, labels["label"]).round(12)  # a tie stays one, however it was summed

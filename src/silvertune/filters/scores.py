@@ -5,7 +5,7 @@ import pandas as pd
 
 from silvertune.filters.selection import at_least_or_top
 from silvertune.schema import Task
-from silvertune.votes import class_scores
+from silvertune.votes import class_scores, one_hot, score_of_label
 
 
 def confidence(labels: pd.DataFrame, *, at_least: float | None, top: float | None) -> pd.DataFrame:
@@ -37,9 +37,9 @@ def margin(
     Fails as `confidence` does; with two classes and one vote an item it orders them as `confidence` does.
     """
     scores = class_scores(votes, task.classes).reindex(labels.index)
-    own, other = _own_and_best_other(scores, labels["label"])
+    others = np.where(one_hot(labels["label"], task.classes), -np.inf, scores).max(axis=1, initial=-np.inf)
     # Rounded, so that a tie stays one whatever order the votes were summed in.
-    return at_least_or_top(pd.Series((own - other).round(12), labels.index), at_least, top, "filter.margin")
+    return at_least_or_top((score_of_label(scores, labels["label"]) - others).round(12), at_least, top, "filter.margin")
 
 
 def entropy(
@@ -70,11 +70,3 @@ def confidence_weighted(labels: pd.DataFrame, *, floor: float) -> pd.DataFrame:
     """
     weight = labels["confidence"].fillna(1.0).clip(lower=floor)
     return pd.DataFrame({"keep": labels["label"].notna(), "score": labels["confidence"], "weight": weight})
-
-
-def _own_and_best_other(scores: pd.DataFrame, label: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Each item's score of its label, and the highest of the other classes; NaN where it has none."""
-    own = label.to_numpy(dtype=object)[:, None] == np.asarray(scores.columns, dtype=object)[None, :]
-    values = scores.to_numpy()
-    chosen = np.where(own, values, 0.0).sum(axis=1)
-    return np.where(own.any(axis=1), chosen, np.nan), np.where(own, -np.inf, values).max(axis=1, initial=-np.inf)

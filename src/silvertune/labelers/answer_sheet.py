@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from silvertune import votes
 from silvertune.errors import UserError, either
-from silvertune.items import views_of
+from silvertune.items import chosen_views
 from silvertune.schema import Task
 
 UNKNOWN = "?"
@@ -93,7 +93,7 @@ class AnswerSheet:
 
     def _add(self, items: pd.DataFrame) -> None:
         """Append rows for `items`, without an answer."""
-        views = list(self.views or views_of(items))
+        views = chosen_views(items, self.views, "labeler.views")
         new = not self.path.is_file()
         text = "" if new else self.path.read_text(encoding="utf-8-sig")
         columns = next(csv.reader(io.StringIO(text, newline="")), None) or ["item_id", "group_id", *views, "label"]

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from silvertune import label_store, prompts, truncation, untrusted
+from silvertune import bars, label_store, prompts, truncation, untrusted
 from silvertune.asking import Question, ask_all
 from silvertune.errors import UserError
-from silvertune.items import views_of
+from silvertune.items import chosen_views, views_of
 from silvertune.label_store import LabelStore, Outcome
 from silvertune.llms.interface import LLM, Finding
 from silvertune.prompts import Example, Prompt
@@ -151,12 +151,9 @@ class LLMLabeler:
         return self.store.open(self.cache, self.budget_usd)
 
     def _asked(self, items: pd.DataFrame) -> "list[_Asked]":
-        there = views_of(items)
-        if missing := set(self.views or ()) - set(there):
-            raise UserError(f"labeler.views={self.views}: no view {sorted(missing)[0]!r}; there is {', '.join(there)}")
         made = prompts.of(
             self.task,
-            list(self.views or there),
+            chosen_views(items, self.views, "labeler.views"),
             reason=self.reason,
             confidence=self.confidence,
             examples=self.examples,
@@ -263,17 +260,13 @@ def _examples(
 @contextmanager
 def _progress(name: str, total: int) -> Iterator[Any]:
     """A bar with rate, dollars, and votes without a label; gone when it is done."""
-    from rich.console import Console
-    from rich.progress import Progress, TextColumn, TimeRemainingColumn
-
-    done = {"dollars": 0.0, "without": 0}
-    layout = ("{task.description}", "{task.completed}/{task.total}", "{task.fields[rest]}")
-    with Progress(*map(TextColumn, layout), TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"asking {name}", total=total, rest="")
+    dollars, without = 0.0, 0
+    with bars.shown(f"asking {name}", total) as done:
 
         def on_progress(outcome: Outcome) -> None:
-            done["dollars"] += outcome.cost_usd
-            done["without"] += outcome.status != "ok"
-            bar.update(task, advance=1, rest=f"${done['dollars']:.2f}, {done['without']:.0f} without a label")
+            nonlocal dollars, without
+            dollars += outcome.cost_usd
+            without += outcome.status != "ok"
+            done(f"${dollars:.2f}, {without} without a label")
 
         yield on_progress

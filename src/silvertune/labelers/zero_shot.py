@@ -10,7 +10,7 @@ import pandas as pd
 from silvertune import votes
 from silvertune.encoders import Encoder
 from silvertune.errors import UserError
-from silvertune.items import views_of
+from silvertune.items import chosen_views
 from silvertune.schema import Task
 
 
@@ -51,7 +51,7 @@ class ZeroShot:
 
     def label(self, items: pd.DataFrame) -> pd.DataFrame:
         """One vote a view of each item; a view that the item lacks gets an abstention. See `silvertune.votes`."""
-        chosen = self._views(items)
+        chosen = chosen_views(items, self.views, "labeler.views")
         pairs: list[tuple[str, str, Any]] = [(i, view, items.at[i, view]) for i in items.index for view in chosen]
         texts = list(dict.fromkeys(text for _, _, text in pairs if text is not None))
         descriptions = [(name, text) for name in self.task.classes for text in self.task.descriptions[name]]
@@ -73,13 +73,7 @@ class ZeroShot:
 
     def estimate(self, items: pd.DataFrame) -> dict[str, dict[str, float]]:
         """The encoder reads each text once; see `silvertune.interfaces.Labeler`."""
-        texts = [text for view in self._views(items) for text in items[view].dropna()]
+        texts = [text for view in chosen_views(items, self.views, "labeler.views") for text in items[view].dropna()]
         stored = self.encoder.stored(texts, self.cache)
         free = {"tokens": 0.0, "dollars": 0.0, "seconds": 0.0}
         return {"zero_shot": {"calls": float(len(texts)), "stored": float(stored), **free}}
-
-    def _views(self, items: pd.DataFrame) -> list[str]:
-        there = views_of(items)
-        if missing := set(self.views or ()) - set(there):
-            raise UserError(f"labeler.views={self.views}: no view {sorted(missing)[0]!r}; there is {', '.join(there)}")
-        return list(self.views or there)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from silvertune.encoders import Encoder
 from silvertune.errors import UserError
-from silvertune.items import views_of
+from silvertune.items import chosen_views
 from silvertune.models.encoder_predictor import EncoderPredictor, new_network, peft_without_warnings
 
 TUNINGS = ("lora", "full", "head")
@@ -142,10 +142,7 @@ class EncoderClassifier:
         return count if self.tuning == "head" else 0 if self.layers is None else count - self.layers
 
     def _views(self, train: pd.DataFrame) -> list[str]:
-        there = views_of(train)
-        if missing := set(self.views or ()) - set(there):
-            raise UserError(f"model.views={self.views}: no view {sorted(missing)[0]!r}; there is {', '.join(there)}")
-        chosen = list(self.views or there)
+        chosen = chosen_views(train, self.views, "model.views")
         for view in chosen:
             if len(train) and not train[view].dropna().str.strip().any():
                 raise UserError(

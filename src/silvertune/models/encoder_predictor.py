@@ -45,13 +45,14 @@ class EncoderPredictor:
 
     def predict_proba(self, items: pd.DataFrame) -> pd.DataFrame:
         """Class probabilities, indexed by (item_id, view); views that an item lacks are left out."""
+        from scipy.special import softmax
+
         pairs = [(item, view) for view in self.views for item in items.index[items[view].notna()]]
         if not pairs:
             return pd.DataFrame(index=pd.MultiIndex.from_arrays([[], []], names=["item_id", "view"]))
         logits = self.logits([str(items.at[item, view]) for item, view in pairs])
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         index = pd.MultiIndex.from_tuples(pairs, names=["item_id", "view"])
-        return pd.DataFrame(odds / odds.sum(axis=1, keepdims=True), index=index, columns=list(self.classes))
+        return pd.DataFrame(softmax(logits, axis=1), index=index, columns=list(self.classes))
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """(len(texts), classes) float64."""

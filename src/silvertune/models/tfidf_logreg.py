@@ -10,7 +10,7 @@ import pandas as pd
 
 from silvertune import saved
 from silvertune.errors import UserError
-from silvertune.items import views_of
+from silvertune.items import chosen_views
 
 PIPELINES = "pipelines.joblib"
 
@@ -46,11 +46,8 @@ class TfidfLogreg:
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
 
-        there = views_of(train)
-        if missing := set(self.views or ()) - set(there):
-            raise UserError(f"model.views={self.views}: no view {sorted(missing)[0]!r}; there is {', '.join(there)}")
         pipelines = {}
-        for view in self.views or there:
+        for view in chosen_views(train, self.views, "model.views"):
             rows = train[train[view].notna()]
             pipeline = make_pipeline(
                 TfidfVectorizer(

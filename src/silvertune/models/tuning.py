@@ -12,6 +12,7 @@ import pandas as pd
 from silvertune import bars
 from silvertune.errors import UserError
 from silvertune.models.encoder_predictor import EncoderPredictor
+from silvertune.votes import one_hot, prob_columns
 
 if TYPE_CHECKING:
     import torch
@@ -37,8 +38,8 @@ def examples(items: pd.DataFrame, predictor: EncoderPredictor, *, soft: bool = F
     A label that is not among the predictor's classes is left out (a class may be missing in training).
     """
     texts, target, weight = [], [], []
-    onehot = (items["label"].to_numpy()[:, None] == np.array(predictor.classes, dtype=object)).astype(float)
-    columns = [f"prob:{name}" for name in predictor.classes]
+    onehot = one_hot(items["label"], predictor.classes).astype(float)
+    columns = prob_columns(predictor.classes)
     if soft and set(columns) <= set(items.columns):
         given = items[columns].to_numpy(dtype=float)
         total = given.sum(axis=1, keepdims=True)
