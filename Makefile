@@ -15,8 +15,9 @@ demo: .venv/installed
 	$(BIN)/silvertune experiments=demo
 	@echo "To see the runs: make ui, then open the address above."
 
+# A process for each core, each with one thread: many tests wait, for a process of their own or for a server.
 test: .venv/installed
-	$(BIN)/python -m pytest -m 'not soak'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not soak' --numprocesses auto --maxprocesses 8 --dist worksteal
 
 lint: .venv/installed
 	$(BIN)/ruff check .
