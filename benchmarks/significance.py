@@ -1,6 +1,6 @@
 """Do the claims hold? Simulated studies with and without a true difference, tested as `comparison.compare` tests.
 
-    python benchmarks/significance.py [studies]
+    python benchmarks/significance.py [studies] [seed]
 
 A study has groups of unequal size (about 30 items on average, 17% of them positive, some groups without any),
 a reference and arms with several seeds. What an item is taken for depends on how hard it is (the same for all
@@ -80,11 +80,11 @@ def study(how: Setting, rng: np.random.Generator) -> Study:
     return Study(group, positive, right)
 
 
-def measure(how: Setting, studies: int, replicates: int = REPLICATES) -> dict[str, float]:
+def measure(how: Setting, studies: int, replicates: int = REPLICATES, seed: int = 1) -> dict[str, float]:
     """What `studies` studies of one kind claim. Rates: `f1`, `mcnemar` (p < .05 of the first arm), `any_holm` (any arm
     by Holm), `percentile`, `plain_mcnemar` (first seed), `arm_misses` (95% interval of the reference's F1). Also
     `difference` and `spread` of the differences in F1, and the `stated` power."""
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(seed)
     weights = bootstrap.resamples(how.groups, replicates)
     table = pd.DataFrame([_claims(study(how, rng), weights) for _ in range(studies)]).astype(float)
     truth = table["value"].mean()
@@ -141,9 +141,10 @@ def stated_power(effect: float, df: float) -> float:
 
 def main() -> None:
     studies = int(sys.argv[1]) if len(sys.argv) > 1 else 500
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
     started, result = time.perf_counter(), {}
     for name, how in {**SETTINGS, **LIMITS, **POWER}.items():
-        result[name] = measure(how, studies)
+        result[name] = measure(how, studies, seed=seed)
         print(f"{name:20s}", "  ".join(f"{key} {value:.3f}" for key, value in result[name].items()), flush=True)
     nulls = [result[name] for name in SETTINGS]
     print(f"{studies} studies each, {time.perf_counter() - started:.0f} s")
@@ -151,6 +152,7 @@ def main() -> None:
         json.dumps(
             {
                 "studies": studies,
+                "seed": seed,
                 "worst_f1_rejection": max(found["f1"] for found in nulls),
                 "worst_mcnemar_rejection": max(found["mcnemar"] for found in nulls),
                 "holm_any_of_4": result["5 seeds, 4 arms"]["any_holm"],

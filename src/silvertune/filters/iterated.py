@@ -8,10 +8,10 @@ import pandas as pd
 
 from silvertune.errors import UserError
 
-FEWEST = 10
-"""Labels of a class below which no two components are looked for."""
-DRAWS = 19
-"""Samples of one Gaussian that two must beat: 1 in 20 by chance."""
+FEWEST = 50
+"""Distinct scores of a class below which no two components are looked for."""
+RESAMPLES = 99
+"""Bootstrap samples of a class in each of which its two components must stand apart."""
 
 
 def iterated(
@@ -26,7 +26,7 @@ def iterated(
 ) -> pd.DataFrame:
     """Keep the labels of each class that a student, tuned without them, puts in the better of two groups.
 
-    A student is tuned on the labels that the votes agree on and scores every label out of fold. Of each class, the
+    A student is tuned on the labels that the views agree on and scores every label out of fold. Of each class, the
     scores of its labels are split into two Gaussians; where these stand apart, the labels in the lower one are
     dropped, where they don't, the class is kept whole. The next student is tuned on what is left; all the first
     labels are judged again, so nothing that was dropped is lost, and no round can drift away from the labels.
@@ -35,10 +35,10 @@ def iterated(
     class, over out-of-fold log-odds (one dimension a view) instead of training losses; refiltering by a new student
     each round is the iterative partitioning filter's (Khoshgoftaar & Rebours 2007); "apart" is Ashman's D (Ashman,
     Bird & Zepf 1994: above 2 is a clean separation), as Mahalanobis distance over the views. Chance sets the halves
-    of one small cloud as far apart, so two must also explain the scores better than one by more than in any of 19
-    samples drawn from the one (a bootstrapped likelihood ratio, level 5%: McLachlan 1987).
+    of one cloud as far apart, so they must be in each of 99 bootstrap samples of the class's labels too.
 
-    agreed_only: begin with the labels that every vote with a label gave, and drop the others.
+    agreed_only: begin with the labels that the item's views agree on, each by the most of its votes, and drop the
+        others. With one view, the others are those that the aggregation did not take from the most votes.
     separation: D from which two components are two groups, in standard deviations.
     rounds: at most so many students. settled: stop when less than this share (0-1) of the labels changes.
     Score: the posterior probability, 0-1, of the better group; 1 in a class that is kept whole.
@@ -50,9 +50,7 @@ def iterated(
             raise UserError(f"filter.iterated.{key}={value}: want a number from {least} on")
     candidates = labels["label"].dropna().sort_index()
     if agreed_only:
-        cast = votes[votes["label"].notna() & votes["item_id"].isin(candidates.index)]
-        against = cast["label"].to_numpy(dtype=object) != candidates[cast["item_id"]].to_numpy(dtype=object)
-        candidates = candidates[~candidates.index.isin(cast["item_id"][against])]
+        candidates = candidates[~candidates.index.isin(_contradicted(votes, candidates))]
     kept = pd.Series(True, index=candidates.index)
     score = pd.Series(1.0, index=candidates.index)
     for _ in range(int(rounds)):
@@ -66,6 +64,17 @@ def iterated(
     keep = pd.Series(False, index=labels.index)
     keep[kept.index[kept]] = True
     return pd.DataFrame({"keep": keep, "score": score.reindex(labels.index)})
+
+
+def _contradicted(votes: pd.DataFrame, labels: pd.Series) -> pd.Index:
+    """Items of which some view's votes gave another label more often than the item's."""
+    cast = votes[votes["label"].notna() & votes["item_id"].isin(labels.index)]
+    often = cast.groupby(["item_id", "view", "label"], sort=False).size().rename("n").reset_index()
+    most = often.groupby(["item_id", "view"], sort=False)["n"].transform("max")
+    with_it = often["label"].to_numpy(dtype=object) == labels[often["item_id"]].to_numpy(dtype=object)
+    behind = often[with_it & (often["n"] == most)].groupby("item_id").size()
+    views = often.groupby("item_id")["view"].nunique()
+    return views.index[behind.reindex(views.index, fill_value=0) < views]
 
 
 def _odds(probs: pd.DataFrame, labels: pd.Series) -> np.ndarray:
@@ -82,38 +91,43 @@ def _better_group(odds: np.ndarray, labels: pd.Series, separation: float) -> pd.
     score = pd.Series(1.0, index=labels.index)
     for name in sorted(labels.unique()):
         own = (labels == name).to_numpy()
-        if own.sum() >= FEWEST:
-            score[own] = _upper(odds[own], separation)
+        score[own] = _upper(odds[own], separation)
     return score
 
 
 def _upper(odds: np.ndarray, separation: float) -> np.ndarray:
     if len(np.unique(odds, axis=0)) < FEWEST:
         return np.ones(len(odds))
-    one, two = _fits(odds)
-    low, high = np.argsort(two.means_.sum(axis=1))
-    apart = two.means_[high] - two.means_[low]
-    direction = np.linalg.solve(two.covariances_.mean(axis=0), apart)
-    if np.sqrt(direction @ apart) < separation or not _better_than_chance(odds, one, two):
+    two = _mixture(odds)
+    if not _apart(odds, two, separation):
         return np.ones(len(odds))
+    low, high = np.argsort(two.means_.sum(axis=1))
+    direction = np.linalg.solve(two.covariances_.mean(axis=0), two.means_[high] - two.means_[low])
     # A wide component has the posterior on both sides of a narrow one: beyond the means, the side decides.
     along, (lower, upper) = odds @ direction, two.means_[[low, high]] @ direction
     posterior: np.ndarray = two.predict_proba(odds)[:, high]
     return np.where(along <= lower, 0.0, np.where(along >= upper, 1.0, posterior))
 
 
-def _fits(odds: np.ndarray) -> tuple[Any, Any]:
-    """One Gaussian and a mixture of two."""
+def _mixture(odds: np.ndarray, like: Any = None) -> Any:
+    """Two Gaussians; looked for from where those of `like` are, if given."""
     from sklearn.mixture import GaussianMixture
 
-    return GaussianMixture(1).fit(odds), GaussianMixture(2, n_init=3, random_state=0).fit(odds)
+    if like is None:
+        return GaussianMixture(2, n_init=3, random_state=0).fit(odds)
+    return GaussianMixture(2, weights_init=like.weights_, means_init=like.means_, random_state=0).fit(odds)
 
 
-def _better_than_chance(odds: np.ndarray, one: Any, two: Any) -> bool:
-    gain, rng = two.score(odds) - one.score(odds), np.random.default_rng(0)
-    for _ in range(DRAWS):
-        drawn = rng.multivariate_normal(one.means_[0], one.covariances_[0], len(odds))
-        null_one, null_two = _fits(drawn)
-        if null_two.score(drawn) - null_one.score(drawn) >= gain:
-            return False
-    return True
+def _apart(odds: np.ndarray, two: Any, separation: float) -> bool:
+    """Whether the components are apart, and would be in other samples of the same items."""
+    if _distance(two) < separation:
+        return False
+    rng = np.random.default_rng(0)
+    draws = (odds[rng.integers(len(odds), size=len(odds))] for _ in range(RESAMPLES))
+    return all(_distance(_mixture(drawn, two)) >= separation for drawn in draws)
+
+
+def _distance(two: Any) -> float:
+    """Ashman's D: between the means, in standard deviations (the root of the mean variance), along their line."""
+    apart = two.means_[1] - two.means_[0]
+    return float(np.sqrt(apart @ np.linalg.solve(two.covariances_.mean(axis=0), apart)))
