@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-
 from bootstrap import bootstrap_seconds, made_predictions
 
 from silvertune import aggregation, composition
@@ -111,6 +110,10 @@ def bare_ranked(cast: pd.DataFrame, labels: pd.DataFrame) -> Any:
     return (rank < label.groupby(label).transform("size") * 0.5).reindex(labels.index)
 
 
+def no_student(labels: pd.Series) -> pd.DataFrame:
+    raise AssertionError("shares are given")
+
+
 def filter_ratios() -> dict[str, float]:
     cast, labels = table(ITEMS)
     shares = {"other": 0.5, "soe": 0.5}
@@ -133,7 +136,7 @@ def filter_ratios() -> dict[str, float]:
             lambda: bare_ranked(cast, labels),
         ),
         "top_k_per_class": (
-            lambda: ranked.top_k_per_class(cast, labels, TASK, fraction=0.5, shares=shares),
+            lambda: ranked.top_k_per_class(cast, labels, TASK, no_student, fraction=0.5, shares=shares),
             lambda: bare_ranked(cast, labels),
         ),
     }

@@ -161,20 +161,57 @@ def test_bbse_refuses_a_class_without_labels_and_a_classifier_that_is_blind() ->
         class_shares.bbse(called(soe), called(soe | True), called(soe), ["other", "soe"])
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.floats(0.05, 0.95), st.integers(0, 1000))
-def test_best_bin_finds_the_share_where_some_scores_are_of_the_class_alone(share: float, seed: int) -> None:
-    _, known = gaussian(1.0, 5000, apart=6.0, seed=seed)
-    _, mixed = gaussian(share, 20_000, apart=6.0, seed=seed + 1)
-    assert class_shares.best_bin(known, mixed) == pytest.approx(share, abs=0.05)
+@pytest.mark.parametrize("method", ["saerens_em", "bbse"])
+@pytest.mark.parametrize("scale", [1.0, 2.5])
+def test_a_student_of_some_tells_the_shares_of_all(method: str, scale: float) -> None:
+    """Half of the labelled items are soe, and a fifth of all; the student may be as over-confident as it likes."""
+    rng = np.random.default_rng(0)
+    soe = np.arange(20_000) % 5 == 0
+    odds = scale * rng.normal(np.where(soe, 1.5, -1.5), np.sqrt(3.0))
+    p = 1 / (1 + np.exp(-odds))
+    probs = pd.DataFrame({"other": 1 - p, "soe": p}, index=[f"i{k:05d}" for k in range(len(soe))])
+    chosen = np.concatenate([np.flatnonzero(soe)[:2000], np.flatnonzero(~soe)[:2000]])
+    labels = pd.Series(np.where(soe, "soe", "other"), index=probs.index, dtype=object).iloc[chosen]
+    assert class_shares.by_student(method, probs, labels)["soe"] == pytest.approx(0.2, abs=0.02)
 
 
-def test_best_bin_is_too_high_where_no_score_is() -> None:
-    _, known = gaussian(1.0, 5000, apart=0.5, seed=0)
-    _, mixed = gaussian(0.2, 20_000, apart=0.5, seed=1)
-    assert class_shares.best_bin(known, mixed) > 0.4
+def test_a_student_that_never_saw_a_class_tells_no_share() -> None:
+    probs = pd.DataFrame({"other": [0.5, 0.5], "soe": [0.5, 0.5]}, index=["a", "b"])
+    with made.refused("no item is labelled 'soe'"):
+        class_shares.by_student("saerens_em", probs, pd.Series(["other"], index=["a"]))
 
 
-def test_best_bin_wants_scores_on_both_sides() -> None:
-    with made.refused("known and of unlabelled"):
-        class_shares.best_bin(np.array([]), np.array([1.0]))
+def simulated(
+    n: int, shares: list[float], *, scale: float = 1.0, bias: list[float] | None = None, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Class numbers, and probabilities of a model that would need `scale` and `bias` to be calibrated."""
+    rng = np.random.default_rng(seed)
+    k = len(shares)
+    true = rng.choice(k, size=n, p=shares)
+    features = rng.normal(size=(n, k)) + 2 * np.eye(k)[true]
+    logs = 2 * features + np.log(shares)  # Gaussians of like spread: these are the log posteriors, up to a constant
+    logs = (logs - np.array(bias if bias is not None else np.zeros(k))) / scale
+    probs = np.exp(logs - logs.max(axis=1, keepdims=True))
+    return true, probs / probs.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(("scale", "bias"), [(1.0, [0.0, 0.0]), (0.4, [0.5, -0.5]), (2.0, [-0.6, 0.6])])
+def test_calibration_finds_the_scale_and_the_bias_again(scale: float, bias: list[float]) -> None:
+    true, probs = simulated(8000, [0.5, 0.5], scale=scale, bias=bias)
+    found, by_class = class_shares.calibration(probs, true)
+    assert found == pytest.approx(scale, rel=0.12)
+    assert by_class[0] - by_class[1] == pytest.approx(bias[0] - bias[1], abs=0.15)
+    better = class_shares.calibrated(probs, found, by_class)
+    assert better.sum(axis=1) == pytest.approx(1)
+    assert _log_loss(better, true) <= _log_loss(probs, true) + 1e-6
+
+
+def _log_loss(probs: np.ndarray, true: np.ndarray) -> float:
+    return float(-np.log(probs[np.arange(len(true)), true].clip(1e-6)).mean())
+
+
+def test_classes_told_apart_without_error_have_a_finite_scale() -> None:
+    probs = np.array([[0.99, 0.01]] * 5 + [[0.01, 0.99]] * 5)
+    scale, bias = class_shares.calibration(probs, np.array([0] * 5 + [1] * 5))
+    assert 1 < scale < 20
+    assert np.abs(bias).max() < 10

@@ -54,6 +54,25 @@ def given(shares: Mapping[str, float], classes: Sequence[str], key: str) -> dict
     return {name: float(shares[name]) for name in classes}
 
 
+def by_student(method: str, probs: pd.DataFrame, labels: pd.Series) -> dict[str, float]:
+    """Class shares among all items, from a student of the labels of some: those that are easier to trust.
+
+    method: `saerens_em`, on probabilities that are first calibrated on the labels, or `bbse`.
+    probs: item_id x class, rows sum to 1, out of fold, of all items. labels: classes of some of them, which the
+    student was tuned on. Both methods take it that only the shares differ between these and the others.
+    Returns a share for each class, 0-1, summing to 1. Raises UserError if a class has no label.
+    """
+    classes, known = list(probs.columns), probs.reindex(labels.index)
+    if missing := [name for name in classes if not (labels == name).any()]:
+        raise UserError(f"class shares can't be estimated: no item is labelled {missing[0]!r}; give the shares")
+    if method == "bbse":
+        return bbse(labels, known.idxmax(axis=1), probs.idxmax(axis=1), classes)
+    given_ = pd.Index(classes).get_indexer(pd.Index(labels))
+    fitted = calibrated(probs.to_numpy(dtype=float), *calibration(known.to_numpy(dtype=float), given_))
+    source = np.bincount(given_, minlength=len(classes)) / len(given_)
+    return saerens_em(pd.DataFrame(fitted, columns=classes), dict(zip(classes, source, strict=True)))
+
+
 def saerens_em(probs: pd.DataFrame, tuned_on: Mapping[str, float], *, rounds: int = 1000) -> dict[str, float]:
     """Class shares by EM on a classifier's probabilities (Saerens, Latinne & Decaestecker 2002, section 2.2).
 
@@ -107,29 +126,35 @@ def bbse(
     return dict(zip(names, map(float, shares / shares.sum()), strict=True))
 
 
-def best_bin(positive: np.ndarray, unlabelled: np.ndarray, *, confidence: float = 0.9) -> float:
-    """The share of a class among unlabelled items, from some that are known to be of it (Best Bin Estimation:
-    Garg, Wu, Smola, Balakrishnan & Lipton 2021, "Mixture proportion estimation and PU learning", algorithm 1).
+def calibration(probs: np.ndarray, given: np.ndarray) -> tuple[float, np.ndarray]:
+    """Bias-corrected temperature scaling (Alexandari et al. 2020, "Maximum likelihood with bias-corrected
+    calibration is hard-to-beat at label shift adaptation", section 3): a scale and a bias a class, such that
+    softmax(scale x log probs + bias) fits `given` best.
 
-    If some scores are reached by items of the class alone, then above them the unlabelled are rarer than the
-    known by just the share. An upper bound for it elsewhere. Two classes: theirs against the rest.
-    Fails where the known are not like the others of their class (labels picked because they are easy).
-
-    positive: scores, higher is more of the class, of items known to be of it, by a classifier that did not see
-    them. unlabelled: scores of the items whose share is wanted, by the same classifier. confidence: 1 - delta.
-    Returns a share, 0-1. Raises UserError without scores on either side.
+    probs: (n, classes). given: (n,) class numbers. A weak pull (variance 10) to scale 1 and bias 0 keeps
+    classes that are told apart without error from an infinite scale. Returns scale (> 0) and bias (classes,).
     """
-    if not len(positive) or not len(unlabelled):
-        raise UserError(
-            "class shares can't be estimated: want scores of known and of unlabelled items; give the shares"
-        )
-    cuts = np.unique(positive)
-    above_known = 1 - np.searchsorted(np.sort(positive), cuts, side="left") / len(positive)
-    above = 1 - np.searchsorted(np.sort(unlabelled), cuts, side="left") / len(unlabelled)
-    doubt = sum(np.sqrt(np.log(4 / (1 - confidence)) / (2 * n)) for n in (len(positive), len(unlabelled)))
-    # Algorithm 1 with gamma = 0.01, as in their experiments: the cut whose upper bound is the lowest.
-    best = int(np.argmin(above / above_known + 1.01 * doubt / above_known))
-    return float(min(above[best] / above_known[best], 1.0))
+    from scipy.optimize import minimize
+    from scipy.special import log_softmax
+
+    logs = np.log(probs.clip(1e-6, 1))
+
+    def loss(point: np.ndarray) -> float:
+        fitted = log_softmax(np.exp(point[0]) * logs + point[1:], axis=1)
+        return float(-fitted[np.arange(len(given)), given].sum() + (point**2).sum() / 20)
+
+    found = minimize(
+        loss, np.zeros(1 + probs.shape[1]), method="L-BFGS-B", bounds=[(-3, 3), *[(-10, 10)] * probs.shape[1]]
+    )
+    return float(np.exp(found.x[0])), found.x[1:]
+
+
+def calibrated(probs: np.ndarray, scale: float, bias: np.ndarray) -> np.ndarray:
+    """`probs` (n, classes) after `calibration`."""
+    from scipy.special import softmax
+
+    fitted: np.ndarray = softmax(scale * np.log(probs.clip(1e-6, 1)) + bias, axis=1)
+    return fitted
 
 
 def _not_empty(items: pd.DataFrame | pd.Series) -> None:

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests import made
+from tests.test_class_shares import simulated
 
-from silvertune.class_shares import saerens_em
+from silvertune.class_shares import calibrated, calibration, saerens_em
 from silvertune.evaluation import thresholds
-from silvertune.evaluation.thresholds import best_f1, calibrated, calibration, decided
+from silvertune.evaluation.thresholds import best_f1, decided
 from silvertune.schema import Task
 from silvertune.votes import prob_columns
 
@@ -76,45 +77,6 @@ def test_neighbouring_floats_are_told_apart() -> None:
     for one, other in ((low, high), (float(np.nextafter(low, 0)), low)):
         found = best_f1(np.array([other, one]), np.array([True, False]))
         assert one < found <= other
-
-
-# ------------------------------------------------------------------------------------------- calibration and shares
-
-
-def simulated(
-    n: int, shares: list[float], *, scale: float = 1.0, bias: list[float] | None = None, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Class numbers, and probabilities of a model that would need `scale` and `bias` to be calibrated."""
-    rng = np.random.default_rng(seed)
-    k = len(shares)
-    true = rng.choice(k, size=n, p=shares)
-    features = rng.normal(size=(n, k)) + 2 * np.eye(k)[true]
-    logs = 2 * features + np.log(shares)  # Gaussians of like spread: these are the log posteriors, up to a constant
-    logs = (logs - np.array(bias if bias is not None else np.zeros(k))) / scale
-    probs = np.exp(logs - logs.max(axis=1, keepdims=True))
-    return true, probs / probs.sum(axis=1, keepdims=True)
-
-
-@pytest.mark.parametrize(("scale", "bias"), [(1.0, [0.0, 0.0]), (0.4, [0.5, -0.5]), (2.0, [-0.6, 0.6])])
-def test_calibration_finds_the_scale_and_the_bias_again(scale: float, bias: list[float]) -> None:
-    true, probs = simulated(8000, [0.5, 0.5], scale=scale, bias=bias)
-    found, by_class = calibration(probs, true)
-    assert found == pytest.approx(scale, rel=0.12)
-    assert by_class[0] - by_class[1] == pytest.approx(bias[0] - bias[1], abs=0.15)
-    better = calibrated(probs, found, by_class)
-    assert better.sum(axis=1) == pytest.approx(1)
-    assert _log_loss(better, true) <= _log_loss(probs, true) + 1e-6
-
-
-def _log_loss(probs: np.ndarray, true: np.ndarray) -> float:
-    return float(-np.log(probs[np.arange(len(true)), true].clip(1e-6)).mean())
-
-
-def test_classes_told_apart_without_error_have_a_finite_scale() -> None:
-    probs = np.array([[0.99, 0.01]] * 5 + [[0.01, 0.99]] * 5)
-    scale, bias = calibration(probs, np.array([0] * 5 + [1] * 5))
-    assert 1 < scale < 20
-    assert np.abs(bias).max() < 10
 
 
 @pytest.mark.parametrize("shares", [[0.9, 0.1], [0.3, 0.7], [0.6, 0.1, 0.3]])

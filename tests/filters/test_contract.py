@@ -50,6 +50,8 @@ CASES: dict[str, dict[str, Any]] = {
     "conformal": {"_target_": f"{AT}.calibrated.conformal", "_gold_": True, "error": 0.3},
     "top_k_per_class": TOP_K | {"shares": {"other": 0.75, "soe": 0.25}},
     "top_k_per_class mixture": TOP_K | {"shares": "mixture"},
+    "top_k_per_class saerens_em": TOP_K | {"shares": "saerens_em"},
+    "top_k_per_class bbse": TOP_K | {"shares": "bbse"},
     "quantile_per_class": QUANTILE["quantile_per_class"],
     "iterated": ITERATED | {"agreed_only": False},
     "iterated agreed": ITERATED | {"agreed_only": True},
@@ -89,7 +91,7 @@ CASES: dict[str, dict[str, Any]] = {
         "of": QUANTILE | {"both": {"_target_": f"{AT}.combined.all_of", "of": AGREEMENT | EITHER}},
     },
 }
-REFUSES_TO_GUESS = {"top_k_per_class mixture": "class shares"}
+REFUSES_TO_GUESS = {f"top_k_per_class {shares}": "class shares" for shares in ("mixture", "saerens_em", "bbse")}
 """A class of which fewer than two labels were given has no estimate of its share: a UserError, not a guess."""
 MAY_LOSE_A_CLASS = {"confidence at_least", "conformal", *(name for name in CASES if name.startswith("calibrated"))}
 """Those with a threshold: the run then fails, and says which class (tests/test_runner.py)."""

@@ -1,6 +1,7 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,10 @@ from silvertune import aggregation
 from silvertune.evidence import decide
 from silvertune.filters.ranked import quantile_per_class, top_k_per_class
 from silvertune.schema import Task
+
+
+def nobody(labels: pd.Series) -> pd.DataFrame:
+    raise AssertionError("no student is needed here")
 
 
 @settings(max_examples=50, deadline=None)
@@ -29,7 +34,7 @@ def test_top_k_keeps_the_best_of_each_class_in_the_given_proportions(
     ]
     about = made.evidence(made.votes_of(rows, task), task, n=len(cast))
     answer = top_k_per_class(
-        about.votes, about.labels, task, fraction=fraction, shares=dict(zip(task.classes, shares, strict=True))
+        about.votes, about.labels, task, nobody, fraction=fraction, shares=dict(zip(task.classes, shares, strict=True))
     )
     labelled = sum(which is not None for which, _ in cast)
     for which, share in enumerate(shares):
@@ -52,7 +57,7 @@ def test_top_k_ranks_by_the_mean_distribution_and_not_by_the_votes_that_won(task
     rows = [*votes("i000", 1.0, 0.25), *votes("i001", 0.75, 0.75)]
     table = made.votes_of(rows, task)
     labels = aggregation.any_view(table, task)
-    answer = top_k_per_class(table, labels, task, fraction=1.0, shares={"soe": 0.5, "other": 0.5})
+    answer = top_k_per_class(table, labels, task, nobody, fraction=1.0, shares={"soe": 0.5, "other": 0.5})
     assert kept(answer) == {"i001"}
 
 
@@ -60,7 +65,7 @@ def test_top_k_ranks_by_the_mean_distribution_and_not_by_the_votes_that_won(task
 def test_top_k_breaks_ties_by_item_whatever_order_the_items_came_in(task: Task, seed: int) -> None:
     rows = [{"item_id": f"i{k:03d}", "label": "soe", "confidence": 0.75} for k in range(8)]
     about = made.shuffled(made.evidence(made.votes_of(rows, task), task, n=8), seed)
-    answer = top_k_per_class(about.votes, about.labels, task, fraction=0.75, shares={"soe": 0.5, "other": 0.5})
+    answer = top_k_per_class(about.votes, about.labels, task, nobody, fraction=0.75, shares={"soe": 0.5, "other": 0.5})
     assert kept(answer) == {"i000", "i001", "i002"}
 
 
@@ -72,15 +77,44 @@ def test_top_k_by_mixture_keeps_each_class_by_its_share(task: Task) -> None:
         for k, p in enumerate(sure)
     ]
     about = made.evidence(made.votes_of(rows, task), task, n=200)
-    answer = top_k_per_class(about.votes, about.labels, task, fraction=0.5, shares="mixture")
+    answer = top_k_per_class(about.votes, about.labels, task, nobody, fraction=0.5, shares="mixture")
     counts = about.labels.loc[sorted(kept(answer)), "label"].value_counts()
     assert counts.to_dict() == {"other": 70, "soe": 30}
+
+
+@pytest.mark.parametrize("shares", ["saerens_em", "bbse"])
+def test_top_k_asks_a_student_of_what_the_views_agree_on(task: Task, shares: str) -> None:
+    """The labeler calls half of the items soe, with one view only where they are not; a fifth are."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"item_id": f"i{k:03d}", "view": view, "label": "soe" if k % 5 == 0 or (k % 2 and view == "json") else "other"}
+        for k in range(500)
+        for view in ("json", "text")
+    ]
+    about = made.evidence(made.votes_of(rows, task), task, n=500)
+    odds = rng.normal(np.where(np.arange(500) % 5 == 0, 3.0, -3.0), 1.0)
+    asked = []
+
+    def out_of_fold(labels: pd.Series) -> pd.DataFrame:
+        asked.append(labels)
+        soe = 1 / (1 + np.exp(-odds))
+        index = pd.MultiIndex.from_product([[f"i{k:03d}" for k in range(500)], ["json"]], names=["item_id", "view"])
+        return pd.DataFrame({"other": 1 - soe, "soe": soe}, index=index)
+
+    answer = top_k_per_class(about.votes, about.labels, task, out_of_fold, fraction=0.5, shares=shares)
+    assert set(asked[0].index) == {f"i{k:03d}" for k in range(500) if k % 5 == 0 or k % 2 == 0}
+    counts = about.labels.loc[sorted(kept(answer)), "label"].value_counts()
+    assert counts["soe"] == pytest.approx(50, abs=5)
+    assert counts["other"] == pytest.approx(200, abs=5)
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"shares": "guess"}, "filter.top_k_per_class.shares='guess': want `mixture` or a share for each of other"),
+        (
+            {"shares": "guess"},
+            "filter.top_k_per_class.shares='guess': want mixture, saerens_em, bbse, or a share for each of other",
+        ),
         ({"shares": {"soe": 1.0}}, "filter.top_k_per_class.shares="),
         ({"shares": {"soe": 0.5, "other": 0.6}}, "sum to 1"),
         ({"fraction": 2}, "filter.top_k_per_class.fraction=2"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from silvertune.class_shares import saerens_em
+from silvertune.class_shares import calibrated, calibration, saerens_em
 from silvertune.schema import Task
 from silvertune.votes import prob_columns
 
@@ -91,34 +91,3 @@ def best_f1(score: np.ndarray, positive: np.ndarray) -> float:
         return 0.5
     best = np.flatnonzero(f1 >= f1.max() - 1e-12)
     return float(cuts[best[np.abs(cuts[best] - 0.5).argmin()]])
-
-
-def calibration(probs: np.ndarray, given: np.ndarray) -> tuple[float, np.ndarray]:
-    """Bias-corrected temperature scaling (Alexandari et al. 2020, "Maximum likelihood with bias-corrected
-    calibration is hard-to-beat at label shift adaptation", section 3): a scale and a bias a class, such that
-    softmax(scale x log probs + bias) fits `given` best.
-
-    probs: (n, classes). given: (n,) class numbers. A weak pull (variance 10) to scale 1 and bias 0 keeps
-    classes that are told apart without error from an infinite scale. Returns scale (> 0) and bias (classes,).
-    """
-    from scipy.optimize import minimize
-    from scipy.special import log_softmax
-
-    logs = np.log(probs.clip(1e-6, 1))
-
-    def loss(point: np.ndarray) -> float:
-        fitted = log_softmax(np.exp(point[0]) * logs + point[1:], axis=1)
-        return float(-fitted[np.arange(len(given)), given].sum() + (point**2).sum() / 20)
-
-    found = minimize(
-        loss, np.zeros(1 + probs.shape[1]), method="L-BFGS-B", bounds=[(-3, 3), *[(-10, 10)] * probs.shape[1]]
-    )
-    return float(np.exp(found.x[0])), found.x[1:]
-
-
-def calibrated(probs: np.ndarray, scale: float, bias: np.ndarray) -> np.ndarray:
-    """`probs` (n, classes) after `calibration`."""
-    from scipy.special import softmax
-
-    fitted: np.ndarray = softmax(scale * np.log(probs.clip(1e-6, 1)) + bias, axis=1)
-    return fitted

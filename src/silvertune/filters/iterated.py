@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from silvertune.errors import UserError
+from silvertune.filters.selection import views_agree
 
 FEWEST = 50
 """Distinct scores of a class below which no two components are looked for."""
@@ -50,7 +51,7 @@ def iterated(
             raise UserError(f"filter.iterated.{key}={value}: want a number from {least} on")
     candidates = labels["label"].dropna().sort_index()
     if agreed_only:
-        candidates = candidates[~candidates.index.isin(_contradicted(votes, candidates))]
+        candidates = candidates[views_agree(votes, candidates)]
     kept = pd.Series(True, index=candidates.index)
     score = pd.Series(1.0, index=candidates.index)
     for _ in range(int(rounds)):
@@ -64,17 +65,6 @@ def iterated(
     keep = pd.Series(False, index=labels.index)
     keep[kept.index[kept]] = True
     return pd.DataFrame({"keep": keep, "score": score.reindex(labels.index)})
-
-
-def _contradicted(votes: pd.DataFrame, labels: pd.Series) -> pd.Index:
-    """Items of which some view's votes gave another label more often than the item's."""
-    cast = votes[votes["label"].notna() & votes["item_id"].isin(labels.index)]
-    often = cast.groupby(["item_id", "view", "label"], sort=False).size().rename("n").reset_index()
-    most = often.groupby(["item_id", "view"], sort=False)["n"].transform("max")
-    with_it = often["label"].to_numpy(dtype=object) == labels[often["item_id"]].to_numpy(dtype=object)
-    behind = often[with_it & (often["n"] == most)].groupby("item_id").size()
-    views = often.groupby("item_id")["view"].nunique()
-    return views.index[behind.reindex(views.index, fill_value=0) < views]
 
 
 def _odds(probs: pd.DataFrame, labels: pd.Series) -> np.ndarray:

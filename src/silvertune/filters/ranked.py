@@ -1,21 +1,24 @@
 """Filters that rank the labels of each class by the labeler's scores."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
 
 from silvertune import class_shares
 from silvertune.errors import UserError
-from silvertune.filters.selection import best_of_each_class, within
+from silvertune.filters.selection import best_of_each_class, views_agree, within
 from silvertune.schema import Task
 from silvertune.votes import class_scores, score_of_label
+
+ESTIMATORS = ("mixture", "saerens_em", "bbse")
 
 
 def top_k_per_class(
     votes: pd.DataFrame,
     labels: pd.DataFrame,
     task: Task,
+    out_of_fold: Callable[[pd.Series], pd.DataFrame],
     *,
     fraction: float,
     shares: str | Mapping[str, float],
@@ -28,8 +31,8 @@ def top_k_per_class(
     Of class c, the `fraction x share_c x n` labels with the highest class score (mean over the votes,
     `silvertune.votes.class_scores`) are kept, or all where there are fewer.
     fraction: how much of the population to keep (0-1].
-    shares: class -> share of the population, or `mixture`: estimated from the scores without gold
-        (`silvertune.class_shares.mixture`).
+    shares: class -> share of the population; or how to estimate it without gold (`silvertune.class_shares`):
+        `mixture` from the scores; `saerens_em` or `bbse` from a student of the labels that the views agree on.
     Fails where the shares are wrong: too large a share fills a class with its doubtful labels.
     """
     within("filter.top_k_per_class.fraction", fraction)
@@ -38,12 +41,17 @@ def top_k_per_class(
         return pd.DataFrame({"keep": False, "score": np.nan}, index=labels.index)
     scores = class_scores(votes[votes["item_id"].isin(labelled.index)], task.classes).reindex(labelled.index)
     if isinstance(shares, str):
-        if shares != "mixture":
+        if shares not in ESTIMATORS:
             raise UserError(
-                f"filter.top_k_per_class.shares={shares!r}: want `mixture` or a share for each of "
+                f"filter.top_k_per_class.shares={shares!r}: want {', '.join(ESTIMATORS)}, or a share for each of "
                 f"{', '.join(task.classes)}"
             )
-        wanted = class_shares.mixture(scores, labelled["label"])
+        if shares == "mixture":
+            wanted = class_shares.mixture(scores, labelled["label"])
+        else:
+            agreed = labelled["label"][views_agree(votes, labelled["label"])]
+            probs = out_of_fold(agreed).groupby(level="item_id").mean().reindex(columns=list(task.classes))
+            wanted = class_shares.by_student(shares, probs[probs.index.isin(labelled.index)], agreed)
     else:
         wanted = class_shares.given(shares, task.classes, "filter.top_k_per_class.shares")
     keep = pd.Series(False, index=labels.index)

@@ -37,6 +37,22 @@ def at_least_or_top(score: pd.Series, at_least: float | None, top: float | None,
     return pd.DataFrame({"keep": score >= at_least, "score": score})
 
 
+def views_agree(votes: pd.DataFrame, labels: pd.Series) -> pd.Series:
+    """Indexed like `labels` (class by item_id): False where a view's votes gave another class more often.
+
+    A view without a label says nothing, and where two classes have the most votes, both are the view's.
+    """
+    cast = votes[votes["label"].notna() & votes["item_id"].isin(labels.index)]
+    often = cast.groupby(["item_id", "view", "label"], sort=False).size().rename("n").reset_index()
+    most = often.groupby(["item_id", "view"], sort=False)["n"].transform("max")
+    behind = often["label"].to_numpy(dtype=object) == labels[often["item_id"]].to_numpy(dtype=object)
+    pairs = often[["item_id", "view"]]
+    views = pairs.drop_duplicates().groupby("item_id").size()
+    with_it = pairs[behind & (often["n"] == most).to_numpy()].groupby("item_id").size()
+    against = views.index[with_it.reindex(views.index, fill_value=0) < views]
+    return pd.Series(~labels.index.isin(against), index=labels.index)
+
+
 def best_of_each_class(score: pd.Series, labels: pd.DataFrame, fraction: float | Mapping[str, float]) -> pd.DataFrame:
     """Of each class keep the `fraction` (one, or one a class) of its labels with the highest scores.
 
