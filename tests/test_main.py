@@ -16,6 +16,7 @@ from silvertune import __main__ as command_line
 
 Rows = list[dict[str, object]]
 EXPERT = ("dataset.path=tables.jsonl", "labeler=expert")
+AGREEMENT = (*EXPERT, "filter=agreement")
 
 
 @pytest.fixture
@@ -64,8 +65,8 @@ def rewrite(folder: Path, change: Callable[[Rows], object]) -> None:
         (["experiments=tiny", "dataset.path=tabels.jsonl"], ["dataset.path=tabels.jsonl", "No such file"]),
         (["experiments=tiny", "dataset.group=ntc"], ["dataset.group=ntc", "'nct'"]),
         (["dataset.path=tables.jsonl", "filter=agrement"], ["filter/agrement", "agreement"]),
-        ([*EXPERT, "filter=agreement", "filter.agreement.at_leest=1"], ["filter.agreement.at_leest", "no such setting"]),
-        (["dataset.path=tables.jsonl", "filter=agreement", "+filter.agreement.at_leest=1"], ["filter.agreement.at_leest", "at_least"]),
+        ([*AGREEMENT, "filter.agreement.at_leest=1"], ["filter.agreement.at_leest", "no such setting"]),
+        ([*AGREEMENT, "+filter.agreement.at_leest=1"], ["filter.agreement.at_leest", "at_least"]),
         (["dataset.path=tables.jsonl", "filter=random_matched", "filter.random_matched.like=agrement"],
          ["filter.random_matched.like=agrement", "agreement"]),
         (["dataset.path=tables.jsonl", "+sede=1"], ["sede", "seed"]),
@@ -76,8 +77,8 @@ def rewrite(folder: Path, change: Callable[[Rows], object]) -> None:
         (["dataset.path=tables.jsonl", "evaluation.folds=99"], ["evaluation.folds=99", "9"]),
         ([*EXPERT, "evaluation.decision=any"], ["evaluation.decision=any", "mean"]),
         ([*EXPERT, "evaluation.threshold=7"], ["evaluation.threshold=7", "0 to 1"]),
-        ([*EXPERT, "filter=agreement", "filter.agreement.over=x"], ["filter.agreement.over='x'", "view"]),
-        ([*EXPERT, "filter=agreement", "filter.agreement.at_least=a"], ["filter.agreement.at_least=a"]),
+        ([*AGREEMENT, "filter.agreement.over=x"], ["filter.agreement.over='x'", "view"]),
+        ([*AGREEMENT, "filter.agreement.at_least=a"], ["filter.agreement.at_least=a"]),
         ([*EXPERT, "filter=not_yaml"], ["not_yaml.yaml", "line 3"]),
         (["dataset.path=tables.jsonl", "evaluation=given"], ["evaluation=given", "dataset.files"]),
         (["dataset.path=tables.jsonl", "labeler=non_expert"], ["labeler.annotators=non_expert*", "expert"]),
