@@ -1,6 +1,7 @@
 """The one exception that is shown to a user as a single line, and how others become one."""
 
 import re
+import sysconfig
 import traceback
 from pathlib import Path
 
@@ -36,10 +37,15 @@ def in_one_line(error: BaseException) -> str:
 
 
 def cause_and_place(error: BaseException) -> str:
-    """One line for a failed run: what a UserError says; of any other exception its type, and where it was raised."""
+    """One line for a failed run: what a UserError says; of any other exception its type, and where it comes from.
+
+    That is the last line of the user's code or of ours that was reached, not the library's that it called.
+    """
     if isinstance(error, UserError):
         return in_one_line(error)
     frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    installed = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+    own = [frame for frame in frames if not frame.filename.startswith((*installed, "<"))] or frames
+    place = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
     words = f": {in_one_line(error)}" if str(error).strip() else ""
     return f"{type(error).__name__}{words}{place}"
