@@ -5,6 +5,7 @@ import random
 import re
 from pathlib import Path
 
+import pytest
 from tests import cli
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -65,6 +66,31 @@ def test_its_filter_its_data_set_and_its_study_work(tmp_path: Path) -> None:
     kept = {run.data.tags["arm"]: run.data.metrics["labels/kept_fraction"] for run in cli.runs(tmp_path, "silvertune")}
     assert set(kept) == {"expert/none", "expert/short_text", "expert/random_matched"}
     assert kept["expert/random_matched"] == kept["expert/short_text"]
+
+
+MISTAKES: dict[str, tuple[str, str, list[str]]] = {
+    "Could not find 'filter/shrt_text'": ("", "", ["filter=shrt_text"]),
+    "filter.short_text.longset: no such setting": ("", "", ["filter.short_text.longset=500"]),
+    "filter.short_text.lables: my_filters.short_text needs it": ("labels:", "lables:", []),
+    "filter.short_text: my_filters.short_text asks for gold": ("longest: int", "longest: int, gold", []),
+    "its answer is indexed by item_id, each once": (".fillna(0)", ".reset_index(drop=True)", []),
+    "TypeError: Invalid comparison between dtype=int64 and str (my_filters.py:7)": (
+        "", "", ["filter.short_text.longest=abc"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("told", MISTAKES)
+def test_its_filter_written_wrong_is_told_as_it_shows(tmp_path: Path, told: str) -> None:
+    assert told in README
+    right, wrong, overrides = MISTAKES[told]
+    write_blocks(tmp_path)
+    module = tmp_path / "my_filters.py"
+    module.write_text(module.read_text().replace(right, wrong) if right else module.read_text())
+    cli.write_tables(tmp_path)
+    done = cli.silvertune(tmp_path, "dataset.path=tables.jsonl", "labeler=expert", "filter=short_text", *overrides)
+    assert done.returncode != 0
+    assert told in done.stderr
 
 
 def test_its_labelling_by_an_llm_can_be_planned(tmp_path: Path) -> None:
