@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from sklearn.base import clone
 from tests.models.tea_and_oil import ITEMS, NOTHING, training
 
 from silvertune.errors import UserError
@@ -53,3 +54,11 @@ def test_balanced_classes_help_the_rare_one() -> None:
         for how in (None, "balanced")
     )
     assert (balanced["tea"] > plain["tea"]).all()
+
+
+def test_remembered_features_are_those_that_scikit_learn_finds() -> None:
+    train = training()
+    vectorizer, _ = MODEL.fit(train, NOTHING, 0).pipelines["text"]
+    plain = clone(vectorizer)
+    assert (plain.fit_transform(train["text"]) != vectorizer.transform(train["text"])).nnz == 0
+    assert plain.vocabulary_ == vectorizer.vocabulary_

@@ -1,7 +1,9 @@
 """The light student: TF-IDF and logistic regression, one pair a view."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +53,8 @@ class TfidfLogreg:
             rows = train[train[view].notna()]
             pipeline = make_pipeline(
                 TfidfVectorizer(
-                    token_pattern=self.token_pattern,
-                    ngram_range=(1, self.ngram_max),
+                    analyzer=partial(_terms, token_pattern=self.token_pattern, ngram_max=self.ngram_max),
+                    token_pattern=None,
                     min_df=min(self.min_df, max(len(rows), 1)),
                     max_features=self.max_features,
                     sublinear_tf=True,
@@ -64,8 +66,26 @@ class TfidfLogreg:
                 pipeline.fit(rows[view], rows["label"], logisticregression__sample_weight=rows["weight"])
             except ValueError as error:
                 raise UserError(f"model: view {view!r} can't be learned from: {str(error).splitlines()[0]}") from None
+            # From here on it reads texts by itself, whoever loads it.
+            pipeline[0].set_params(analyzer="word", token_pattern=self.token_pattern, ngram_range=(1, self.ngram_max))
             pipelines[view] = pipeline
         return TfidfPredictor(pipelines)
+
+
+@lru_cache(maxsize=20_000)
+def _terms(text: str, token_pattern: str, ngram_max: int) -> tuple[str, ...]:
+    """The features of a text, remembered: arms, seeds, folds and rounds of a study fit on the same texts."""
+    return tuple(map(sys.intern, _analyzer(token_pattern, ngram_max)(text)))
+
+
+@lru_cache
+def _analyzer(token_pattern: str, ngram_max: int) -> Callable[[str], list[str]]:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    analyzer: Callable[[str], list[str]] = TfidfVectorizer(
+        token_pattern=token_pattern, ngram_range=(1, ngram_max)
+    ).build_analyzer()
+    return analyzer
 
 
 @dataclass(frozen=True)
