@@ -187,3 +187,31 @@ def test_the_agreement_matrix_is_symmetric_and_says_its_numbers() -> None:
 
 def test_without_pairs_there_is_no_matrix() -> None:
     assert figures.agreement(pd.DataFrame(columns=["a", "b", "n", "agreement", "kappa"])) is None
+
+
+def test_costs_are_written_where_they_are_and_not_where_equal_ones_are_moved_to() -> None:
+    paid = table().assign(**{"labels/human_labels": [0, 1000, 1000, 1010], "labels/cost_usd": 0.0})
+    figure = figures.cost(paid, STYLES)
+    assert figure is not None
+    (ax,) = figure.axes
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["0", "1,000"]
+    assert [text.get_position()[0] for text in ax.get_xticklabels()] == [0, 1000]
+    dots = [line for line in ax.get_lines() if line.get_marker() in figures.MARKERS]
+    assert len({float(line.get_xdata()[0]) for line in dots}) == len(ARMS)
+
+
+def test_free_labels_have_no_figure_of_costs() -> None:
+    assert figures.cost(table().assign(**{"labels/human_labels": 0, "labels/cost_usd": 0.0}), STYLES) is None
+
+
+@pytest.mark.parametrize(("n_positive", "drawn"), [(1, False), (3, True)])
+def test_groups_are_drawn_where_they_are_more_than_single_items(n_positive: int, drawn: bool) -> None:
+    rows = [
+        {"arm": arm, "model": "m", "variant": "", "simulated": False, "group_id": f"g{k}", "precision": 0.5, "f1": 0.5}
+        for arm in ARMS
+        for k in range(4)
+    ]
+    figure = figures.groups_by_arm(pd.DataFrame(rows).assign(n_positive=n_positive), STYLES)
+    assert (figure is not None) == drawn
+    if figure is not None:
+        assert [text.get_text() for text in figure.axes[1].get_xticklabels()] == list(ARMS)

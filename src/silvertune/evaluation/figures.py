@@ -71,9 +71,11 @@ def arms(table: pd.DataFrame, references: Sequence[str], drawn: Mapping[str, Sty
     return figure
 
 
-def groups_by_arm(by_group: pd.DataFrame, drawn: Mapping[str, Style]) -> "Figure":
+def groups_by_arm(by_group: pd.DataFrame, drawn: Mapping[str, Style]) -> "Figure | None":
     """Precision and F1 in every group, for every arm: bubbles of the size of the group's number of positives over
-    box plots (the paper's Figure 2). by_group: of `comparison.compare`."""
+    box plots (the paper's Figure 2). by_group: of `comparison.compare`. None where most groups are a single item."""
+    if by_group["n_positive"].median() <= 1:
+        return None
     keys = ["arm", "model", "variant", "simulated"]
     heads = by_group[keys].drop_duplicates()
     names = _names(heads)
@@ -126,6 +128,8 @@ def cost(table: pd.DataFrame, drawn: Mapping[str, Style]) -> "Figure | None":
                 ax.plot([x, x], [row["test/f1_low"], row["test/f1_high"]], color=colour, linewidth=1.5, alpha=0.7)
                 ax.plot(x, row["test/f1"], marker, color=colour, markersize=8, markeredgecolor="white",
                         label=_plain(names[list(table.index).index(i)]))  # fmt: skip
+        # Beside a cost the axis has no meaning of its own.
+        ax.set_xticks(*_apart(table[key], span / 8), fontsize=8)
         ax.set_xlabel(title)
         ax.grid(color="0.92")
         ax.set_axisbelow(True)
@@ -136,6 +140,15 @@ def cost(table: pd.DataFrame, drawn: Mapping[str, Style]) -> "Figure | None":
     figure.legend([found[_plain(name)] for name in names], [_plain(name) for name in names],
                   loc="outside right upper", fontsize=8, frameon=False)  # fmt: skip
     return figure
+
+
+def _apart(costs: pd.Series, least: float) -> tuple[list[float], list[str]]:
+    """Where to write which of the costs, so that no two are closer than `least`."""
+    written: list[float] = []
+    for value in sorted(costs.unique()):
+        if not written or value - written[-1] >= least:
+            written.append(value)
+    return written, [f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}" for value in written]
 
 
 def _names(table: pd.DataFrame) -> list[str]:
