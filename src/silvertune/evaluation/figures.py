@@ -116,15 +116,16 @@ def cost(table: pd.DataFrame, drawn: Mapping[str, Style]) -> "Figure | None":
     if not paid:
         return None
     names = _names(table)
-    figure = _figure(1.6 + 3.6 * len(paid) + 0.075 * max(map(len, names)), 4.2)
+    figure = _figure(1.6 + 3.6 * len(paid) + 0.075 * max(map(len, names)), max(4.2, 0.6 + 0.19 * len(names)))
     axes = np.atleast_1d(figure.subplots(1, len(paid), sharey=True))
     for ax, (key, title) in zip(axes, paid, strict=True):
         # Intervals on top of each other can't be told apart.
-        span = table[key].max()
+        span, costs = table[key].max(), np.sort(table[key].unique())
         for value, same in table.groupby(key):
+            room = 0.8 * min([0.15 * span, *(costs[costs > value] - value)])
             for k, (i, row) in enumerate(same.sort_values("test/f1").iterrows()):
                 colour, marker = drawn[row["arm"]]
-                x = value + k * min(0.02, 0.12 / len(same)) * span
+                x = value + k * min(0.02 * span, room / len(same))
                 ax.plot([x, x], [row["test/f1_low"], row["test/f1_high"]], color=colour, linewidth=1.5, alpha=0.7)
                 ax.plot(x, row["test/f1"], marker, color=colour, markersize=8, markeredgecolor="white",
                         label=_plain(names[list(table.index).index(i)]))  # fmt: skip
