@@ -67,6 +67,45 @@ def test_what_can_change_the_result_changes_the_identity(usable: dict[str, Any],
     assert identity.of(changed(usable, key, value)) != identity.of(usable)
 
 
+LLM = {
+    "_target_": "silvertune.labelers.llm.LLMLabeler",
+    "repeats": 1,
+    "budget_usd": None,
+    "store": {"_target_": "silvertune.labelers.llm.StorePlace", "url": None},
+    "llm": {
+        "mine": {
+            "_target_": "silvertune.llms.openai_compatible.OpenAICompatible",
+            "model": "m",
+            "family": "mine",
+            "base_url": "http://one/v1",
+            "api_key_env": None,
+            "limits": {"_target_": "silvertune.llms.interface.Limits", "concurrency": 8},
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("part", ["labeler", "fallback"])
+@pytest.mark.parametrize(
+    ("key", "value", "same"),
+    [
+        ("llm.mine.limits.concurrency", 64, True),
+        ("llm.mine.base_url", "http://two/v1", True),
+        ("llm.mine.api_key_env", "KEY", True),
+        ("budget_usd", 5.0, True),
+        ("store.url", "postgresql+pg8000://host/labels", True),
+        ("llm.mine.model", "n", False),
+        ("llm.mine.family", "other", False),
+        ("repeats", 2, False),
+    ],
+)
+def test_how_an_llm_is_asked_does_not_change_the_identity(
+    usable: dict[str, Any], part: str, key: str, value: Any, same: bool
+) -> None:
+    asking = usable | {part: LLM}
+    assert (identity.of(changed(asking, f"{part}.{key}", value)) == identity.of(asking)) == same
+
+
 def test_the_data_count_by_their_content_and_not_by_their_place(usable: dict[str, Any], tmp_path: Path) -> None:
     before = identity.of(usable)
     moved = Path(usable["dataset"]["path"]).rename(tmp_path / "moved.jsonl")

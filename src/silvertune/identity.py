@@ -20,6 +20,11 @@ CANNOT_CHANGE_RESULT = (
     "resume",
     "retry_of",
 )
+HOW_IT_ASKS = {
+    "silvertune.llms.": ("limits", "base_url", "api_key_env"),
+    "silvertune.labelers.llm.": ("store", "budget_usd"),
+}
+"""Of targets that begin so: parameters that change how answers are come by, and not what they are."""
 
 
 def of(config: Mapping[str, Any]) -> str:
@@ -29,7 +34,7 @@ def of(config: Mapping[str, Any]) -> str:
     file's content, not its place; the source of silvertune, and of every module that a `_target_` outside of it
     names (not of what that module imports in turn).
     """
-    deciding = {key: value for key, value in config.items() if key not in CANNOT_CHANGE_RESULT}
+    deciding = _without_how({key: value for key, value in config.items() if key not in CANNOT_CHANGE_RESULT})
     content = {
         "config": by_content(deciding),
         "code": [targets.source_digest(module) for module in sorted({"silvertune", *_modules(deciding)})],
@@ -42,6 +47,16 @@ def of_part(node: Mapping[str, Any]) -> str:
     modules = sorted({targets.module_of(target) for target in _targets(node)})
     content = [by_content(node), [targets.source_digest(module) for module in modules]]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _without_how(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_without_how(value) for value in node]
+    if not isinstance(node, Mapping):
+        return node
+    target = str(node.get("_target_") or "")
+    dropped = [name for start, names in HOW_IT_ASKS.items() if target.startswith(start) for name in names]
+    return {key: _without_how(value) for key, value in node.items() if key not in dropped}
 
 
 def by_content(node: Any, key: str = "") -> Any:
