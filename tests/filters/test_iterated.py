@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from tests import made
 
-from silvertune.filters.iterated import iterated
+from silvertune.filters.iterated import _apart, _distance, _mixture, iterated
+from silvertune.filters.selection import views_agree
 
 SETTINGS = {"agreed_only": True, "separation": 2.0, "rounds": 10, "settled": 0.005}
 
@@ -111,3 +112,25 @@ def test_it_refuses_settings_that_mean_nothing(settings: dict[str, Any]) -> None
     (name,) = settings
     with made.refused(f"filter.iterated.{name}="):
         iterated(votes, labels, student(truth, sees=1.0)[0], **SETTINGS | settings)
+
+
+def test_two_groups_that_chance_may_have_set_apart_are_one() -> None:
+    """A class of one kind, in whose scores the best two halves happen to stand two standard deviations apart."""
+    rng = np.random.default_rng(1)
+    clouds = [rng.normal(size=(60, 2)) for _ in range(40)]
+    apart = [cloud for cloud in clouds if _distance(_mixture(cloud)) >= 2]
+    assert len(apart) > 5
+    assert not any(_apart(cloud, _mixture(cloud), 2.0) for cloud in apart)
+    two = np.concatenate([rng.normal(size=(30, 2)), rng.normal(size=(30, 2)) + 4])
+    assert _apart(two, _mixture(two), 2.0)
+
+
+def test_views_agree_where_each_says_so_by_the_most_of_its_votes() -> None:
+    cast = {"a": ("x", "x", "y"), "b": ("y", "y", "x"), "c": ("x", "y"), "d": ()}
+    table = made.votes_of(
+        {"item_id": item, "view": "text", "annotator": f"llm{k}", "label": label}
+        for item, said in cast.items()
+        for k, label in enumerate(said)
+    )
+    agreed = views_agree(table, pd.Series("x", index=pd.Index(list(cast), name="item_id")))
+    assert agreed.to_dict() == {"a": True, "b": False, "c": True, "d": True}

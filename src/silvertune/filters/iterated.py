@@ -78,10 +78,14 @@ def _odds(probs: pd.DataFrame, labels: pd.Series) -> np.ndarray:
 
 def _better_group(odds: np.ndarray, labels: pd.Series, separation: float) -> pd.Series:
     """The posterior of the component of higher odds within the label's class; 1 where there is one group only."""
+    from threadpoolctl import threadpool_limits
+
     score = pd.Series(1.0, index=labels.index)
-    for name in sorted(labels.unique()):
-        own = (labels == name).to_numpy()
-        score[own] = _upper(odds[own], separation)
+    # Hundreds of fits of a few hundred points: threads would wait for each other, on a busy machine for minutes.
+    with threadpool_limits(1):
+        for name in sorted(labels.unique()):
+            own = (labels == name).to_numpy()
+            score[own] = _upper(odds[own], separation)
     return score
 
 
