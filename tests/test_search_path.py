@@ -58,13 +58,15 @@ AGREEMENT = """agreement:
 
 def test_without_folders_of_the_user_the_shipped_configs_are_found(tmp_path: Path) -> None:
     found = composed(tmp_path)
-    assert found["filter"]["agreement"]["_target_"] == "silvertune.filters.votes.agreement"
+    assert found["filter"]["iterated"]["_target_"] == "silvertune.filters.iterated.iterated"
     assert list(composed(tmp_path, "experiments=soe_table3")["study"]["arms"])[:2] == ["base", "all"]
 
 
 def test_the_users_config_wins_over_the_shipped_one_and_the_others_stay(tmp_path: Path) -> None:
     write(tmp_path / "conf" / "filter" / "agreement.yaml", AGREEMENT)
-    assert composed(tmp_path)["filter"] == {"agreement": {"_target_": "my_filters.agreement", "at_least": 0.75}}
+    assert composed(tmp_path, "filter=agreement")["filter"] == {
+        "agreement": {"_target_": "my_filters.agreement", "at_least": 0.75}
+    }
     assert "none" in composed(tmp_path, "filter=none")["filter"]
 
 
