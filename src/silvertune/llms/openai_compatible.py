@@ -50,8 +50,8 @@ class OpenAICompatible:
         null: none. A server that refuses one of these is asked without it, and it is said once.
     extra_body: further members of the request, as the server has them.
 
-    Talks over aiohttp and not over the `openai` package: on one core its transport answers several times the requests
-    per second (benchmarks/labeling.py).
+    Talks over aiohttp and not over the `openai` package, whose transport gets fewer answers a second out of one core
+    (benchmarks/labeling.py).
     """
 
     model: str
