@@ -63,8 +63,7 @@ def by_student(method: str, probs: pd.DataFrame, labels: pd.Series) -> dict[str,
     Returns a share for each class, 0-1, summing to 1. Raises UserError if a class has no label.
     """
     classes, known = list(probs.columns), probs.reindex(labels.index)
-    if missing := [name for name in classes if not (labels == name).any()]:
-        raise UserError(f"class shares can't be estimated: no item is labelled {missing[0]!r}; give the shares")
+    _every_class_in(labels, classes)
     if method == "bbse":
         return bbse(labels, known.idxmax(axis=1), probs.idxmax(axis=1), classes)
     given_ = pd.Index(classes).get_indexer(pd.Index(labels))
@@ -116,8 +115,7 @@ def bbse(
     names = list(classes)
     _not_empty(predicted_target)
     given_, said = (names_of.to_numpy(dtype=object) for names_of in (labels, predicted.reindex(labels.index)))
-    if missing := [name for name in names if not (given_ == name).any()]:
-        raise UserError(f"class shares can't be estimated: no item is labelled {missing[0]!r}; give the shares")
+    _every_class_in(labels, names)
     rates = np.array([[np.mean(said[given_ == true] == name) for true in names] for name in names])
     if np.linalg.cond(rates) > 1e6:
         raise UserError("class shares can't be estimated: the classifier does not tell the classes apart; give them")
@@ -155,6 +153,11 @@ def calibrated(probs: np.ndarray, scale: float, bias: np.ndarray) -> np.ndarray:
 
     fitted: np.ndarray = softmax(scale * np.log(probs.clip(1e-6, 1)) + bias, axis=1)
     return fitted
+
+
+def _every_class_in(labels: pd.Series, classes: Sequence[str]) -> None:
+    if missing := [name for name in classes if not (labels == name).any()]:
+        raise UserError(f"class shares can't be estimated: no item is labelled {missing[0]!r}; give the shares")
 
 
 def _not_empty(items: pd.DataFrame | pd.Series) -> None:
