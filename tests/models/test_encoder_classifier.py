@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from tests import made, tiny
 from tests.models.tea_and_oil import ITEMS, NOTHING, training
 
 from silvertune.activations import Store
-from silvertune.models import tuning
+from silvertune.models import encoder_predictor, tuning
 from silvertune.models.encoder_classifier import EncoderClassifier
 from silvertune.models.encoder_predictor import TOLERANCE, EncoderPredictor
 from silvertune.transformer_layers import only_above
@@ -316,6 +317,17 @@ def test_the_seed_decides_everything(cached: bool, student: Student) -> None:
     assert one.history == again.history
     assert np.array_equal(one.logits(TEXTS), again.logits(TEXTS))
     assert not np.array_equal(one.logits(TEXTS), other.logits(TEXTS))
+
+
+def test_the_first_fit_of_a_process_is_as_any_other(student: Student) -> None:
+    """It is the one that loads the network, and transformers draws random numbers while it does."""
+    torch.manual_seed(1)
+    encoder_predictor._pretrained.cache_clear()
+    first = student(epochs=1).fit(training(), NOTHING, 3)
+    torch.manual_seed(2)
+    later = student(epochs=1).fit(training(), NOTHING, 3)
+    assert np.array_equal(first.logits(TEXTS), later.logits(TEXTS))
+    assert first.history == later.history
 
 
 @pytest.mark.parametrize("name", ["minilm_lora", "minilm_linear_head"])

@@ -190,12 +190,19 @@ def new_network(encoder: Encoder, classes: Sequence[str]) -> Any:
 
 @lru_cache(maxsize=2)
 def _pretrained(folder: Path, classes: int) -> Any:
+    """What is drawn while the network is loaded (its head, and weights that the folder lacks) comes from a seed of
+    its own: a process loads once, and its first fit must draw what any later one would."""
+    import torch
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=classes, local_files_only=True).eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return AutoModelForSequenceClassification.from_pretrained(
+            folder, num_labels=classes, local_files_only=True
+        ).eval()
 
 
 # ------------------------------------------------------------------------------------------------ how texts are run
