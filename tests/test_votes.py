@@ -50,6 +50,37 @@ def test_table_has_probabilities_only_where_asked(task: Task) -> None:
     assert votes.table(rows, task.classes, probs=True)["prob:soe"].tolist() == [0.75]
 
 
+@pytest.mark.parametrize(
+    ("soe", "other"), [(70.0, 30.0), (0.7, 0.7), (-0.2, 1.2), (0.7, np.nan), (1.0, 1.0)], ids=str
+)
+def test_check_refuses_probabilities_that_are_no_distribution(task: Task, soe: float, other: float) -> None:
+    table = good(task).assign(**{"prob:other": [other, np.nan], "prob:soe": [soe, np.nan]})
+    with made.refused("votes file: 1 vote(s)", "no distribution (each 0-1, all together 1)", f"'prob:soe': {soe}"):
+        votes.check(table, task.classes, KNOWN, "votes file")
+
+
+def test_check_takes_distributions_of_a_few_digits_and_none(task: Task) -> None:
+    table = good(task).assign(**{"prob:other": [0.333, np.nan], "prob:soe": [0.666, np.nan]})
+    votes.check(table, task.classes, KNOWN, "votes file")
+    assert votes.class_scores(table, task.classes).loc["a"].tolist() == pytest.approx([1 / 3, 2 / 3])
+
+
+def test_check_names_the_classes_that_a_distribution_lacks(task: Task) -> None:
+    with made.refused("votes file: votes have prob:soe", "each of other, soe"):
+        votes.check(good(task).assign(**{"prob:soe": 1.0}), task.classes, KNOWN, "votes file")
+
+
+def test_a_vote_without_a_confidence_is_as_doubtful_as_its_annotators_most_doubtful(task: Task) -> None:
+    rows = [
+        {"item_id": "a", "annotator": "m", "label": "soe", "confidence": 0.9},
+        {"item_id": "b", "annotator": "m", "label": "soe", "confidence": 0.6},
+        {"item_id": "c", "annotator": "m", "label": "soe"},
+        {"item_id": "d", "annotator": "never says", "label": "soe"},
+    ]
+    scores = votes.class_scores(made.votes_of(rows, task), task.classes)["soe"]
+    assert scores.to_dict() == {"a": 0.9, "b": 0.6, "c": 0.6, "d": 1.0}
+
+
 def test_check_hands_on_a_votes_table(task: Task) -> None:
     table = good(task)
     assert votes.check(table, task.classes, KNOWN, "here") is table

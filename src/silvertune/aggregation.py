@@ -1,10 +1,11 @@
 """Votes -> one label per item.
 
 Every function takes `(votes, task, ...)` and returns the *labels* table, indexed by `item_id`: `label` (a
-class name, or None where no vote had a label), `confidence` (0-1 or NaN; each function says what it means)
-and `n_votes` (votes that had a label). Votes without a label are left out of the count everywhere; each
-function says if they matter otherwise. An aggregation that knows a distribution over the classes adds it as
-`prob:<class>` (rows sum to 1, NaN where no vote had a label): soft labels, for a model that takes them.
+class name, or None where no vote had a label), `confidence` (0-1; each function says what it means; NaN where it
+would be a vote's own and there is none) and `n_votes` (votes that had a label). Votes without a label are left
+out of the count everywhere; each function says if they matter otherwise. An aggregation that knows a distribution
+over the classes adds it as `prob:<class>` (rows sum to 1, NaN where no vote had a label): soft labels, for a
+model that takes them.
 """
 
 from collections.abc import Mapping
@@ -72,11 +73,10 @@ def majority(votes: pd.DataFrame, task: Task) -> pd.DataFrame:
 def first(votes: pd.DataFrame, task: Task) -> pd.DataFrame:
     """The first vote that has a label, in the order of the table (the rule of the paper's panel).
 
-    Confidence: that vote's own, 1 where it has none.
+    Confidence: that vote's own.
     """
     cast = _cast(votes)
-    chosen = cast.drop_duplicates("item_id").set_index("item_id")[["label", "confidence"]]
-    return _labels(votes, cast, chosen.fillna({"confidence": 1.0}))
+    return _labels(votes, cast, cast.drop_duplicates("item_id").set_index("item_id")[["label", "confidence"]])
 
 
 def weighted_majority(votes: pd.DataFrame, task: Task, *, weights: Mapping[str, float] | str) -> pd.DataFrame:
@@ -153,7 +153,9 @@ def and_relabel(votes: pd.DataFrame, task: Task, *, negative: str | None) -> pd.
     differ = cast.groupby("item_id", sort=False)["label"].transform("nunique") > 1
     agreed = cast[~differ & (cast["label"] != negative)]
     lost = pd.Index(cast.loc[differ | (cast["label"] == negative), "item_id"].unique(), name="item_id")
-    against = _extreme(cast[cast["label"] == negative], "max")["confidence"].reindex(lost).fillna(0.0)
+    for_it = cast[cast["label"] == negative]
+    against = _extreme(for_it, "max")["confidence"].reindex(lost)
+    against = against.where(lost.isin(for_it["item_id"]), 0.0)
     return _labels(
         votes,
         cast,
@@ -188,9 +190,8 @@ def _cast(votes: pd.DataFrame) -> pd.DataFrame:
 
 
 def _extreme(cast: pd.DataFrame, which: str) -> pd.DataFrame:
-    """The highest or lowest confidence of each item's votes; a vote without one counts as sure."""
-    confidence = cast.set_index("item_id")["confidence"].fillna(1.0)
-    return confidence.groupby(level="item_id", sort=False).agg(which).to_frame()
+    """The highest or lowest confidence of each item's votes that have one; NaN where none has."""
+    return cast.set_index("item_id")["confidence"].groupby(level="item_id", sort=False).agg(which).to_frame()
 
 
 def _modal(cast: pd.DataFrame, task: Task) -> pd.DataFrame:

@@ -12,7 +12,7 @@ One row is one label that one annotator gave to one view of one item, once:
 | confidence | float | 0-1 or NaN; the labeler says what it means |
 | status | str | one of `STATUSES`; `ok` exactly where there is a label |
 | cost_usd | float | what the vote cost, dollars |
-| prob:<class> | float | where the annotator gives a distribution over the classes |
+| prob:<class> | float | where the annotator gives a distribution over the classes: 0-1, a row sums to 1 or is NaN |
 
 Nothing is ever coerced to a class.
 """
@@ -26,6 +26,9 @@ from silvertune.errors import UserError
 
 STATUSES = ("ok", "abstained", "parse_error", "refused", "truncated", "api_error")
 COLUMNS = ("item_id", "annotator", "view", "repeat", "label", "confidence", "status", "cost_usd")
+ROUNDING = 0.01
+"""A distribution's sum may be so far from 1: files carry a few digits."""
+DISTRIBUTION = "probabilities that are no distribution (each 0-1, all together 1)"
 WHOLE_ITEM = "item"
 """The `view` of a vote whose annotator, usually a person, saw the item and not one rendering of it."""
 
@@ -55,6 +58,9 @@ def check(votes: pd.DataFrame, classes: Sequence[str], known: pd.Index, source: 
     if missing := [name for name in COLUMNS if name not in votes.columns]:
         raise UserError(f"{source}: votes need the columns {', '.join(COLUMNS)}; missing: {', '.join(missing)}")
     given = votes["label"].notna()
+    probs = [name for name in prob_columns(classes) if name in votes.columns]
+    if probs and len(probs) < len(classes):
+        raise UserError(f"{source}: votes have {', '.join(probs)}; want that column for each of {', '.join(classes)}")
     for wrong, what in (
         (~votes["item_id"].isin(known), "an item_id that is not in the dataset"),
         (
@@ -71,14 +77,22 @@ def check(votes: pd.DataFrame, classes: Sequence[str], known: pd.Index, source: 
             votes.duplicated(["item_id", "annotator", "view", "repeat"]),
             "an (item, annotator, view, repeat) twice",
         ),
+        (_no_distribution(votes[probs]) if probs else given & False, DISTRIBUTION),
     ):
         if wrong.any():
             row = votes.loc[wrong].iloc[0]
-            raise UserError(
-                f"{source}: {int(wrong.sum())} vote(s) with {what}; first: "
-                f"{ {name: row[name] for name in ('item_id', 'annotator', 'view', 'label', 'status')} }"
-            )
+            shown = {name: row[name] for name in ("item_id", "annotator", "view", "label", "status")}
+            if what is DISTRIBUTION:
+                shown |= {name: float(row[name]) for name in probs}
+            raise UserError(f"{source}: {int(wrong.sum())} vote(s) with {what}; first: {shown}")
     return votes
+
+
+def _no_distribution(probs: pd.DataFrame) -> pd.Series:
+    """Which rows of probabilities (a column a class) are neither a distribution nor all NaN."""
+    values = probs.to_numpy(dtype=float)
+    one = ((values >= 0) & (values <= 1)).all(axis=1) & (np.abs(values.sum(axis=1) - 1) <= ROUNDING)
+    return pd.Series(~(one | np.isnan(values).all(axis=1)), index=probs.index)
 
 
 def one_hot(labels: pd.Series, classes: Sequence[str]) -> np.ndarray:
@@ -97,16 +111,21 @@ def score_of_label(scores: pd.DataFrame, labels: pd.Series) -> pd.Series:
 def class_scores(votes: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     """How strongly each item's votes speak for each class: item_id x class, rows sum to 1.
 
-    The mean over an item's votes of their distributions; a vote without one counts as its confidence
-    (1 where that is missing) on its label and the rest spread evenly. Null votes are left out, and so are
-    items that have no other.
+    The mean over an item's votes of their distributions; a vote without one counts as its confidence on its
+    label and the rest spread evenly. One without a confidence is as doubtful as its annotator's most doubtful
+    vote, and sure if the annotator never says how sure it is. Null votes are left out, and so are items that
+    have no other.
     """
     cast = votes[votes["label"].notna()]
     columns = prob_columns(classes)
-    confidence = cast["confidence"].fillna(1.0).to_numpy()[:, None]
+    known = cast["confidence"]
+    if known.isna().any():
+        known = known.fillna(known.groupby(cast["annotator"]).transform("min")).fillna(1.0)
+    confidence = known.to_numpy()[:, None]
     scores = np.where(one_hot(cast["label"], classes), confidence, (1 - confidence) / max(len(classes) - 1, 1))
     if set(columns) <= set(cast.columns):
         given = cast[columns].to_numpy(dtype=float)
+        given = given / given.sum(axis=1, keepdims=True)
         scores = np.where(np.isnan(given).any(axis=1, keepdims=True), scores, given)
     frame = pd.DataFrame(scores, columns=list(classes))
     frame["item_id"] = cast["item_id"].to_numpy()

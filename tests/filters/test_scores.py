@@ -104,4 +104,9 @@ def test_margin_of_three_classes_is_to_the_next_best(colours: Task) -> None:
 def test_confidence_weighted_keeps_all_and_weighs_by_confidence() -> None:
     answer = scores.confidence_weighted(labels_of([0.9, 0.05, None]), floor=0.1)
     assert answer["keep"].all()
-    assert answer["weight"].tolist() == [0.9, 0.1, 1.0]
+    assert answer["weight"].tolist() == [0.9, 0.1, 0.1]
+    assert scores.confidence_weighted(labels_of([0.9, 0.5, None]), floor=0.0)["weight"].tolist() == [0.9, 0.5, 0.5]
+    assert scores.confidence_weighted(labels_of([None, None]), floor=0.0)["weight"].tolist() == [1.0, 1.0]
+    for floor in (5, -1, "abc"):
+        with made.refused(f"filter.confidence_weighted.floor={floor}", "from 0 to 1"):
+            scores.confidence_weighted(labels_of([0.9]), floor=floor)  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from silvertune.filters.selection import at_least_or_top
+from silvertune.filters.selection import at_least_or_top, within
 from silvertune.schema import Task
 from silvertune.votes import class_scores, one_hot, score_of_label
 
@@ -65,8 +65,11 @@ def confidence_weighted(labels: pd.DataFrame, *, floor: float) -> pd.DataFrame:
     """Keep every label and weigh it by its confidence: soft labels for a student that takes weights only.
 
     Source: common practice in self-training; no one paper.
-    floor: weights are at least this (0-1); a label without a confidence weighs 1. Usual: 0.
+    floor: weights are at least this (0-1). Usual: 0.
+    A label without a confidence weighs as little as the least confident one; where none has one, all weigh 1.
     Fails where the confidences are alike, or mean nothing: it then does nothing, or harm.
     """
-    weight = labels["confidence"].fillna(1.0).clip(lower=floor)
+    within("filter.confidence_weighted.floor", floor)
+    known = labels["confidence"]
+    weight = known.fillna(known.min()).fillna(1.0).clip(lower=floor)
     return pd.DataFrame({"keep": labels["label"].notna(), "score": labels["confidence"], "weight": weight})
