@@ -38,6 +38,19 @@ def test_mixture_corrects_a_labeler_that_calls_a_class_too_often() -> None:
     assert class_shares.mixture(frame, called)["soe"] == pytest.approx(0.1, abs=0.02)
 
 
+@pytest.mark.parametrize("method", ["saerens_em", "bbse"])
+def test_an_item_that_could_not_be_read_has_no_part_in_the_shares(method: str) -> None:
+    rng = np.random.default_rng(2)
+    soe = 1 / (1 + np.exp(-rng.normal(np.repeat([-1.0, 1.0], [60, 20]), 1.0)))
+    probs = pd.DataFrame({"other": 1 - soe, "soe": soe}, index=[f"i{k:02d}" for k in range(80)])
+    labels = pd.Series(np.where(rng.random(80) < 0.8, probs.idxmax(axis=1), "soe"), index=probs.index)
+    unread = probs.copy()
+    unread.iloc[3] = np.nan
+    without = class_shares.by_student(method, probs.drop(index="i03"), labels.drop("i03"))
+    assert class_shares.by_student(method, unread, labels) == without
+    assert class_shares.by_student(method, probs.drop(index="i03"), labels) == without
+
+
 def test_mixture_is_deterministic_and_sums_to_one() -> None:
     frame, labels = scores(CENTRES, {"red": 50, "green": 30, "blue": 20})
     shares = class_shares.mixture(frame, labels)

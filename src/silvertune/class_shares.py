@@ -49,7 +49,8 @@ def mixture(scores: pd.DataFrame, labels: pd.Series) -> dict[str, float]:
 
 def given(shares: Mapping[str, float], classes: Sequence[str], key: str) -> dict[str, float]:
     """`shares` as floats, if they are one share above 0 a class that sum to 1; UserError naming `key` otherwise."""
-    if set(shares) != set(classes) or min(shares.values()) <= 0 or abs(sum(shares.values()) - 1) > 1e-3:
+    numbers = all(isinstance(share, int | float) and share > 0 for share in shares.values())
+    if set(shares) != set(classes) or not numbers or abs(sum(shares.values()) - 1) > 1e-3:
         raise UserError(f"{key}={dict(shares)}: want a share above 0 for each of {', '.join(classes)} that sum to 1")
     return {name: float(shares[name]) for name in classes}
 
@@ -59,9 +60,12 @@ def by_student(method: str, probs: pd.DataFrame, labels: pd.Series) -> dict[str,
 
     method: `saerens_em`, on probabilities that are first calibrated on the labels, or `bbse`.
     probs: item_id x class, rows sum to 1, out of fold, of all items. labels: classes of some of them, which the
-    student was tuned on. Both methods take it that only the shares differ between these and the others.
+    student was tuned on. Both methods take it that only the shares differ between these and the others. Items
+    without probabilities (nothing of them could be read) are left out.
     Returns a share for each class, 0-1, summing to 1. Raises UserError if a class has no label.
     """
+    probs = probs.dropna()
+    labels = labels[labels.index.isin(probs.index)]
     classes, known = list(probs.columns), probs.reindex(labels.index)
     _every_class_in(labels, classes)
     if method == "bbse":

@@ -186,13 +186,14 @@ def _rehearse(parts: Parts) -> None:
         bind=parts.bind,
         means=parts.means,
     )
-    # A filter of the user's may well fail on nothing, and that is no mistake: only what it says itself counts.
-    try:
-        evidence.decide(parts.filters, about)
-    except UserError:
-        raise
-    except Exception:
-        return
+    for bound in parts.filters:
+        # A filter of the user's may well fail on nothing, and that is no mistake: only what it says itself counts.
+        try:
+            evidence.decide([bound], about)
+        except UserError:
+            raise
+        except Exception:
+            continue
 
 
 def load_data(config: Mapping[str, Any]) -> Data:

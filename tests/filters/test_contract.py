@@ -12,7 +12,7 @@ import pytest
 import yaml
 from tests import made
 
-from silvertune import targets
+from silvertune import aggregation, targets
 from silvertune.composition import bind_filters
 from silvertune.evidence import GOLD, BoundFilter, Evidence, decide
 from silvertune.schema import Task
@@ -193,12 +193,40 @@ class TestContract:
         assert verdict["keep"].dtype == bool
         assert verdict.index.equals(about.labels.index)
 
+    def test_it_answers_where_some_confidences_are_missing(self, node: dict[str, Any], task: Task) -> None:
+        usually = made.usual_evidence(task, null=0.0)
+        votes = usually.votes.drop(columns=["prob:other", "prob:soe"])
+        votes.loc[votes["item_id"].isin(usually.labels.index[::2]), "confidence"] = np.nan
+        labels = aggregation.any_view(votes, task).reindex(usually.labels.index)
+        verdict = decide([bound(node)], replace(usually, votes=votes, labels=labels))
+        assert verdict["keep"].any()
+        assert verdict.index.equals(labels.index)
+
     def test_it_loses_no_class(self, node: dict[str, Any], request: pytest.FixtureRequest, colours: Task) -> None:
-        if request.node.callspec.id in MAY_LOSE_A_CLASS or "shares" in node:
+        if request.node.callspec.id in MAY_LOSE_A_CLASS:
             return
+        if isinstance(node.get("shares"), dict):
+            node = node | {"shares": {"red": 0.98, "green": 0.01, "blue": 0.01}}
         about = made.usual_evidence(colours, wrong=0.1, null=0.1)
         verdict = decide([bound(node)], about)
         assert set(about.labels.loc[verdict["keep"], "label"]) == set(colours.classes)
+
+
+@pytest.mark.parametrize(
+    "name", ["confidence top", "confidence at_least", "margin", "entropy", "quantile_per_class", "top_k_per_class"]
+)
+def test_a_missing_confidence_ranks_below_the_known_ones(name: str, task: Task) -> None:
+    items = made.items(20).index
+    sure = [None] * 10 + [0.55 + 0.04 * k for k in range(10)]
+    rows = [
+        {"item_id": item, "label": task.classes[k % 2], "confidence": known}
+        for k, (item, known) in enumerate(zip(items, sure, strict=True))
+    ]
+    votes = made.votes_of(rows, task)
+    about = replace(made.evidence(votes, task, n=20), labels=aggregation.first(votes, task))
+    answer = ask(CASES[name], about)
+    assert not answer.loc[items[:10], "score"].max() > answer.loc[items[10:], "score"].min()
+    assert answer.loc[items[10:], "keep"].sum() >= answer.loc[items[:10], "keep"].sum()
 
 
 @pytest.mark.parametrize("n", [0, 40])

@@ -90,6 +90,18 @@ def test_a_rare_class_is_not_outvoted_where_it_is_weighted(task: Task) -> None:
     assert weighted["keep"][:2].all()
 
 
+def test_an_item_that_could_not_be_read_has_no_neighbours_and_is_none() -> None:
+    index = pd.Index([f"i{k:03d}" for k in range(7)])
+    labels = pd.DataFrame({"label": ["soe", "soe", "soe", "other", "other", "other", "soe"]}, index=index)
+    angle = np.array([0.0, 0.1, 0.2, 1.3, 1.4, 1.5, 0.0])
+    vectors = pd.DataFrame({0: np.cos(angle), 1: np.sin(angle)}, index=index)
+    vectors.iloc[6] = 0.0
+    answer = knn_agreement(labels, vectors, k=6, at_least=0.1, class_weighted=False)
+    assert np.isnan(answer["score"].iloc[6])
+    assert not answer["keep"].iloc[6]
+    assert answer["score"].iloc[0] == pytest.approx(2 / 5)
+
+
 @pytest.mark.parametrize("k", [0, 2.5, True])
 def test_knn_agreement_wants_neighbours(task: Task, k: Any) -> None:
     with made.refused(f"filter.knn_agreement.k={k}", "from 1"):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from silvertune.errors import UserError
-from silvertune.filters.selection import views_agree
+from silvertune.filters.selection import views_agree, whole, within
 
 FEWEST = 50
 """Distinct scores of a class below which no two components are looked for."""
@@ -46,15 +46,16 @@ def iterated(
     Fails where the errors of a class are most of it and look alike (they are then the better group), and where a
     class has two kinds of items (the rarer-looking kind is dropped).
     """
-    for key, value, least in (("separation", separation, 0), ("rounds", rounds, 1), ("settled", settled, 0)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
-            raise UserError(f"filter.iterated.{key}={value}: want a number from {least} on")
+    if isinstance(separation, bool) or not isinstance(separation, int | float) or not separation >= 0:
+        raise UserError(f"filter.iterated.separation={separation}: want a number from 0 on")
+    whole("filter.iterated.rounds", rounds, 1)
+    within("filter.iterated.settled", settled)
     candidates = labels["label"].dropna().sort_index()
     if agreed_only:
         candidates = candidates[views_agree(votes, candidates)]
     kept = pd.Series(True, index=candidates.index)
     score = pd.Series(1.0, index=candidates.index)
-    for _ in range(int(rounds)):
+    for _ in range(rounds):
         if candidates[kept].nunique() < 2:
             break
         score = _better_group(_odds(out_of_fold(candidates[kept]), candidates), candidates, separation)

@@ -3,8 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from silvertune.errors import UserError
-from silvertune.filters.selection import one_of, within
+from silvertune.filters.selection import one_of, whole, within
 from silvertune.schema import Task
 from silvertune.votes import score_of_label
 
@@ -41,9 +40,8 @@ def confident_learning(
     class may be pruned away (cleanlab#641): look at the kept fraction of each class.
     """
     one_of("filter.confident_learning.filter_by", filter_by, FILTER_BY)
-    within("filter.confident_learning.frac_noise", frac_noise)
-    if min_examples_per_class < 1:
-        raise UserError(f"filter.confident_learning.min_examples_per_class={min_examples_per_class}: want at least 1")
+    within("filter.confident_learning.frac_noise", frac_noise, above_zero=True)
+    whole("filter.confident_learning.min_examples_per_class", min_examples_per_class, 1)
     labelled = labels.loc[labels["label"].notna(), "label"].sort_index()
     there = [name for name in task.classes if (labelled == name).any()]
     keep = labels["label"].notna()
@@ -77,14 +75,14 @@ def knn_agreement(
     at_least: the share (0-1) of them that must have the item's label; usual .5.
     class_weighted: a neighbour counts inversely to how common its label is, so that a rare class is not outvoted
         by being rare.
-    The score is the (weighted) share. An item without neighbours is not kept.
+    The score is the (weighted) share. An item without neighbours, or without a view that can be read, is not kept.
     Fails where the embedding does not tell the classes apart, and where near copies (the pages of one table) were
     all labelled wrong: they back each other.
     """
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise UserError(f"filter.knn_agreement.k={k}: want a whole number from 1")
+    whole("filter.knn_agreement.k", k, 1)
     within("filter.knn_agreement.at_least", at_least)
-    label = labels.loc[labels["label"].notna(), "label"].sort_index()
+    readable = (embeddings != 0).any(axis=1).reindex(labels.index, fill_value=False)
+    label = labels.loc[labels["label"].notna() & readable, "label"].sort_index()
     share = pd.Series(np.nan, index=labels.index)
     if len(label) > 1:
         from sklearn.neighbors import NearestNeighbors

@@ -7,7 +7,7 @@ import pandas as pd
 
 from silvertune import class_shares
 from silvertune.errors import UserError
-from silvertune.filters.selection import best_of_each_class, views_agree, within
+from silvertune.filters.selection import best_of_each_class, one_of, up, views_agree, within
 from silvertune.schema import Task
 from silvertune.votes import class_scores, score_of_label
 
@@ -28,32 +28,28 @@ def top_k_per_class(
     Source: class-balanced self-training (Zou et al. 2018, "Unsupervised domain adaptation for semantic segmentation
     via class-balanced self-training", section 4.2), with the population's shares for its quotas.
 
-    Of class c, the `fraction x share_c x n` labels with the highest class score (mean over the votes,
-    `silvertune.votes.class_scores`) are kept, or all where there are fewer.
+    Of class c, the `fraction x share_c x n` labels (rounded up, at least one) with the highest class score (mean
+    over the votes, `silvertune.votes.class_scores`) are kept, or all where there are fewer.
     fraction: how much of the population to keep (0-1].
     shares: class -> share of the population; or how to estimate it without gold (`silvertune.class_shares`):
         `mixture` from the scores; `saerens_em` or `bbse` from a student of the labels that the views agree on.
     Fails where the shares are wrong: too large a share fills a class with its doubtful labels.
     """
-    within("filter.top_k_per_class.fraction", fraction)
+    key = "filter.top_k_per_class.shares"
+    within("filter.top_k_per_class.fraction", fraction, above_zero=True)
+    if isinstance(shares, str):
+        one_of(key, shares, (*ESTIMATORS, f"a share for each of {', '.join(task.classes)}"))
+    else:
+        wanted = class_shares.given(shares, task.classes, key)
     labelled = labels[labels["label"].notna()]
     if labelled.empty:
         return pd.DataFrame({"keep": False, "score": np.nan}, index=labels.index)
     scores = class_scores(votes[votes["item_id"].isin(labelled.index)], task.classes).reindex(labelled.index)
     if isinstance(shares, str):
-        if shares not in ESTIMATORS:
-            raise UserError(
-                f"filter.top_k_per_class.shares={shares!r}: want {', '.join(ESTIMATORS)}, or a share for each of "
-                f"{', '.join(task.classes)}"
-            )
-        if shares == "mixture":
-            wanted = class_shares.mixture(scores, labelled["label"])
-        else:
-            agreed = labelled["label"][views_agree(votes, labelled["label"])]
-            probs = out_of_fold(agreed).groupby(level="item_id").mean().reindex(columns=list(task.classes))
-            wanted = class_shares.by_student(shares, probs[probs.index.isin(labelled.index)], agreed)
-    else:
-        wanted = class_shares.given(shares, task.classes, "filter.top_k_per_class.shares")
+        try:
+            wanted = _estimated(shares, votes, labelled["label"], scores, out_of_fold)
+        except UserError as error:
+            raise UserError(f"{key}={shares}: {error}") from None
     keep = pd.Series(False, index=labels.index)
     score = pd.Series(np.nan, index=labels.index)
     for name, share in wanted.items():
@@ -61,8 +57,23 @@ def top_k_per_class(
         score[own.index] = own
         # A stable sort on a table in item_id order: ties fall the same way whatever order the items came in.
         ranked = own.sort_index().sort_values(ascending=False, kind="stable")
-        keep[ranked.index[: round(fraction * share * len(labelled))]] = True
+        keep[ranked.index[: max(up(fraction * share * len(labelled)), 1)]] = True
     return pd.DataFrame({"keep": keep, "score": score})
+
+
+def _estimated(
+    method: str,
+    votes: pd.DataFrame,
+    labels: pd.Series,
+    scores: pd.DataFrame,
+    out_of_fold: Callable[[pd.Series], pd.DataFrame],
+) -> dict[str, float]:
+    """The classes' shares among the labelled items, by one of ESTIMATORS."""
+    if method == "mixture":
+        return class_shares.mixture(scores, labels)
+    agreed = labels[views_agree(votes, labels)]
+    probs = out_of_fold(agreed).groupby(level="item_id").mean().reindex(columns=scores.columns)
+    return class_shares.by_student(method, probs[probs.index.isin(labels.index)], agreed)
 
 
 def quantile_per_class(
@@ -81,7 +92,7 @@ def quantile_per_class(
     if set(shares) != set(task.classes):
         raise UserError(f"filter.quantile_per_class.fraction={dict(shares)}: want one for each of {task.classes}")
     for value in shares.values():
-        within("filter.quantile_per_class.fraction", value)
+        within("filter.quantile_per_class.fraction", value, above_zero=True)
     return best_of_each_class(own_score(votes, labels, task), labels, shares)
 
 

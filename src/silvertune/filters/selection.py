@@ -8,10 +8,18 @@ import pandas as pd
 from silvertune.errors import UserError
 
 
-def within(key: str, value: object) -> None:
-    """UserError naming the yaml's `key` unless `value` is a number from 0 to 1."""
+def within(key: str, value: object, *, above_zero: bool = False) -> None:
+    """UserError naming the yaml's `key` unless `value` is a number from 0 to 1; with `above_zero`, not 0 itself."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise UserError(f"{key}={value}: want a number from 0 to 1")
+    if above_zero and value == 0:
+        raise UserError(f"{key}={value}: want a number above 0, at most 1")
+
+
+def whole(key: str, value: object, least: int) -> None:
+    """UserError naming the yaml's `key` unless `value` is a whole number from `least` on."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"{key}={value}: want a whole number from {least}")
 
 
 def one_of(key: str, value: object, choices: tuple[str, ...]) -> None:

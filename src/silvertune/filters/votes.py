@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from silvertune.errors import UserError
-from silvertune.filters.selection import one_of, within
+from silvertune.filters.selection import one_of, whole, within
 
 OVER = ("view", "annotator", "repeat", "model", "prompt")
 
@@ -53,8 +53,7 @@ def k_of_n(votes: pd.DataFrame, labels: pd.DataFrame, *, over: str, k: int) -> p
     Fails where items have different numbers of votes: it keeps those that were read more often.
     """
     _check("k_of_n", over)
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise UserError(f"filter.k_of_n.k={k}: want a whole number from 1")
+    whole("filter.k_of_n.k", k, 1)
     _, behind, ids, _ = _units(votes, labels, over)
     score = pd.Series(behind.sum(axis=1, dtype=float), index=ids).reindex(labels.index, fill_value=0.0)
     return pd.DataFrame({"keep": score >= k, "score": score})
@@ -90,9 +89,11 @@ def _weights(weights: Mapping[str, float] | None, units: pd.Index, over: str) ->
         return np.ones(len(units))
     key = "filter.agreement.weights"
     # On the command line a repeat's key is a number, in a file it may be text.
-    given = {str(name): float(value) for name, value in weights.items()}
+    given = {str(name): value for name, value in weights.items()}
     if missing := [str(unit) for unit in units if str(unit) not in given]:
         raise UserError(f"{key}={dict(weights)}: no weight for {over} {missing[0]!r}; want one a {over}")
-    if not all(np.isfinite(value) and value >= 0 for value in given.values()) or not sum(given.values()):
+    if not all(isinstance(value, int | float) and 0 <= value < np.inf for value in given.values()) or not any(
+        given.values()
+    ):
         raise UserError(f"{key}={dict(weights)}: want numbers from 0, not all of them 0")
-    return np.array([given[str(unit)] for unit in units])
+    return np.array([given[str(unit)] for unit in units], dtype=float)
