@@ -200,11 +200,7 @@ def test_it_agrees_with_the_slow_reference(fast, slow, task: Task) -> None:  # t
     def check(cast: Cast) -> None:
         labels = fast(table(cast, task), task)
         for item, mine in itertools.groupby(sorted(cast, key=lambda vote: vote[0]), key=lambda vote: vote[0]):
-            own = [
-                (label, None if sure is None else Fraction(sure, 8))
-                for _, label, sure in mine
-                if label is not None
-            ]
+            own = [(label, None if sure is None else Fraction(sure, 8)) for _, label, sure in mine if label is not None]
             if not own:
                 assert labels.loc[item, "label"] is None
                 continue

@@ -383,6 +383,22 @@ def test_the_name_of_a_simulated_arm_says_so(overrides: list[str]) -> None:
     assert names(*overrides, "arm=hybrid_simulated")["arm"] == "hybrid_simulated"
 
 
+def test_what_people_label_is_counted_as_theirs(usable: dict[str, Any]) -> None:
+    made_by_people = {"expert", "non_expert", "simulated_panel", "answer_sheet"}
+    for file in (CONF / "labeler").glob("*.yaml"):
+        assert ("_people_: true" in file.read_text()) == (file.stem in made_by_people), file
+    for name in made_by_people:
+        for fallback in {name, f"budgeted_{name}"} & {file.stem for file in (CONF / "fallback").glob("*.yaml")}:
+            content = config("dataset=text_jsonl", "dataset.path=null", "labeler=expert", f"fallback={fallback}")
+            if "annotators" in content["fallback"]["labeler"]:
+                content["fallback"]["labeler"]["annotators"] = ["expert"]
+            parts = composition.build(usable | {"labeler": content["labeler"], "fallback": content["fallback"]})
+            assert parts.labeler.people
+            assert parts.fallback is not None
+            assert parts.fallback.people, fallback
+    assert not composition.build(usable | {"labeler": usable["labeler"] | {"_people_": False}}).labeler.people
+
+
 def test_reading_the_data_does_not_change_the_config(usable: dict[str, Any]) -> None:
     before = copy.deepcopy(usable)
     composition.build(usable)

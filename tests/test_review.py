@@ -91,3 +91,19 @@ def test_what_was_picked_for_being_uncertain_is_not_counted() -> None:
 def test_without_answers_nothing_is_estimated() -> None:
     table = pd.DataFrame({"label": ["soe"], "keep": [True], "asked": ["audit"]}, index=["a"])
     assert all(np.isnan(value) for value in review.audit([table], pd.Series(dtype=object)).values())
+
+
+def test_a_pool_without_an_audited_reject_leaves_the_others_their_noise() -> None:
+    one = pd.DataFrame({"label": "soe", "keep": [True, False], "asked": "audit"}, index=["a", "b"])
+    other = pd.DataFrame({"label": "soe", "keep": [True, True], "asked": "audit"}, index=["c", "d"])
+    found = review.audit([one, other], pd.Series({"a": "soe", "b": "other", "c": "other", "d": "soe"}))
+    assert found["labels/audit_noise_rejected"] == 1.0
+    assert found["labels/audit_noise"] == 0.5
+
+
+@pytest.mark.parametrize(("items", "audit", "number"), [(1, 0.3, 1), (10, 0.05, 1), (50, 0.3, 15), (10, 0.0, 0)])
+def test_a_small_audit_is_one_all_the_same(task: Task, items: int, audit: float, number: int) -> None:
+    about = made.usual_evidence(task)
+    table = about.labels.assign(keep=False)
+    why = review.asked(table, about.votes, task, Budget(items, audit), 0)
+    assert (why == "audit").sum() == min(number, table["label"].notna().sum())

@@ -292,10 +292,37 @@ def test_gold_for_calibration_is_of_the_training_pool_and_is_counted(task: Task)
 
     run = parts(task, means=made.means(calibration=7), filters=[BoundFilter("it", ask, ("labels", "calibration"))])
     result = runner.run(run)
-    assert result.labels.metrics["labels/expert_labels"] == 7
-    assert result.decisions.groupby("fold")["calibration"].sum().tolist() == [7, 7, 7]
+    bought = result.decisions[result.decisions["calibration"]]
+    assert bought.groupby("fold").size().tolist() == [7, 7, 7]
+    # Folds draw of pools that overlap: an item that two of them drew was labelled once.
+    assert 7 < result.labels.metrics["labels/human_labels"] == bought.index.nunique() < 21
     unasked = runner.run(replace(run, filters=[NONE]))
-    assert unasked.labels.metrics["labels/expert_labels"] == 0
+    assert unasked.labels.metrics["labels/human_labels"] == 0
+
+
+@pytest.mark.parametrize(("labeler", "fallback"), [(False, False), (True, False), (False, True), (True, True)])
+def test_labels_by_people_are_counted_once_an_item(task: Task, labeler: bool, fallback: bool) -> None:
+    run = parts(task, filters=[AGREEMENT])
+    second = source(expert(run.data, task), task, aggregation.first, people=fallback)
+    result = runner.run(replace(run, labeler=replace(run.labeler, people=labeler), fallback=second))
+    asked = result.decisions.index[result.decisions["source"] == "fallback"].nunique()
+    labelled = result.decisions.index[result.decisions["label"].notna()].nunique()
+    assert 0 < asked < labelled
+    assert result.labels.metrics["labels/human_labels"] == labelled * labeler + asked * fallback
+
+
+def test_an_aggregation_learns_nothing_from_the_votes_on_test_items(task: Task) -> None:
+    seen: list[set[str]] = []
+
+    def watched(votes: pd.DataFrame) -> pd.DataFrame:
+        seen.append(set(votes["item_id"]))
+        return aggregation.any_view(votes, task)
+
+    run = parts(task)
+    result = runner.run(replace(run, labeler=replace(run.labeler, aggregate=watched)))
+    pools = [set(own.index) for _, own in result.decisions.groupby("fold")]
+    assert seen[-len(pools) :] == pools
+    assert all(pool < set(run.data.items.index) for pool in pools)
 
 
 def test_computed_evidence_is_about_the_training_pool_alone(task: Task) -> None:

@@ -50,9 +50,7 @@ def test_table_has_probabilities_only_where_asked(task: Task) -> None:
     assert votes.table(rows, task.classes, probs=True)["prob:soe"].tolist() == [0.75]
 
 
-@pytest.mark.parametrize(
-    ("soe", "other"), [(70.0, 30.0), (0.7, 0.7), (-0.2, 1.2), (0.7, np.nan), (1.0, 1.0)], ids=str
-)
+@pytest.mark.parametrize(("soe", "other"), [(70.0, 30.0), (0.7, 0.7), (-0.2, 1.2), (0.7, np.nan), (1.0, 1.0)], ids=str)
 def test_check_refuses_probabilities_that_are_no_distribution(task: Task, soe: float, other: float) -> None:
     table = good(task).assign(**{"prob:other": [other, np.nan], "prob:soe": [soe, np.nan]})
     with made.refused("votes file: 1 vote(s)", "no distribution (each 0-1, all together 1)", f"'prob:soe': {soe}"):

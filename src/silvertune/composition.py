@@ -2,8 +2,9 @@
 
 Every part is a callable named by `_target_`. Its parameters that are named like something the run has
 (`task`, `annotations`, `gold`, ... ; for filters, evidence) are filled by the run; the others come from its
-yaml. Two keys are read here and not passed on: `_gold_: true` says that the part sees gold, `_simulated_:
-true` that its labels are simulated. Everything is checked before anything is labelled.
+yaml. Three keys are read here and not passed on: `_gold_: true` says that the part sees gold, `_people_: true`
+that people make its labels (they are counted), `_simulated_: true` that its labels are simulated. Everything is
+checked before anything is labelled.
 """
 
 import inspect
@@ -29,7 +30,7 @@ from silvertune.schema import Evidence as EvidenceSettings
 OTHERS = ("like", "of")
 """Parameters of a filter that name other filters."""
 
-KEYS = ("_target_", "_partial_", "_gold_", "_simulated_")
+KEYS = ("_target_", "_partial_", "_gold_", "_people_", "_simulated_")
 """What may stand in a part's yaml beside its parameters. `_partial_` is Hydra's; every part is one anyway."""
 
 
@@ -127,6 +128,7 @@ def build(config: Mapping[str, Any]) -> Parts:
             tuple(task.classes),
             _make(config["labeler"], "labeler", known),
             _make(config["aggregation"], "aggregation", known),
+            people=bool(config["labeler"].get("_people_")),
         ),
         bind=bind,
         filters=bind(config["filter"]),
@@ -271,6 +273,7 @@ def _source(node: Mapping[str, Any] | None, key: str, known: Mapping[str, Any]) 
         _make(node["aggregation"], f"{key}.aggregation", known),
         keep,
         None if budget is None else review.Budget(**budget),
+        bool(node["labeler"].get("_people_")),
     )
 
 

@@ -6,6 +6,7 @@ uncertain ones were picked for being doubtful. Every answer is trained on, inste
 about. People see neither that label nor why they are asked.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,8 @@ from silvertune.votes import class_scores
 
 @dataclass(frozen=True)
 class Budget:
-    """items: how many are asked about, of each training pool. audit: the share (0-1) of them that is random."""
+    """items: how many are asked about, of each training pool. audit: the share (0-1) of them that is random, the
+    number rounded up."""
 
     items: int
     audit: float
@@ -41,7 +43,7 @@ def asked(decision: pd.DataFrame, votes: pd.DataFrame, task: Task, budget: Budge
     if budget is None:
         return why.mask(~decision["keep"], "rejected")
     labelled = decision.index[decision["label"].notna()].sort_values()
-    number = min(round(budget.audit * budget.items), len(labelled))
+    number = min(math.ceil(budget.audit * budget.items - 1e-9), len(labelled))
     drawn = np.random.default_rng([seed, 2]).choice(len(labelled), number, replace=False)
     why[labelled[drawn]] = "audit"
     rejected = decision.index[~decision["keep"] & (why == "")].sort_values()
@@ -56,9 +58,9 @@ def audit(decisions: list[pd.DataFrame], answers: pd.Series) -> dict[str, float]
 
     decisions: one a training pool, with `label`, `keep` and `asked`. answers: people's class, by item_id.
     The share of audited labels that differ from the answer, and its standard error, sqrt(p (1 - p) / (n - 1)) with the
-    correction for having drawn from a finite pool; means over the pools. Unbiased if those who did not answer are
-    like those who did. Where all n agreed the standard error is 0; 3 / n then bounds the noise (95%). NaN without
-    an answer (and the error with one alone).
+    correction for having drawn from a finite pool; means over the pools that have them. Unbiased if those who did
+    not answer are like those who did. Where all n agreed the standard error is 0; 3 / n then bounds the noise (95%).
+    NaN where no pool has an answer (and the error where none has two).
     """
     found: dict[str, list[float]] = {}
     for decision in decisions:
@@ -73,4 +75,5 @@ def audit(decisions: list[pd.DataFrame], answers: pd.Series) -> dict[str, float]
             error = float(np.sqrt(p * (1 - p) / (n - 1) * rest)) if n > 1 else np.nan
             found.setdefault(f"labels/audit_noise{name}", []).append(p)
             found.setdefault(f"labels/audit_noise{name}_se", []).append(error)
-    return {name: float(np.mean(values)) for name, values in found.items()}
+    # pandas' mean leaves out NaN: a pool of which none was drawn.
+    return {name: float(pd.Series(values).mean()) for name, values in found.items()}

@@ -22,7 +22,7 @@ class Source:
     """A labeler and how its votes become one label an item.
 
     name: its config key, for messages. keep: the classes that a preselection goes on with. budget: how many items a
-    fallback is asked about; None is all that were rejected.
+    fallback is asked about; None is all that were rejected. people: whether the labels are people's.
     """
 
     name: str
@@ -31,17 +31,22 @@ class Source:
     aggregate: Callable[[pd.DataFrame], pd.DataFrame]
     keep: tuple[str, ...] = ()
     budget: review.Budget | None = None
+    people: bool = False
 
     def annotate(self, items: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Votes on `items`, and labels for every one of them (null where nobody had a label)."""
+        """Votes on `items`, and labels for every one of them."""
         votes = check(self.labeler.label(items), self.classes, items.index, self.name)
-        counted = votes
+        return votes, self.labels(votes, items.index)
+
+    def labels(self, votes: pd.DataFrame, about: pd.Index) -> pd.DataFrame:
+        """A label for each of the items `about` (null where nobody had one), from votes on them and on no others."""
+        counted = votes[votes["item_id"].isin(about)]
         if getattr(self.labeler, "first_only", False):
-            counted = votes[votes["label"].notna()].drop_duplicates("item_id")
-        labels = self.aggregate(counted).reindex(items.index)
+            counted = counted[counted["label"].notna()].drop_duplicates("item_id")
+        labels = self.aggregate(counted).reindex(about)
         labels["label"] = labels["label"].astype(object).where(labels["label"].notna(), None)
         labels["n_votes"] = labels["n_votes"].fillna(0).astype(int)
-        return votes, labels
+        return labels
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ def run(parts: Parts) -> Result:
     wanted = pool if parts.model is not None else _union(items.index, pool, *(fold.test for fold in folds))
     votes, labels = parts.labeler.annotate(items.loc[wanted])
 
-    decisions = [_decide(parts, votes, labels.loc[_union(pool, fold.train, fold.validation)]) for fold in folds]
+    decisions = [_decide(parts, votes, _union(pool, fold.train, fold.validation)) for fold in folds]
     second_opinions, second_labels = _fallback(parts, decisions)
     decisions = [_training_labels(decision, second_labels).assign(fold=k) for k, decision in enumerate(decisions)]
 
@@ -121,7 +126,7 @@ def run(parts: Parts) -> Result:
     cast = pd.concat([table.assign(stage=stage) for stage, table in stages.items() if table is not None])
     quality = label_quality.report(every, cast, parts.data.annotations, prediction, gold, task)
     quality.metrics["labels/cost_usd"] = float(cast["cost_usd"].sum())
-    quality.metrics["labels/expert_labels"] = float(every["calibration"].sum() / len(folds))
+    quality.metrics["labels/human_labels"] = _human_labels(parts, every)
     if parts.fallback is not None and parts.fallback.budget is not None:
         quality.metrics.update(review.audit(decisions, second_labels))
     report = metrics.evaluate(prediction, gold, task, replicates=parts.evaluation.replicates)
@@ -156,14 +161,18 @@ def _preselected(parts: Parts, folds: list[Fold]) -> tuple[pd.Index, pd.DataFram
     return chosen, votes
 
 
-def _decide(parts: Parts, votes: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
-    """The labels of one training pool with what the filters say of them, and which go to the fallback."""
+def _decide(parts: Parts, votes: pd.DataFrame, pool: pd.Index) -> pd.DataFrame:
+    """The labels of one training pool with what the filters say of them, and which go to the fallback.
+
+    Aggregated from the pool's own votes: an aggregation that weighs annotators learns nothing from test items.
+    """
+    labels = parts.labeler.labels(votes, pool)
     evidence = Evidence(
-        items=parts.data.items.loc[labels.index],
-        votes=votes[votes["item_id"].isin(labels.index)],
+        items=parts.data.items.loc[pool],
+        votes=votes[votes["item_id"].isin(pool)],
         labels=labels,
         task=parts.task,
-        gold=parts.data.gold.loc[parts.data.gold.index.isin(labels.index)],
+        gold=parts.data.gold.loc[parts.data.gold.index.isin(pool)],
         seed=parts.seed,
         bind=parts.bind,
         means=parts.means,
@@ -196,6 +205,16 @@ def _training_labels(decision: pd.DataFrame, second_labels: pd.Series) -> pd.Dat
     used.loc[answered, "source"] = "fallback"
     used.loc[answered, "weight"] = 1.0
     return used
+
+
+def _human_labels(parts: Parts, decisions: pd.DataFrame) -> float:
+    """How many labels people gave: an item that several folds train on was labelled once by each who was asked."""
+    asked = [decisions["calibration"]]
+    if parts.labeler.people:
+        asked.append(decisions["label"].notna())
+    if parts.fallback is not None and parts.fallback.people:
+        asked.append(decisions["source"] == "fallback")
+    return float(sum(decisions.index[given].nunique() for given in asked))
 
 
 def _tuned(parts: Parts, decision: pd.DataFrame, fold: Fold) -> Predictor:

@@ -26,27 +26,18 @@ def logged(
     tags: Mapping[str, str] = {},
     *,
     positive: str = "cat",
-    expert_labels: float | None = None,
 ) -> str:
-    """A run with predictions, votes of two stages, and decisions: one item unlabelled, one of the fallback's."""
+    """A run with predictions, one of them null, and votes of two stages."""
     experiment = client.get_experiment_by_name("x")
     assert experiment is not None
     run: str = client.create_run(experiment.experiment_id, tags={**TAGS, **tags}).info.run_id
     client.log_param(run, "task.classes", '["cat", "dog"]')
     client.log_param(run, "task.positive", positive)
-    if expert_labels is not None:
-        client.log_metric(run, "labels/expert_labels", expert_labels)
     said = pd.Series(["cat", None, "cat", "dog"], dtype=object)
     tables = {
         "predictions": pd.DataFrame({"item_id": ITEMS, "label": said, "gold": "cat", "group_id": "g", "fold": 0}),
         "votes": pd.DataFrame({"item_id": ["a", "b", "a"], "stage": ["labeler", "labeler", "fallback"]}),
-        # Two folds: an item that both train on was labelled once.
-        "decisions": pd.DataFrame({
-            "item_id": [*ITEMS, *ITEMS],
-            "label": [*said, *said],
-            "source": ["labeler", "dropped", "fallback", "labeler"] * 2,
-        }),
-    }  # fmt: skip
+    }
     for name, table in tables.items():
         table.to_parquet(folder / f"{name}.parquet")
         client.log_artifact(run, str(folder / f"{name}.parquet"))
@@ -67,18 +58,6 @@ def test_a_labeler_that_is_the_arm_comes_with_its_votes(client: MlflowClient, tm
     votes = finished.read(client, client.get_run(logged(client, tmp_path, {"model": "none"}))).votes
     assert votes is not None
     assert votes["item_id"].to_list() == ["a", "b"]
-
-
-@pytest.mark.parametrize(
-    ("labeler", "fallback", "own", "expected"),
-    [("llm", "none", None, 0), ("expert", "none", None, 3), ("llm", "non_expert", None, 1),
-     ("simulated_panel", "expert", 5.0, 9), ("llm", "none", 40.0, 40)],
-)  # fmt: skip
-def test_labels_by_people_are_counted(
-    client: MlflowClient, tmp_path: Path, labeler: str, fallback: str, own: float | None, expected: float
-) -> None:
-    run = logged(client, tmp_path, {"labeler": labeler, "fallback": fallback}, expert_labels=own)
-    assert finished.read(client, client.get_run(run)).human_labels == expected
 
 
 def test_the_classes_are_the_positive_one_or_all(client: MlflowClient, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ LOGGED = (
     "labels/noise_before",
     "labels/noise_after",
     "labels/n_train",
+    "labels/human_labels",
 )
 ENSEMBLE_SIZES = 12
 """Rows at most in a table of vote ensembles."""
@@ -30,7 +31,6 @@ class FinishedRun:
 
     predictions: item_id -> label, gold, group_id, fold and prob:<class>. data: digest of its data. task: its classes
     and which of them is positive, as text. votes: what the labeler said, where it is the arm itself, else None.
-    human_labels: how many labels people gave for this run.
     """
 
     run_id: str
@@ -44,7 +44,6 @@ class FinishedRun:
     metrics: Mapping[str, float]
     task: str = ""
     votes: pd.DataFrame | None = None
-    human_labels: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -193,7 +192,6 @@ def _row(own: Sequence[FinishedRun], measure: _Measure) -> dict[str, object]:
         values = [run.metrics[name] for run in own if name in run.metrics]
         row[name] = float(np.mean(values)) if values else np.nan
     row["labels/cost_usd"] = float(np.mean([run.metrics.get("labels/cost_usd", 0.0) for run in own]))
-    row["labels/human_labels"] = float(np.mean([run.human_labels for run in own]))
     return row
 
 

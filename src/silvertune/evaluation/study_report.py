@@ -25,7 +25,7 @@ NOTES = (
     SIMULATED,
     "kept: share of the items to train on whose label the filter kept; an item without a label is not kept.",
     "noise: share of training labels that differ from gold, before and after the filter.",
-    "labels by people: items labelled by expert, non_expert or simulated_panel, and labels/expert_labels.",
+    "labels by people: items that the labeler, the fallback or a calibration set had people label (`_people_: true`).",
 )
 
 

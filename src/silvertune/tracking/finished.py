@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-PEOPLE = ("expert", "non_expert", "simulated_panel")
-"""The labelers whose labels count as people's; which annotations of another recorded labeler are, nobody knows."""
-
 
 def read(client: "MlflowClient", run: "Run") -> FinishedRun:
     """The run with its logged predictions; with its votes too where the labeler itself is the arm."""
@@ -31,7 +28,6 @@ def read(client: "MlflowClient", run: "Run") -> FinishedRun:
         metrics=run.data.metrics,
         task=f"{run.data.params['task.classes']}, positive: {run.data.params['task.positive']}",
         votes=_labelers_votes(client, run_id) if tags["model"] == "none" else None,
-        human_labels=_human_labels(client, run),
     )
 
 
@@ -44,22 +40,6 @@ def classes(run: "Run") -> list[str]:
 def _labelers_votes(client: "MlflowClient", run_id: str) -> pd.DataFrame:
     votes = _parquet(client, run_id, "votes")
     return votes[votes["stage"] == "labeler"]
-
-
-def _human_labels(client: "MlflowClient", run: "Run") -> float:
-    """How many items people labelled for the run: by `labeler` or `fallback`, where one of PEOPLE, and what it logs
-    as `labels/expert_labels` (a calibration set, say)."""
-    tags = run.data.tags
-    asked = run.data.metrics.get("labels/expert_labels", 0.0)
-    people = [part for part in ("labeler", "fallback") if tags.get(part) in PEOPLE]
-    if not people:
-        return float(asked)
-    decisions = _parquet(client, run.info.run_id, "decisions")
-    if "labeler" in people:
-        asked += decisions.loc[decisions["label"].notna(), "item_id"].nunique()
-    if "fallback" in people:
-        asked += decisions.loc[decisions["source"] == "fallback", "item_id"].nunique()
-    return float(asked)
 
 
 def _parquet(client: "MlflowClient", run_id: str, name: str) -> pd.DataFrame:
