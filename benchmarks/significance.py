@@ -115,7 +115,8 @@ def _claims(made: Study, weights: np.ndarray) -> dict[str, float]:
         significance.estimate(points[k] - points[0], list(resampled[k] - resampled[0]), groups)
         for k in range(1, len(own))
     ]
-    worth = significance.effective_groups(summed(made.positive))
+    sizes = pd.DataFrame({"items": summed(np.ones(len(made.group))), "positives": summed(made.positive)})
+    worth = significance.groups_behind("test/f1", sizes)
     low, high = significance.estimate(points[0], list(resampled[0]), groups, worth).share_interval()
     differences = np.array([a.right - b.right for a, b in zip(own[1], own[0], strict=True)])
     usual = np.quantile((resampled[1] - resampled[0]).mean(axis=0), [0.025, 0.975])

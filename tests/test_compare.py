@@ -57,6 +57,14 @@ def test_some_arms_and_other_references(folder: Path) -> None:
     assert "delta/expert/f1" not in table
 
 
+def test_some_arms_come_with_the_references_of_the_study(folder: Path) -> None:
+    done = compare(folder, "tiny", "--arms", "confident", "--out", "few")
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(folder / "few" / "comparison.csv")
+    assert table["arm"].to_list() == ["confident", "expert", "all"]
+    assert table["delta/expert/f1"].notna().to_list() == [True, False, True]
+
+
 def test_a_query_chooses_runs(folder: Path) -> None:
     done = compare(folder, "tiny", "--runs", "tags.seed = '1'", "--out", "one")
     assert done.returncode == 0, done.stderr

@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", metavar="QUERY", default="", help="an MLflow search that the runs must match")
     parser.add_argument("--arms", metavar="A,B", help="only these arms, in this order, and the references")
     parser.add_argument(
-        "--references", metavar="A,B", help="the arms that all are compared with (default: the study's)"
+        "--references", metavar="A,B", help="the arms that all are compared with (default: the sweep's)"
     )
     parser.add_argument("--replicates", type=int, default=10_000, help="resamples of the groups (default: 10000)")
     parser.add_argument("--uri", help="MLflow tracking URI (default: the SQLite store in --dir)")
@@ -67,10 +67,11 @@ def _compare(given: argparse.Namespace) -> None:
     if not found:
         raise UserError(f"{given.experiment}: no finished run matches --runs={given.runs!r}")
     references = _named("--references", given.references, found)
+    if not given.references:
+        there = {run.data.tags["arm"] for run in found}
+        references = [name for name in study.get("references") or () if name in there]
     wanted = list(dict.fromkeys([*_named("--arms", given.arms, found), *references])) if given.arms else arms
     chosen = sorted((run for run in found if run.data.tags["arm"] in wanted), key=lambda run: _place(run, wanted))
-    if not given.references:
-        references = [name for name in study.get("references") or () if name in wanted]
     read = [finished.read(client, run) for run in chosen]
     result = comparison.compare(read, references, finished.classes(chosen[0]), replicates=given.replicates)
     folder = Path(given.out)
@@ -115,7 +116,7 @@ def _named(option: str, text: str | None, runs: "list[Run]") -> list[str]:
 
 
 def _study(client: "MlflowClient", experiment: str) -> dict[str, list[str]]:
-    """`study` of the experiment's newest sweep: its arms in their order, its references."""
+    """`study` of the experiment's newest sweep: its arms in their order, the references that it compared with."""
     import yaml
 
     from silvertune.tracking import store

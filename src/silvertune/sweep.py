@@ -87,6 +87,8 @@ def run(arguments: Sequence[str], *, config: DictConfig, loader: ConfigLoader, l
     done = {job.key for job in jobs if job.key in earlier and earlier[job.key].info.status == store.FINISHED}
     todo = [job for job in jobs if not (config.resume and job.key in done)]
     parent = _open_parent(client, experiment, jobs, config)
+    study = OmegaConf.merge(config.study, {"references": _references(config, jobs)})
+    client.log_text(parent, OmegaConf.to_yaml(study, resolve=True), "study.yaml")
     sweep = Sweep(client, name, experiment, parent, jobs, todo, earlier)
     console.print(f"{name}: {len(jobs)} run(s), {len(jobs) - len(todo)} already finished, {len(todo)} to do")
 
@@ -160,7 +162,6 @@ def _open_parent(client: "MlflowClient", experiment: str, jobs: list[Job], confi
         tags={"sweep": digest, "runs": str(len(jobs)), **store.process_tags(), **runs.provenance()},
     ).info.run_id
     client.log_text(parent, "\n".join([*config.hydra.overrides.task, ""]), "overrides.txt")
-    client.log_text(parent, OmegaConf.to_yaml(config.study, resolve=True), "study.yaml")
     return parent
 
 
@@ -218,7 +219,7 @@ def _compare(sweep: Sweep, config: DictConfig, console: Console) -> None:
     finished = sweep.finished()
     if not finished:
         return
-    client, references = sweep.client, list(config.study.references) or _unfiltered(sweep.jobs)
+    client, references = sweep.client, _references(config, sweep.jobs)
     result = comparison.compare(
         [read(client, found) for _, found in finished],
         references,
@@ -242,8 +243,10 @@ def _compare(sweep: Sweep, config: DictConfig, console: Console) -> None:
     console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
 
 
-def _unfiltered(jobs: list[Job]) -> list[str]:
-    """Without a study, the arms that keep every label are what the others are held against."""
+def _references(config: DictConfig, jobs: list[Job]) -> list[str]:
+    """The study's; without a study, the arms that keep every label are what the others are held against."""
+    if config.study.references:
+        return list(config.study.references)
     arms = {job.names["arm"]: job.names for job in jobs}
     plain = [arm for arm, names in arms.items() if names["filter"] == names["fallback"] == "none" != names["model"]]
     return plain if len(arms) > 1 else []

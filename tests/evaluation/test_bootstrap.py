@@ -51,10 +51,10 @@ MADE_THREE = st.builds(made, st.integers(0, 10**6), st.integers(1, 40), st.just(
 quick = settings(deadline=None, max_examples=60)
 
 
-def sklearn_binary(data: Made, weight: np.ndarray | None = None) -> dict[str, float]:
+def sklearn_binary(data: Made, weight: np.ndarray | None = None, undefined: float = 0) -> dict[str, float]:
     said, true = (data.said == "pos").to_numpy(), (data.true == "pos").to_numpy()
     precision, recall, f1, _ = sk.precision_recall_fscore_support(
-        true, said, average="binary", pos_label=True, sample_weight=weight, zero_division=0
+        true, said, average="binary", pos_label=True, sample_weight=weight, zero_division=undefined
     )
     right = (data.said == data.true).to_numpy()
     accuracy = np.average(right, weights=weight)
@@ -84,7 +84,8 @@ def test_micro_metrics_with_group_weights_are_scikit_learns_with_sample_weights(
     weights[:, 0] += 1  # none of the draws is empty
     found = bootstrap.micro(counts, weights)
     for k in range(3):
-        close({name: value[k] for name, value in found.items()}, sklearn_binary(data, weights[k][data.position]))
+        expected = sklearn_binary(data, weights[k][data.position], undefined=np.nan)
+        close({name: value[k] for name, value in found.items()}, expected)
 
 
 @quick
@@ -195,12 +196,25 @@ def test_a_replicate_is_the_metric_of_the_literally_resampled_groups(seed: int, 
             [int((data.group == g).sum()) for g, n in zip(counts.groups, drawn, strict=True) for _ in range(n)],
         )
         again = bootstrap.count(data.said.iloc[at], data.true.iloc[at], pd.Series(names), scored)
-        close({name: value[k] for name, value in micro.items()}, bootstrap.micro(again))
+        once = bootstrap.micro(again, np.ones((1, len(again.groups))))
+        close({name: value[k] for name, value in micro.items()}, {name: value[0] for name, value in once.items()})
         close({name: value[k] for name, value in grouped.items()}, bootstrap.group_means(bootstrap.by_group(again)))
         close(
             {name: value[k] for name, value in ranked.items()},
             bootstrap.ranking(data.score[at], positive[at], np.zeros(len(at), dtype=int)),
         )
+
+
+@pytest.mark.parametrize("scored", [["pos"], ["neg", "pos"]], ids=["positive class", "both"])
+def test_resamples_without_a_class_do_not_spoil_a_perfect_arm(scored: list[str]) -> None:
+    true = pd.Series(["pos", *["neg"] * 19], dtype=object)
+    group = pd.Series([f"g{k:02d}" for k in range(20)], dtype=object)
+    counts = bootstrap.count(true, true, group, scored)
+    found = bootstrap.micro(counts, bootstrap.resamples(20, 500))
+    for name in ("precision", "recall", "f1"):
+        lacking = np.isnan(found[name])
+        assert lacking.any() == (scored == ["pos"])
+        assert (found[name][~lacking] == 1).all()
 
 
 def test_every_resample_draws_as_many_groups_as_there_are() -> None:

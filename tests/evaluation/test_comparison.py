@@ -154,7 +154,7 @@ def test_an_item_without_an_answer_is_not_right() -> None:
     assert result.deltas[ours.run_id]["delta/silent/f1"] == 1
     # All the groups fall on one side; more than their number can't be shown.
     assert result.deltas[ours.run_id]["delta/silent/mcnemar_p"] == pytest.approx(2 * 0.5**GROUPS)
-    assert result.deltas[ours.run_id]["delta/silent/f1_p"] == pytest.approx(2 * 0.5 ** (GROUPS - 1))
+    assert result.deltas[ours.run_id]["delta/silent/f1_p"] == pytest.approx(2 * 0.5**GROUPS)
 
 
 # -------------------------------------------------------------------------------------------------- the reference

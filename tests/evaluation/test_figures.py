@@ -11,6 +11,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from silvertune.evaluation import figures
+from silvertune.evaluation.drawing import PALETTE
 
 ARMS = ("base", "all", "filtered", "expert")
 STYLES = figures.styles(ARMS)
@@ -120,7 +121,7 @@ def test_an_arm_has_the_same_colour_in_every_table(other: Sequence[str]) -> None
 
 
 def test_the_colours_can_all_be_told_apart() -> None:
-    assert len({to_hex(colour) for colour in figures.PALETTE}) == len(figures.PALETTE)
+    assert len({to_hex(colour) for colour in PALETTE}) == len(PALETTE)
 
 
 @pytest.mark.parametrize("name", ["zero_shot/none", "ärm #1", "<b>", "$x_{$", "a" * 60])

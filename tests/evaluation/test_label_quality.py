@@ -101,7 +101,7 @@ def report(
         ("ece", (0.1 + 0.6 + 0.8 + 0.7) / 4),
         ("brier", (0.1**2 + 0.6**2 + 0.8**2 + 0.7**2) / 4),
         ("shift_train_test", 3 / 5 - 2 / 4),
-        ("kept_fraction", 3 / 6),
+        ("kept_fraction", 3 / 5),
         ("n_pool", 6),
         ("n_train", 4),
         ("from_fallback", 1),
@@ -215,7 +215,7 @@ def test_folds_are_pooled_and_counts_are_means_over_them() -> None:
     twice = pd.concat([decisions(), decisions().assign(fold=1, keep=True)])
     found = report(made=twice).metrics
     assert found["labels/n_pool"] == 6
-    assert found["labels/kept_fraction"] == pytest.approx(9 / 12)
+    assert found["labels/kept_fraction"] == pytest.approx(3 / 5 / 2 + 5 / 5 / 2)
     assert found["labels/n_train"] == 4
     assert found["labels/from_fallback"] == 1
     assert found["labels/noise_before"] == pytest.approx(3 / 4)
@@ -226,7 +226,7 @@ def test_without_gold_noise_is_undefined_and_the_rest_is_not() -> None:
     assert np.isnan(found.metrics["labels/noise_before"])
     assert np.isnan(found.metrics["labels/dropped_precision"])
     assert np.isnan(found.metrics["labels/prevalence_gold"])
-    assert found.metrics["labels/kept_fraction"] == 0.5
+    assert found.metrics["labels/kept_fraction"] == 0.6
     assert np.isnan(found.by_class.loc["cat", "recall_before"])
     assert found.rankings.empty
     assert found.reliability.empty

@@ -3,11 +3,12 @@
 from itertools import product
 
 import numpy as np
+import pandas as pd
 import pytest
 from benchmarks.significance import Setting, measure
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import permutation_test, t, ttest_1samp
+from scipy.stats import binomtest, permutation_test, t, ttest_1samp
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 
@@ -98,19 +99,39 @@ def test_an_interval_at_one_minus_p_just_reaches_zero(value: float, error: float
 @given(st.floats(0, 1), st.floats(0, 0.3), st.floats(1, 100))
 def test_the_interval_of_a_share_stays_between_0_and_1_and_holds_it(value: float, error: float, df: float) -> None:
     low, high = Estimate(value, error**2, df).share_interval()
+    if np.isnan(low):
+        assert error < 1e-12
+        assert 0 < value < 1
+        return
     assert 0 <= low <= value + 1e-12
     assert value - 1e-12 <= high <= 1
 
 
 def test_a_difference_that_no_resample_changes_is_as_sure_as_the_number_of_groups() -> None:
-    assert Estimate(0.5, 0.0, 7).p_value() == pytest.approx(2**-6)
+    """Eight groups, seven degrees of freedom: all signs alike, two-sided."""
+    assert Estimate(0.5, 0.0, 7).p_value() == pytest.approx(2**-7)
+    assert Estimate(0.5, 1e-33, 7).p_value() == pytest.approx(2**-7)  # what rounding leaves of it
+    assert np.isnan(Estimate(0.5, 1e-33, 7).interval()).all()
     assert Estimate(0.0, 0.0, 7).p_value() == 1
+    assert Estimate(0.0, 0.0, 7).interval() == (0, 0)
+
+
+@pytest.mark.parametrize("groups", [2, 12, 35])
+def test_a_perfect_share_is_no_surer_than_that_many_perfect_groups(groups: int) -> None:
+    expected = binomtest(groups, groups).proportion_ci(method="exact")
+    assert Estimate(1.0, 0.0, groups - 1).share_interval() == pytest.approx((expected.low, 1.0))
+    assert Estimate(0.0, 0.0, groups - 1).share_interval() == pytest.approx((0.0, 1 - expected.low))
 
 
 def test_equal_groups_count_as_many_as_they_are_and_one_big_one_as_one() -> None:
-    assert significance.effective_groups(np.full(12, 5)) == pytest.approx(12)
-    assert significance.effective_groups(np.array([1000, 1, 1])) == pytest.approx(1, abs=0.01)
-    assert significance.effective_groups(np.zeros(3)) == 0
+    equal = pd.DataFrame({"items": np.full(12, 5), "positives": np.full(12, 2)})
+    one_big = pd.DataFrame({"items": [1000, 1000, 1000, 1000], "positives": [1000, 1, 1, 0]})
+    assert significance.groups_behind("test/f1", equal) == pytest.approx(12)
+    assert significance.groups_behind("test/f1", one_big) == pytest.approx(1, abs=0.01)
+    assert significance.groups_behind("test/accuracy", one_big) == pytest.approx(4)
+    assert significance.groups_behind("test_by_group/f1", one_big) == 3
+    assert significance.groups_behind("test_by_group/accuracy", one_big) == 4
+    assert significance.groups_behind("test/f1", equal.assign(positives=0)) == 0
 
 
 # -------------------------------------------------------------------------------------------------------- McNemar

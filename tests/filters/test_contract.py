@@ -83,7 +83,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "aum": {"_target_": f"{AT}.dynamics.aum", "drop": 0.4, "per_class": True},
     "aum of all": {"_target_": f"{AT}.dynamics.aum", "drop": 0.4, "per_class": False},
-    **{f"cartography {region}": CARTOGRAPHY | {"region": region} for region in ("easy", "ambiguous", "not_hard")},
+    **{f"cartography {region}": CARTOGRAPHY | {"region": region} for region in ("easy", "ambiguous")},
     "any_of": EITHER["either"],
     "all_of": {"_target_": f"{AT}.combined.all_of", "of": AGREEMENT | QUANTILE},
     "all_of within any_of": {

@@ -60,19 +60,21 @@ def count(label: pd.Series, gold: pd.Series, group: pd.Series, scored: Sequence[
 def micro(counts: Counts, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """METRICS over all items, each (replicates,), or () without weights; macro-averaged over the classes scored.
 
-    precision with nothing predicted, and recall with nothing to find, are 0; all are NaN for a resample that
-    drew none of the groups.
+    precision with nothing predicted, recall with nothing to find, and F1 with neither, are 0 over the items
+    themselves, as scikit-learn has it. A resample that drew none of a class's groups says nothing of it: there they
+    are undefined, left out of the average, and NaN if it is empty; all are NaN for one that drew no group.
     weights: (replicates, G).
     """
+    undefined = 0.0 if weights is None else np.nan
     columns = np.column_stack([counts.tp, counts.fp, counts.fn, counts.right, counts.total])
     summed = _summed(weights, columns)
     n = counts.tp.shape[1]
     tp, fp, fn = (summed[:, k * n : (k + 1) * n] for k in range(3))
     right, total = summed[:, -2], summed[:, -1]
     values = {
-        "precision": np.mean(_ratio(tp, tp + fp, 0.0), axis=-1),
-        "recall": np.mean(_ratio(tp, tp + fn, 0.0), axis=-1),
-        "f1": np.mean(_ratio(2 * tp, 2 * tp + fp + fn, 0.0), axis=-1),
+        "precision": _mean_defined(_ratio(tp, tp + fp, undefined)),
+        "recall": _mean_defined(_ratio(tp, tp + fn, undefined)),
+        "f1": _mean_defined(_ratio(2 * tp, 2 * tp + fp + fn, undefined)),
         "accuracy": _ratio(right, total, np.nan),
     }
     values = {name: np.where(total > 0, value, np.nan) for name, value in values.items()}
@@ -205,6 +207,12 @@ def measure(
         {f"test/{name}": value for name, value in resampled.items()}
         | {f"test_by_group/{name}": value for name, value in resampled_means.items()},
     )
+
+
+def sizes(gold: pd.Series, group: pd.Series, scored: Sequence[str]) -> pd.DataFrame:
+    """How large the groups are, indexed by their names, sorted: `items`, and `positives` of the `scored` classes."""
+    of_group = gold.isin(list(scored)).groupby(group.astype(str))
+    return pd.DataFrame({"items": of_group.size(), "positives": of_group.sum()})
 
 
 @lru_cache(maxsize=2)

@@ -101,7 +101,7 @@ class _Measure:
     """The groups that some run was tested on, their common resamples, and what each of the runs scores in them."""
 
     groups: np.ndarray
-    effective: float
+    sizes: pd.DataFrame
     values: Mapping[str, Mapping[str, float]]
     resampled: Mapping[str, Mapping[str, np.ndarray]]
 
@@ -109,8 +109,8 @@ class _Measure:
     def of(runs: Sequence[FinishedRun], scored: Sequence[str], replicates: int) -> "_Measure":
         items = pd.concat([run.predictions[["group_id", "gold"]] for run in runs])
         items = items[~items.index.duplicated()]
-        sizes = items["gold"].isin(list(scored)).groupby(items["group_id"].astype(str)).sum()
-        groups = np.sort(sizes.index.to_numpy(dtype=str))
+        sizes = bootstrap.sizes(items["gold"], items["group_id"], scored)
+        groups = sizes.index.to_numpy(dtype=str)
         weights = bootstrap.resamples(len(groups), replicates)
         values, resampled = {}, {}
         for run in runs:
@@ -119,18 +119,21 @@ class _Measure:
             values[run.run_id], resampled[run.run_id] = bootstrap.measure(
                 run.predictions, scored, weights if own.all() else weights[:, own]
             )
-        return _Measure(groups, significance.effective_groups(sizes.to_numpy()), values, resampled)
+        return _Measure(groups, sizes, values, resampled)
 
     def mean(self, runs: Sequence[FinishedRun], metric: str) -> significance.Estimate:
         ids = [run.run_id for run in runs]
         points, resampled = [self.values[i][metric] for i in ids], [self.resampled[i][metric] for i in ids]
-        return significance.estimate(points, resampled, len(self.groups), self.effective)
+        return significance.estimate(
+            points, resampled, len(self.groups), significance.groups_behind(metric, self.sizes)
+        )
 
     def difference(self, pairs: Sequence[tuple[FinishedRun, FinishedRun]], metric: str) -> significance.Estimate:
         ids = [(one.run_id, other.run_id) for one, other in pairs]
         points = [self.values[a][metric] - self.values[b][metric] for a, b in ids]
         resampled = [self.resampled[a][metric] - self.resampled[b][metric] for a, b in ids]
-        return significance.estimate(points, resampled, len(self.groups))
+        tested = set().union(*(one.predictions["group_id"].astype(str) for one, _ in pairs))
+        return significance.estimate(points, resampled, len(tested))
 
     def mcnemar(self, pairs: Sequence[tuple[FinishedRun, FinishedRun]]) -> float:
         return significance.mcnemar(np.stack([self._only_one_right(*pair) for pair in pairs]))

@@ -6,21 +6,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from silvertune.evaluation.drawing import PALETTE, canvas, plain, tidy
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe & Ito 2008, told apart with any colour vision, and three of Tol 2021; black first, as arms start with the base.
-PALETTE = ("#000000", "#E69F00", "#0072B2", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#999933", "#332288", "#661100")
 MARKERS = ("o", "s", "^", "D")
 CLAIM = 0.05
 """Holm-adjusted p from which a difference counts as one."""
-
-
-def _figure(width: float, height: float) -> "Figure":
-    # Not pyplot: it holds every figure in a global, and a sweep makes hundreds.
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained", dpi=130)
 
 
 Style = tuple[str, str]
@@ -41,7 +34,7 @@ def arms(table: pd.DataFrame, references: Sequence[str], drawn: Mapping[str, Sty
     """
     shown = [name for name in references if f"delta/{name}/f1" in table]
     names = _names(table)
-    figure = _figure(3.4 + 0.075 * max(map(len, names)) + 2.2 * len(shown), 1.7 + 0.36 * len(table))
+    figure = canvas(3.4 + 0.075 * max(map(len, names)) + 2.2 * len(shown), 1.7 + 0.36 * len(table))
     axes = np.atleast_1d(figure.subplots(1, 1 + len(shown), sharey=True, width_ratios=[1.5] + [1] * len(shown)))
     rows = np.arange(len(table))
     panels = [("test/f1", "F1 on gold"), *((f"delta/{name}/f1", f"Δ F1 to\n{name}") for name in shown)]
@@ -59,12 +52,12 @@ def arms(table: pd.DataFrame, references: Sequence[str], drawn: Mapping[str, Sty
             ax.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, frameon=False)
         else:
             ax.axvline(0, color="0.5", linewidth=1, zorder=0)
-        ax.set_title(_plain(title), fontsize=10, pad=22 if key == "test/f1" else 6)
-        ax.grid(axis="x", color="0.9")
-        ax.tick_params(labelsize=9, left=False)
+        ax.set_title(plain(title), fontsize=10, pad=22 if key == "test/f1" else 6)
+        tidy(ax, "x")
+        ax.tick_params(left=False)
+        ax.spines["left"].set_visible(False)
         ax.locator_params(axis="x", nbins=5)
-        ax.spines[["top", "right", "left"]].set_visible(False)
-    axes[0].set_yticks(rows, [_plain(name) for name in names])
+    axes[0].set_yticks(rows, [plain(name) for name in names])
     axes[0].set_ylim(len(table) - 0.5, -0.5)
     marks = f"; filled: p < {CLAIM:g} after Holm over the arms, hollow: not" if shown else ""
     figure.supxlabel(f"mean over seeds, bar: 95% interval over groups and seeds{marks}", fontsize=8)
@@ -79,7 +72,7 @@ def groups_by_arm(by_group: pd.DataFrame, drawn: Mapping[str, Style]) -> "Figure
     keys = ["arm", "model", "variant", "simulated"]
     heads = by_group[keys].drop_duplicates()
     names = _names(heads)
-    figure = _figure(1.6 + 0.95 * len(heads), 6.4 + 0.05 * max(map(len, names)))
+    figure = canvas(1.6 + 0.95 * len(heads), 6.4 + 0.05 * max(map(len, names)))
     rng = np.random.default_rng(0)
     for ax, metric, title in zip(figure.subplots(2, 1, sharex=True), ("precision", "f1"), ("precision", "F1"),
                                  strict=True):  # fmt: skip
@@ -94,11 +87,9 @@ def groups_by_arm(by_group: pd.DataFrame, drawn: Mapping[str, Style]) -> "Figure
                        color=colour, linewidths=0.3, edgecolors="white")  # fmt: skip
         ax.set_ylabel(f"{title} of a group")
         ax.set_ylim(-0.05, 1.05)
-        ax.grid(axis="y", color="0.92")
-        ax.set_axisbelow(True)
-        ax.spines[["top", "right"]].set_visible(False)
+        tidy(ax, "y")
     ax.set_xlim(-0.6, len(heads) - 0.4)
-    ax.set_xticks(range(len(heads)), [_plain(name) for name in names], rotation=35, ha="right", fontsize=9)
+    ax.set_xticks(range(len(heads)), [plain(name) for name in names], rotation=35, ha="right", fontsize=9)
     top = by_group["n_positive"].max()
     sizes = sorted({1, max(round(top / 3), 1), max(round(top), 1)})
     figure.legend(
@@ -116,7 +107,7 @@ def cost(table: pd.DataFrame, drawn: Mapping[str, Style]) -> "Figure | None":
     if not paid:
         return None
     names = _names(table)
-    figure = _figure(1.6 + 3.6 * len(paid) + 0.075 * max(map(len, names)), max(4.2, 0.6 + 0.19 * len(names)))
+    figure = canvas(1.6 + 3.6 * len(paid) + 0.075 * max(map(len, names)), max(4.2, 0.6 + 0.19 * len(names)))
     axes = np.atleast_1d(figure.subplots(1, len(paid), sharey=True))
     for ax, (key, title) in zip(axes, paid, strict=True):
         # Intervals on top of each other can't be told apart.
@@ -128,17 +119,15 @@ def cost(table: pd.DataFrame, drawn: Mapping[str, Style]) -> "Figure | None":
                 x = value + k * min(0.02 * span, room / len(same))
                 ax.plot([x, x], [row["test/f1_low"], row["test/f1_high"]], color=colour, linewidth=1.5, alpha=0.7)
                 ax.plot(x, row["test/f1"], marker, color=colour, markersize=8, markeredgecolor="white",
-                        label=_plain(names[list(table.index).index(i)]))  # fmt: skip
+                        label=plain(names[list(table.index).index(i)]))  # fmt: skip
         # Beside a cost the axis has no meaning of its own.
         ax.set_xticks(*_apart(table[key], span / 8), fontsize=8)
         ax.set_xlabel(title)
-        ax.grid(color="0.92")
-        ax.set_axisbelow(True)
-        ax.spines[["top", "right"]].set_visible(False)
+        tidy(ax, "both")
     axes[0].set_ylabel("F1 on gold (95% interval)")
     found = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
     figure.supxlabel("arms of the same cost stand beside each other, the leftmost at its value", fontsize=8)
-    figure.legend([found[_plain(name)] for name in names], [_plain(name) for name in names],
+    figure.legend([found[plain(name)] for name in names], [plain(name) for name in names],
                   loc="outside right upper", fontsize=8, frameon=False)  # fmt: skip
     return figure
 
@@ -170,17 +159,13 @@ def _names(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def _plain(text: str) -> str:
-    return text.replace("$", r"\$")  # not mathematics
-
-
 def _area(n_positive: "pd.Series[float] | float") -> "pd.Series[float] | float":
     return 8 + 8 * n_positive
 
 
 def groups(table: pd.DataFrame, title: str) -> "Figure":
     """Precision and F1 of every group, the bubble its number of positives, over box plots (the paper's Figure 2)."""
-    figure = _figure(5.6, 4.2)
+    figure = canvas(5.6, 4.2)
     ax = figure.subplots()
     rng = np.random.default_rng(0)
     for x, name in enumerate(("precision", "recall", "f1")):
@@ -198,9 +183,9 @@ def groups(table: pd.DataFrame, title: str) -> "Figure":
         )
     ax.set_xticks(range(3), ["precision", "recall", "F1"])
     ax.set_ylim(-0.05, 1.05)
-    ax.set_title(_plain(title), fontsize=10)
+    ax.set_title(plain(title), fontsize=10)
     ax.set_xlabel("a bubble is a group; its size the number of positive items", fontsize=8)
-    ax.spines[["top", "right"]].set_visible(False)
+    tidy(ax, "y")
     return figure
 
 
@@ -213,7 +198,7 @@ def agreement(pairs: pd.DataFrame) -> "Figure | None":
     for _, pair in pairs.iterrows():
         i, j = names.index(pair["a"]), names.index(pair["b"])
         matrix[i, j] = matrix[j, i] = pair["agreement"]
-    figure = _figure(2.6 + 0.6 * len(names), 2.0 + 0.5 * len(names))
+    figure = canvas(2.6 + 0.6 * len(names), 2.0 + 0.5 * len(names))
     ax = figure.subplots()
     image = ax.imshow(matrix, vmin=0, vmax=1, cmap="cividis")
     for i, j in np.argwhere(~np.isnan(matrix)):

@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from silvertune.evaluation.figures import PALETTE
+from silvertune.evaluation.drawing import PALETTE, canvas, plain, tidy
 from silvertune.evaluation.label_quality import Report
 from silvertune.votes import WHOLE_ITEM
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST_CLASSES = 8
@@ -48,7 +47,7 @@ def noise(report: Report) -> "Figure | None":
     rows = [row for row in rows if not np.isnan(row[1])]
     if not rows:
         return None
-    figure = _figure(6.4, 1.5 + 0.34 * len(rows))
+    figure = canvas(6.4, 1.5 + 0.34 * len(rows))
     ax = figure.subplots()
     for y, (_, was, now) in enumerate(rows):
         ax.plot([100 * was, 100 * now], [y, y], color="0.7", linewidth=2, zorder=1)
@@ -56,12 +55,12 @@ def noise(report: Report) -> "Figure | None":
     before, kept = (100 * np.array([row[k] for row in rows]) for k in (1, 2))
     ax.scatter(before, places, s=52, facecolor="white", edgecolor=PALETTE[5], linewidths=1.8, label="before the filter")
     ax.scatter(kept, places, s=30, color=PALETTE[2], label="after it", zorder=3)
-    ax.set_yticks(places, [_plain(row[0]) for row in rows], fontsize=9)
+    ax.set_yticks(places, [plain(row[0]) for row in rows], fontsize=9)
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_xlim(left=min(0, -0.02 * np.nanmax([before, kept])))
     ax.set_xlabel("wrong labels, % of those with gold", fontsize=9)
     figure.legend(loc="outside upper right", ncols=2, fontsize=8, frameon=False)
-    _tidy(ax, "x")
+    tidy(ax, "x")
     return figure
 
 
@@ -71,14 +70,14 @@ def risk_coverage(report: Report) -> "Figure | None":
     if curves.empty:
         return None
     rankings = report.rankings[report.rankings["by"] == "confidence"].set_index("of")
-    figure = _figure(6.4, 4.4)
+    figure = canvas(6.4, 4.4)
     ax = figure.subplots()
     classes = [name for name in report.by_class.index if name in rankings.index]
     for of, colour in [("all", "black"), *zip(classes, SHADES, strict=False)]:
         curve, ranking = curves[curves["of"] == of], rankings.loc[of]
         name = "all labels" if of == "all" else f"labels {of}"
         found, random, best = (ranking[key] for key in ("aurc", "aurc_random", "aurc_best"))
-        said = f"{_plain(name)}: AURC {found:.3f} (random {random:.3f}, best {best:.3f})"
+        said = f"{plain(name)}: AURC {found:.3f} (random {random:.3f}, best {best:.3f})"
         # One level of confidence is one point; several are the steps that a threshold can make.
         marker = "o" if len(curve) < 20 else ""
         width = 2.4 if of == "all" else 1.5
@@ -96,7 +95,7 @@ def risk_coverage(report: Report) -> "Figure | None":
     figure.legend(
         loc="outside lower center", fontsize=8, frameon=False, title="dotted: in random order", title_fontsize=8
     )
-    _tidy(ax, "both")
+    tidy(ax, "both")
     return figure
 
 
@@ -105,7 +104,7 @@ def reliability(report: Report) -> "Figure | None":
     parts = [of for of in ("labels", "predictions") if (report.reliability["of"] == of).any()]
     if not parts:
         return None
-    figure = _figure(1.2 + 3.3 * len(parts), 4.6)
+    figure = canvas(1.2 + 3.3 * len(parts), 4.6)
     axes = figure.subplots(2, len(parts), sharex=True, squeeze=False, height_ratios=[3, 1])
     for column, of in enumerate(parts):
         bins = report.reliability[report.reliability["of"] == of]
@@ -129,7 +128,7 @@ def reliability(report: Report) -> "Figure | None":
         below.set_xlim(-0.02, 1.02)
         below.set_xlabel("confidence", fontsize=9)
         for ax in (above, below):
-            _tidy(ax, "both")
+            tidy(ax, "both")
     axes[0, 0].set_ylabel("share that is right", fontsize=9)
     axes[1, 0].set_ylabel("% of them", fontsize=9)
     figure.legend(
@@ -152,14 +151,12 @@ def prevalence(report: Report) -> "Figure | None":
         return None
     if len(table) > MOST_CLASSES:
         table = pd.concat([table.head(MOST_CLASSES - 1), table.iloc[MOST_CLASSES - 1 :].sum().to_frame("others").T])
-    figure = _figure(6.6, 1.3 + 0.42 * table.shape[1])
+    figure = canvas(6.6, 1.3 + 0.42 * table.shape[1])
     ax = figure.subplots()
     left = np.zeros(table.shape[1])
     for (name, shares), colour in zip(table.iterrows(), SHADES, strict=False):
         width = 100 * shares.to_numpy(dtype=float)
-        bars = ax.barh(
-            np.arange(len(width)), width, left=left, color=colour, edgecolor="white", label=_plain(str(name))
-        )
+        bars = ax.barh(np.arange(len(width)), width, left=left, color=colour, edgecolor="white", label=plain(str(name)))
         texts = [f"{value:.0f}" if value >= 4 else "" for value in width]
         ax.bar_label(bars, texts, label_type="center", fontsize=8, color="white" if _dark(colour) else "black")
         left += width
@@ -168,27 +165,9 @@ def prevalence(report: Report) -> "Figure | None":
     ax.set_xlim(0, 100)
     ax.set_xlabel("share of the items, %", fontsize=9)
     figure.legend(loc="outside upper right", ncols=4, fontsize=8, frameon=False)
-    _tidy(ax, "x")
+    tidy(ax, "x")
     ax.grid(visible=False)
     return figure
-
-
-def _figure(width: float, height: float) -> "Figure":
-    # Not pyplot: it holds every figure in a global, and a sweep makes hundreds.
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained", dpi=130)
-
-
-def _tidy(ax: "Axes", grid: str) -> None:
-    ax.grid(axis=grid, color="0.9")  # type: ignore[arg-type]
-    ax.set_axisbelow(True)
-    ax.tick_params(labelsize=9)
-    ax.spines[["top", "right"]].set_visible(False)
-
-
-def _plain(text: str) -> str:
-    return text.replace("$", r"\$")  # not mathematics
 
 
 def _dark(colour: str) -> bool:

@@ -61,13 +61,14 @@ def report(
     predictions: of the test items, indexed by item_id: label, prob:<class>, fold.
     gold: by item_id; noise is measured on the items that have it.
 
+    `kept_fraction` is the share of the labels that the filter keeps; an item without a label counts in `n_pool` only.
     Noise is the share of labels that differ from gold: of the aggregated labels (`noise_before`) and of those
     trained on (`noise_after`, the fallback's among them). `dropped_precision` is the share of the dropped
-    labels that were wrong. `n_train` is the mean over the folds. `alpha` is Krippendorff's over all votes of
-    the labeler; `aurc`, `ece`, `brier` are about the aggregated labels' confidence
-    (`silvertune.evaluation.calibration`), undefined where every label has confidence 1. `shift_train_test` is
-    half the summed difference between the class shares of the training labels and of the test items' gold
-    (total variation, 0-1).
+    labels that were wrong. `n_train` is the mean over the folds, validation groups included. `alpha` is
+    Krippendorff's over all votes of the labeler; `aurc`, `ece`, `brier` are about the aggregated labels'
+    confidence (`silvertune.evaluation.calibration`), undefined where every label has confidence 1.
+    `shift_train_test` is half the summed difference between the class shares of the training labels and of the
+    test items' gold (total variation, 0-1).
     """
     true = gold.reindex(decisions.index)
     before, after = decisions["label"], decisions["train_label"]
@@ -85,7 +86,7 @@ def report(
     sure, right = _confidence(decisions["confidence"], before, true)
     n_folds = decisions["fold"].nunique()
     metrics = {
-        "labels/kept_fraction": float(decisions["keep"].mean()),
+        "labels/kept_fraction": float(decisions.loc[before.notna(), "keep"].mean()),
         "labels/n_pool": len(decisions) / n_folds,
         "labels/n_train": float(after.notna().sum() / n_folds),
         "labels/from_fallback": float((decisions["source"] == "fallback").sum() / n_folds),

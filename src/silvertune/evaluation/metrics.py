@@ -38,11 +38,12 @@ def evaluate(predictions: pd.DataFrame, gold: pd.Series, task: Task, *, replicat
     counts = bootstrap.count(predictions["label"], true, predictions["group_id"], scored)
     groups = bootstrap.by_group(counts)
     n_groups, positives = len(groups), (counts.tp + counts.fn).sum(axis=1)
-    effective = significance.effective_groups(positives)
+    sizes = bootstrap.sizes(true, predictions["group_id"], scored)
     values, resampled = bootstrap.measure(predictions, scored, bootstrap.resamples(n_groups, replicates))
     metrics: dict[str, float] = {}
     for name, value in values.items():
-        found = significance.estimate([value], [resampled[name]], n_groups, effective)
+        behind = significance.groups_behind(name, sizes)
+        found = significance.estimate([value], [resampled[name]], n_groups, behind)
         low, high = found.share_interval()
         metrics |= {name: value, f"{name}_low": low, f"{name}_high": high}
     metrics["test_by_group/share_full_recall"] = _mean(groups["recall"].dropna() == 1)

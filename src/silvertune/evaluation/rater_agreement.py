@@ -18,7 +18,7 @@ def ratings(votes: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     Where one reads a view several times, the first reading counts, also if it gave no label. Of many raters,
     the `MOST_RATERS` with the most votes are looked at.
     """
-    first = votes[votes["repeat"] == 0]
+    first = _first_readings(votes)
     who = first["annotator"].where(first["view"] == WHOLE_ITEM, first["annotator"] + ":" + first["view"])
     if len(counts := who.value_counts()) > MOST_RATERS:
         most = who.isin(counts.sort_index().nlargest(MOST_RATERS).index)
@@ -29,6 +29,12 @@ def ratings(votes: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     # Backwards: of an item's votes by one rater (a labeler's that are also among the annotations), the first stays.
     found[item[::-1], rater[::-1]] = codes(first["label"], classes)[::-1]
     return pd.DataFrame(found, index=pd.Index(items, name="item_id", dtype=object), columns=list(raters))
+
+
+def _first_readings(votes: pd.DataFrame) -> pd.DataFrame:
+    """Of each view of an item, the first vote of every annotator."""
+    reading = votes.groupby(["item_id", "annotator", "view"], sort=False)["repeat"]
+    return votes[votes["repeat"] == reading.transform("min")]
 
 
 def codes(labels: pd.Series, classes: Sequence[str]) -> np.ndarray:
@@ -126,7 +132,7 @@ def alphas(votes: pd.DataFrame, annotations: pd.DataFrame) -> pd.DataFrame:
     to) and `alpha`: all of the labeler's votes; its annotators on each view, the views and the repeats of each
     annotator (where there is more than one), and all recorded annotations. Undefined ones are left out.
     """
-    first = votes[votes["repeat"] == 0]
+    first = _first_readings(votes)
     sets = [("all votes", "the labeler", votes, votes["item_id"])]
     for view, own in first.groupby("view", sort=False):
         sets.append(("annotators", f"view {view}", own, own["item_id"]))

@@ -18,6 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+NOTHING = 1e-24
+"""A variance below this is rounding: of what no resample changes."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -28,35 +31,46 @@ class Estimate:
     df: float
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """The interval of a difference: Student's t about the value, within [-1, 1]."""
+        """The interval of a difference: Student's t about the value, within [-1, 1].
+
+        NaN where every resample has the same difference and it is not 0: how much it varies is not known then.
+        """
+        if self.variance < NOTHING and self.value != 0:
+            return float("nan"), float("nan")
         half = self._half(level)
         return max(self.value - half, -1.0), min(self.value + half, 1.0)
 
     def share_interval(self, level: float = 0.95) -> tuple[float, float]:
         """The interval of a metric between 0 and 1: Student's t on the scale of its log odds.
 
-        There the distribution of a metric near 1 is not as skewed, and the limits stay between 0 and 1.
+        There the distribution of a metric near 1 is not as skewed, and the limits stay between 0 and 1. A metric at
+        0 or 1 was so in every group; its other limit is the exact one of that many successes in as many trials
+        (Clopper & Pearson 1934). NaN where every resample has the same other value.
         """
         from scipy.special import expit, logit
 
-        if not 0 < self.value < 1:
-            half = self._half(level)
-            return max(self.value - half, 0.0), min(self.value + half, 1.0)
+        if np.isnan(self.variance):
+            return float("nan"), float("nan")
+        if self.value in (0.0, 1.0):
+            reach = 1 - ((1 - level) / 2) ** (1 / (self.df + 1))
+            return (0.0, reach) if self.value == 0 else (1 - reach, 1.0)
+        if self.variance < NOTHING:
+            return float("nan"), float("nan")
         half = self._half(level) / (self.value * (1 - self.value))
         return float(expit(logit(self.value) - half)), float(expit(logit(self.value) + half))
 
     def p_value(self) -> float:
         """Of the difference being 0, two-sided; its interval at 1 - p just reaches 0.
 
-        A difference that no resample changes has no variance; then p is what the signs of that many groups
+        A difference that every resample has alike has no variance; then p is what the signs of that many groups
         can show at best.
         """
         from scipy.stats import t
 
         if np.isnan(self.variance) or self.value == 0:
             return 1.0
-        if self.variance == 0:
-            return float(2.0 ** (1 - min(self.df, 1000.0)))
+        if self.variance < NOTHING:
+            return float(2.0 ** -min(self.df, 1000.0))
         return float(2 * t.sf(abs(self.value) / np.sqrt(self.variance), self.df))
 
     def _half(self, level: float) -> float:
@@ -65,14 +79,18 @@ class Estimate:
         return float(t.isf((1 - level) / 2, self.df) * np.sqrt(self.variance)) if self.variance else 0.0
 
 
-def effective_groups(sizes: np.ndarray) -> float:
-    """How many groups of one size are as good as groups of these sizes: (sum)^2 / sum of squares (Kish 1965, 8.2).
+def groups_behind(metric: str, sizes: pd.DataFrame) -> float:
+    """How many groups of one size are as good as those that a metric of `bootstrap.measure` rests on.
 
-    A few big groups decide a metric over all items, and its variance has the degrees of freedom of a few
-    (Carter, Schnepel & Steigerwald 2017 say so of cluster-robust standard errors).
+    sizes: of `bootstrap.sizes`. Over all items, (sum)^2 / sum of squares (Kish 1965, 8.2) of the items for accuracy,
+    else of the positives: a few big groups decide, and the variance has the degrees of freedom of a few (Carter,
+    Schnepel & Steigerwald 2017 say so of cluster-robust standard errors). A mean over groups weighs them alike: it
+    rests on all that have such items.
     """
-    sizes = np.asarray(sizes, dtype=float)
-    return float(sizes.sum() ** 2 / (sizes**2).sum()) if sizes.any() else 0.0
+    own = sizes["items" if metric.endswith("/accuracy") else "positives"].to_numpy(dtype=float)
+    if metric.startswith("test_by_group/"):
+        return float((own > 0).sum())
+    return float(own.sum() ** 2 / (own**2).sum()) if own.any() else 0.0
 
 
 def estimate(
@@ -81,7 +99,7 @@ def estimate(
     """The mean of a metric, or of a paired difference, over seeds, for groups and seeds not seen.
 
     points: (S,), one a seed; NaN where it is undefined. resampled: for each seed (replicates,), from the same
-    resamples of `groups` groups, NaN where undefined. effective: `effective_groups` of them, for the metric of
+    resamples of `groups` groups, NaN where undefined. effective: `groups_behind` it, for the metric of
     one arm; a difference does not need it, as the big groups have little of it (measured).
 
     The variance of the mean is s2 / S + c. s2: the variance between the seeds' values. c: the mean covariance of two

@@ -23,7 +23,7 @@ NOTES = (
     "McNemar: whether one of two arms is right more often, by exact signs of whole groups, since items of a group "
     "are not independent.",
     SIMULATED,
-    "kept: share of the items to train on whose label the filter kept; an item without a label is not kept.",
+    "kept: share of the labels to train on that the filter kept.",
     "noise: share of training labels that differ from gold, before and after the filter.",
     "labels by people: items that the labeler, the fallback or a calibration set had people label (`_people_: true`).",
 )

@@ -74,7 +74,7 @@ def conformal(
     p_value = pd.Series(np.nan, index=labels.index)
     keep = pd.Series(False, index=labels.index)
     for name in labels["label"].dropna().unique():
-        own = labels.loc[rest].index[labels.loc[rest, "label"] == name]
+        own = rest[labels.loc[rest, "label"] == name]
         of_class = known[labels.loc[known, "label"] == name]
         wrong = np.sort(raw[of_class[~right[of_class].to_numpy(dtype=bool)]].to_numpy())
         at_least = len(wrong) - np.searchsorted(wrong, raw[own].to_numpy(), side="left")

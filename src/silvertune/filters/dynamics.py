@@ -57,16 +57,16 @@ def cartography(
     """Keep a region of the data map: mean and spread over the epochs of the probability of the label.
 
     Source: Swayamdipta et al. 2020 ("Dataset cartography"), section 2.
-    region: `easy` (highest mean), `ambiguous` (highest standard deviation), or `not_hard` (all but the lowest mean).
-        With noisy labels the hard-to-learn are those that are often wrong (section 5 there): `not_hard` is usual.
-    fraction: of the labels (0-1) in the region: usual .33 for the first two, .7-.9 for `not_hard`.
+    region: `easy` (highest mean) or `ambiguous` (highest standard deviation). The hard-to-learn, of the lowest mean,
+        are those that are often wrong (section 5 there).
+    fraction: of the labels (0-1) in the region: the paper's third, or, to leave out the hard ones, .7-.9 of the `easy`.
     per_class: of each class that fraction of its own labels.
     The score is the mean probability, or its standard deviation where the region is `ambiguous`.
     Fails where the student does not change from epoch to epoch, and `easy` keeps what teaches least.
     """
     from scipy.special import softmax
 
-    one_of("filter.cartography.region", region, ("easy", "ambiguous", "not_hard"))
+    one_of("filter.cartography.region", region, ("easy", "ambiguous"))
     within("filter.cartography.fraction", fraction)
     logits, own, item = _assigned(labels, training_dynamics)
     probability = softmax(logits, axis=1)[own]
