@@ -259,6 +259,10 @@ def test_hold_out_seeds_with_other_test_groups_share_the_resamples_of_all_groups
     result = row(compared([*ours, *theirs], "theirs"), "ours")
     assert result["delta/theirs/f1"] == pytest.approx(np.mean(points))
     assert tuple(result[["delta/theirs/f1_low", "delta/theirs/f1_high"]]) == pytest.approx(expected.interval())
+    # A run's own difference rests on the groups that it was tested on.
+    alone = compared([*ours, *theirs], "theirs").deltas[ours[1].run_id]
+    own = significance.estimate([points[1]], [differences[1]], len(parts[1]))
+    assert alone["delta/theirs/f1_p"] == pytest.approx(own.p_value())
 
 
 def test_seeds_that_differ_widen_the_interval() -> None:

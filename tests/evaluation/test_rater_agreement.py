@@ -119,6 +119,9 @@ def test_alphas_of_views_repeats_and_annotators() -> None:
     assert found["annotators", "view json"] == 1
     assert found["views", "m"] < 1
     assert found["repeats", "m"] < 0.5
+    from_one = cast.assign(repeat=cast["repeat"] + 1)
+    pd.testing.assert_frame_equal(rater_agreement.ratings(from_one, CLASSES), rater_agreement.ratings(cast, CLASSES))
+    assert rater_agreement.alphas(from_one, cast.iloc[:0])["n"].tolist() == counts.tolist()
 
 
 def test_nothing_to_compare() -> None:
