@@ -109,6 +109,25 @@ def test_what_is_not_comparable_is_refused(folder: Path, name: str, change: str,
     assert len(refused.stderr.strip().splitlines()) == 1
 
 
+def test_runs_of_an_arm_with_other_settings_are_no_seeds_of_it(folder: Path) -> None:
+    common = ("dataset.path=tables.jsonl", "labeler=expert", "filter=none", "tracking.experiment=mixed", "arm=mine")
+    for settings in (["seed=0"], ["seed=1", "model.C=9"], ["seed=1", "evaluation.replicates=20", "model.C=8"]):
+        done = cli.silvertune(folder, *common, *settings)
+        assert done.returncode == 0, done.stderr
+    refused = compare(folder, "mixed")
+    assert refused.returncode == 1
+    assert "of arm 'mine' with seeds 0 and 1 differ in more: model.C=" in refused.stderr
+    chosen = compare(folder, "mixed", "--runs", "params.`model.C` = '9'", "--out", "nine")
+    assert chosen.returncode == 0, chosen.stderr
+    assert "1 runs; written" in chosen.stdout
+
+
+def test_a_file_is_no_folder_to_write_into(folder: Path) -> None:
+    refused = compare(folder, "tiny", "--out", "tables.jsonl")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "--out=tables.jsonl: can't be a folder" in refused.stderr
+
+
 def test_help_is_instant() -> None:
     started = time.perf_counter()
     command = [sys.executable, "-X", "importtime", "-m", "silvertune.compare", "--help"]

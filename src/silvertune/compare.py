@@ -62,7 +62,8 @@ def _compare(given: argparse.Namespace) -> None:
         raise UserError(f"--replicates={given.replicates}: want a number from 2")
     client, experiment = store.existing({"uri": given.uri, "dir": given.dir}, given.experiment)
     study = _study(client, experiment)
-    found = _latest(client, experiment, given.runs)
+    matching = _matching(client, experiment, given.runs)
+    found = list({_key(run): run for run in matching}.values())
     arms = list(dict.fromkeys([*(study.get("arms") or {}), *(run.data.tags["arm"] for run in found)]))
     if not found:
         raise UserError(f"{given.experiment}: no finished run matches --runs={given.runs!r}")
@@ -75,28 +76,33 @@ def _compare(given: argparse.Namespace) -> None:
     read = [finished.read(client, run) for run in chosen]
     result = comparison.compare(read, references, finished.classes(chosen[0]), replicates=given.replicates)
     folder = Path(given.out)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out={given.out}: can't be a folder ({error.strerror})") from None
     study_report.write(folder, result, references, given.experiment, figures.styles(arms))
     console = Console() if Console().is_terminal else Console(width=240)
     study_report.show(console, result, references, given.experiment)
-    console.print(f"{len(chosen)} runs; written to {folder}/comparison.html", soft_wrap=True, highlight=False)
+    older = sum(_key(run) in {_key(one) for one in chosen} for run in matching) - len(chosen)
+    told = f"{len(chosen)} runs" + f", {older} older ones of the same arms and seeds left out" * bool(older)
+    console.print(f"{told}; written to {folder}/comparison.html", soft_wrap=True, highlight=False)
 
 
-def _latest(client: "MlflowClient", experiment: str, query: str) -> "list[Run]":
-    """The newest finished run of each arm, model, variant and seed among those that match."""
+def _matching(client: "MlflowClient", experiment: str, query: str) -> "list[Run]":
+    """The finished runs that match, oldest first."""
     from mlflow.exceptions import MlflowException
 
     from silvertune.tracking import store
 
     wanted = " and ".join(part for part in ("attributes.status = 'FINISHED'", "tags.identity != ''", query) if part)
     try:
-        runs = store.runs(client, experiment, wanted)
+        return store.runs(client, experiment, wanted)
     except MlflowException as error:
         raise UserError(f"--runs={query!r}: {str(error).splitlines()[0]}") from None
-    return list({_key(run): run for run in runs}.values())
 
 
 def _key(run: "Run") -> tuple[str, ...]:
+    """Of the runs with the same key, the newest counts."""
     tags = run.data.tags
     return tags["arm"], tags["model"], tags.get("variant", ""), tags["seed"]
 

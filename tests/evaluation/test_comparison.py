@@ -366,6 +366,17 @@ def test_runs_of_other_classes_are_not_compared() -> None:
         compared([replace(finished("ours"), task="a, c"), replace(finished("theirs"), task="a, b")])
 
 
+def test_runs_of_an_arm_that_differ_in_more_than_the_seed_are_no_repetition() -> None:
+    runs = [replace(finished("ours", seed=k), settings={"model.C": f"{k}", "model.views": "null"}) for k in range(2)]
+    with pytest.raises(
+        UserError, match=r"^not comparable: .*'ours' with seeds 0 and 1 .*: model.C=0 and 1; .*`model.C`"
+    ):
+        compared(runs)
+    with pytest.raises(UserError, match="model.views=null and None"):
+        compared([runs[0], replace(runs[1], settings={"model.C": "0"})])
+    compared([runs[0], replace(runs[1], settings=runs[0].settings)])
+
+
 def test_arms_with_other_test_items_are_not_compared_without_a_reference_either() -> None:
     with pytest.raises(UserError, match="not comparable"):
         compared([finished("ours"), finished("theirs", groups=range(GROUPS - 1))])

@@ -31,6 +31,7 @@ class FinishedRun:
 
     predictions: item_id -> label, gold, group_id, fold and prob:<class>. data: digest of its data. task: its classes
     and which of them is positive, as text. votes: what the labeler said, where it is the arm itself, else None.
+    settings: what decides its result, but the seed and the data, by configuration key.
     """
 
     run_id: str
@@ -44,6 +45,7 @@ class FinishedRun:
     metrics: Mapping[str, float]
     task: str = ""
     votes: pd.DataFrame | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ def compare(
     A run has the differences of its seed (`delta/...`, for other groups only) and those of its arm
     (`arm/delta/...`, as in the table).
     Variants of a sweep (captions in and out, say) are rows of their own, and compared among themselves only.
-    Raises UserError if the runs of a variant were not measured on the same data, task and split.
+    Raises UserError if the runs of a variant were not measured on the same data, task and split, or those of an arm
+    differ in more than the seed.
     """
     tables: list[pd.DataFrame] = []
     deltas: dict[str, dict[str, float]] = {}
@@ -273,11 +276,23 @@ def _check_comparable(runs: Sequence[FinishedRun]) -> None:
     for run in runs:
         if run.data != first.data:
             raise UserError(
-                f"not comparable: arms {run.arm!r} and {first.arm!r} were measured on different data (tag `data`)"
+                f"not comparable: arms {run.arm!r} and {first.arm!r} were measured on different data; choose with "
+                f"--runs \"tags.data = '{run.data}'\" or '{first.data}'"
             )
         if run.task != first.task:
             raise UserError(
                 f"not comparable: arms {run.arm!r} and {first.arm!r} have other classes: {run.task} and {first.task}"
+            )
+    by_arm: dict[Arm, FinishedRun] = {}
+    for run in runs:
+        other = by_arm.setdefault((run.arm, run.model), run)
+        if run.settings != other.settings:
+            names = sorted({*run.settings, *other.settings})
+            key = next(name for name in names if run.settings.get(name) != other.settings.get(name))
+            one, another = run.settings.get(key), other.settings.get(key)
+            raise UserError(
+                f"not comparable: the runs of arm {run.arm!r} with seeds {other.seed} and {run.seed} differ in more: "
+                f"{key}={another} and {one}; choose with --runs \"params.`{key}` = '{one}'\" or '{another}'"
             )
     by_seed: dict[int, FinishedRun] = {}
     for run in runs:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from silvertune import identity
 from silvertune.evaluation.comparison import FinishedRun
 
 if TYPE_CHECKING:
@@ -28,7 +29,14 @@ def read(client: "MlflowClient", run: "Run") -> FinishedRun:
         metrics=run.data.metrics,
         task=f"{run.data.params['task.classes']}, positive: {run.data.params['task.positive']}",
         votes=_labelers_votes(client, run_id) if tags["model"] == "none" else None,
+        settings=_settings(run),
     )
+
+
+def _settings(run: "Run") -> dict[str, str]:
+    """What decides its predictions, by configuration key, but the seed and the data (which the tag `data` tells)."""
+    ignored = {*identity.CANNOT_CHANGE_RESULT, "dataset", "seed", "replicates"}.union(*identity.HOW_IT_ASKS.values())
+    return {name: value for name, value in run.data.params.items() if not ignored & set(name.split("."))}
 
 
 def classes(run: "Run") -> list[str]:
