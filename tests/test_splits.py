@@ -191,7 +191,7 @@ def test_a_test_fraction_that_leaves_no_group_to_train_on_is_refused(task: Task)
 @pytest.mark.parametrize("how", [KFOLD, HOLDOUT])
 def test_data_without_gold_can_not_be_split(how: Evaluation, task: Task) -> None:
     data = made.data(24)
-    with made.refused("evaluation.", "here 0"):
+    with made.refused("dataset.gold: no item has a trusted label"):
         split(replace(data, gold=data.gold.iloc[:0]), how, task, 0)
 
 

@@ -231,6 +231,16 @@ def test_a_plan_does_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "mlruns").exists()
 
 
+def test_a_plan_knows_how_much_people_are_asked(tmp_path: Path) -> None:
+    cli.write_tables(tmp_path)
+    sheet = ("labeler=expert", "filter=oracle", "fallback=budgeted_answer_sheet", "fallback.budget.items=3")
+    for split, most in (("kfold", 15), ("holdout", 3)):
+        plan = cli.silvertune(tmp_path, "dataset.path=tables.jsonl", *sheet, f"evaluation={split}", "mode=plan")
+        assert plan.returncode == 0, plan.stderr
+        assert f"at most {most} calls" in plan.stdout
+    assert not (tmp_path / "answers.csv").exists()
+
+
 def test_ad_hoc_sweeps_are_named_by_their_parts_and_held_against_the_unfiltered_arm(folder: Path) -> None:
     command = (
         "-m",

@@ -57,11 +57,11 @@ def _labelers(jobs: list[Job]) -> Iterator[Finding]:
     seen: set[str] = set()
     for job in jobs:
         built = composition.build(job.config)
-        for part, which, labeler in composition.labelers(job.config, built):
+        for part, which, source in composition.labeling_sources(job.config, built):
             if which in seen:
                 continue
             seen.add(which)
-            check = getattr(labeler, "check", None)
+            check = getattr(source.labeler, "check", None)
             try:
                 found = check() if check is not None else [Finding("nothing to reach", True)]
             except UserError as error:

@@ -21,7 +21,6 @@ from omegaconf import DictConfig, OmegaConf
 from silvertune import computed, evidence, identity, review, targets, votes
 from silvertune.errors import UserError, either, in_one_line
 from silvertune.evaluation import predictions
-from silvertune.interfaces import Labeler
 from silvertune.items import Data
 from silvertune.runner import Parts, Source
 from silvertune.schema import Config, Evaluation, Task
@@ -294,11 +293,11 @@ def _make(node: Any, key: str, known: Mapping[str, Any]) -> Any:
         raise UserError(f"{key}: {node['_target_']}: {type(error).__name__}: {in_one_line(error)}") from error
 
 
-def labelers(config: Mapping[str, Any], parts: Parts) -> Iterator[tuple[str, str, Labeler]]:
-    """Those that a run asks: the part's name, a text that is the same for the same labeler, and the labeler."""
+def labeling_sources(config: Mapping[str, Any], parts: Parts) -> Iterator[tuple[str, str, Source]]:
+    """Those that a run asks: the part's name, a text that is the same for the same labeler, and the source."""
     for part, source in (("preselect", parts.preselect), ("labeler", parts.labeler), ("fallback", parts.fallback)):
         if source is not None:
-            yield part, repr(config[part] if part == "labeler" else config[part]["labeler"]), source.labeler
+            yield part, repr(config[part] if part == "labeler" else config[part]["labeler"]), source
 
 
 def _nested(value: Mapping[str, Any], key: str) -> Any:

@@ -48,9 +48,21 @@ def show(console: Console, jobs: list[Job], earlier: "Mapping[store.Key, Run]") 
 def _ask(job: Job, asked: dict[str, dict[str, dict[str, float]]]) -> None:
     """What the job's labelers would take; the same labeler is asked about the same items once, for all runs."""
     built = composition.build(job.config)
-    for _, which, labeler in composition.labelers(job.config, built):
-        if which not in asked:
-            asked[which] = labeler.estimate(built.data.items)
+    how = built.evaluation
+    pools = how.folds if how.split == "kfold" else 1
+    for _, which, source in composition.labeling_sources(job.config, built):
+        if which in asked:
+            continue
+        asked[which] = source.labeler.estimate(built.data.items)
+        if source.budget is not None:
+            most = source.budget.items * pools
+            asked[which] = {name: _capped(figures, most) for name, figures in asked[which].items()}
+
+
+def _capped(figures: Mapping[str, float], most: int) -> dict[str, float]:
+    """The figures of `most` calls, if there are more: of how many items, and not of which, a budget is."""
+    share = min(1.0, most / figures["calls"]) if figures["calls"] else 1.0
+    return {name: value * share for name, value in figures.items()}
 
 
 def _asking(asked: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:

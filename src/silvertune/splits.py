@@ -79,6 +79,8 @@ def _tested(data: Data, groups: pd.Series, how: Evaluation, seed: int) -> Sequen
 
     # Sorted, so that the split does not depend on the order of the file.
     candidates = np.sort(groups[data.gold.index].unique().astype(str))
+    if not len(candidates):
+        raise UserError("dataset.gold: no item has a trusted label, so there is nothing to test on; name what holds it")
     if how.split == "kfold":
         if not 2 <= how.folds <= len(candidates):
             raise UserError(

@@ -372,7 +372,7 @@ def test_runs_of_an_arm_that_differ_in_more_than_the_seed_are_no_repetition() ->
         UserError, match=r"^not comparable: .*'ours' with seeds 0 and 1 .*: model.C=0 and 1; .*`model.C`"
     ):
         compared(runs)
-    with pytest.raises(UserError, match="model.views=null and None"):
+    with pytest.raises(UserError, match=r"model.views=null and None"):
         compared([runs[0], replace(runs[1], settings={"model.C": "0"})])
     compared([runs[0], replace(runs[1], settings=runs[0].settings)])
 

@@ -150,6 +150,7 @@ def test_every_group_is_a_bubble_of_the_size_of_its_positives() -> None:
             "precision": [1.0, 0.5, np.nan],
             "recall": [1.0, 0.0, np.nan],
             "f1": [1.0, 0.25, np.nan],
+            "n": [5, 5, 5],
             "n_positive": [1, 4, 0],
         },
         index=["a", "b", "c"],
@@ -166,7 +167,7 @@ def test_every_group_is_a_bubble_of_the_size_of_its_positives() -> None:
 
 
 def test_a_metric_that_no_group_has_is_left_out() -> None:
-    groups = pd.DataFrame({"precision": [np.nan], "recall": [1.0], "f1": [0.5], "n_positive": [1]}, index=["a"])
+    groups = pd.DataFrame({"precision": [np.nan], "recall": [1.0], "f1": [0.5], "n": [1], "n_positive": [1]}, index=["a"])
     assert len(figures.groups(groups, "x").axes[0].collections) == 2
 
 
@@ -212,7 +213,7 @@ def test_groups_are_drawn_where_they_are_more_than_single_items(n_positive: int,
         for arm in ARMS
         for k in range(4)
     ]
-    figure = figures.groups_by_arm(pd.DataFrame(rows).assign(n_positive=n_positive), STYLES)
+    figure = figures.groups_by_arm(pd.DataFrame(rows).assign(n=4, n_positive=n_positive), STYLES)
     assert (figure is not None) == drawn
     if figure is not None:
         assert [text.get_text() for text in figure.axes[1].get_xticklabels()] == list(ARMS)

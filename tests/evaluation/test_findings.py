@@ -119,10 +119,10 @@ CASES: list[tuple[str, Callable[[], label_quality.Report], Callable[[], label_qu
         "Among the labels",
     ),
     (
-        "labeler_over_calls",
+        "labels_over_call",
         lambda: report(said=OVER),
         lambda: report(said=FLIPPED),
-        "cat: 75% of its labels, 50% of gold",
+        "cat: 75% of them, 50% of gold",
     ),
     (
         "trained_on_too_many",
@@ -230,7 +230,7 @@ def test_without_gold_only_what_needs_none_is_found() -> None:
 def test_few_labels_say_nothing() -> None:
     few = names(CATS).iloc[:5]
     made = report(said=~CATS, predicted=~CATS, confidence=RANDOM, gold=few)
-    assert not set(found(made)) & {"labeler_over_calls", "confidence_blind", "labels_miscalibrated", "errs_together"}
+    assert not set(found(made)) & {"labels_over_call", "confidence_blind", "labels_miscalibrated", "errs_together"}
 
 
 def test_the_folds_that_predict_one_class_are_named() -> None:

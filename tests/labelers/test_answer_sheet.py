@@ -57,6 +57,20 @@ def test_further_items_are_added_and_answers_stay(tmp_path: Path) -> None:
     assert sheet(path).estimate(made.items(4))["ann"]["dollars"] == 1.5
 
 
+def test_an_answer_to_another_text_is_refused(tmp_path: Path) -> None:
+    path, items = tmp_path / "answers.csv", made.items(2)
+    items.loc["i001", "json"] = None
+    with made.refused("wait"):
+        sheet(path).label(items)
+    answer(path, i000="soe", i001="other")
+    spaced = items.assign(text=items["text"].str.replace(" ", "\r\n", n=1))
+    assert sheet(path).label(spaced)["label"].tolist() == ["soe", "other"]
+    items.loc["i001", "text"] = "of another data set"
+    with made.refused(f"{path}, row 3:", "another text of item 'i001'", "labeler.path"):
+        sheet(path).label(items)
+    assert sheet(path).label(items.iloc[:1])["label"].tolist() == ["soe"]
+
+
 def test_people_may_be_shown_some_views_only_and_no_label(tmp_path: Path) -> None:
     path = tmp_path / "answers.csv"
     with made.refused("wait"):

@@ -72,7 +72,8 @@ def groups_by_arm(by_group: pd.DataFrame, drawn: Mapping[str, Style]) -> "Figure
     keys = ["arm", "model", "variant", "simulated"]
     heads = by_group[keys].drop_duplicates()
     names = _names(heads)
-    figure = canvas(1.6 + 0.95 * len(heads), 6.4 + 0.05 * max(map(len, names)))
+    longest = max(map(len, names))  # they hang down to the left
+    figure = canvas(max(6.4, 1.6 + 0.95 * len(heads)) + 0.04 * longest, 6.4 + 0.05 * longest)
     rng = np.random.default_rng(0)
     for ax, metric, title in zip(figure.subplots(2, 1, sharex=True), ("precision", "f1"), ("precision", "F1"),
                                  strict=True):  # fmt: skip
@@ -80,11 +81,11 @@ def groups_by_arm(by_group: pd.DataFrame, drawn: Mapping[str, Style]) -> "Figure
             own = by_group[(by_group[keys] == head).all(axis=1)].dropna(subset=[metric])
             if own.empty:
                 continue
-            colour, _ = drawn[head["arm"]]
+            colour, marker = drawn[head["arm"]]
             ax.boxplot(own[metric], positions=[x], widths=0.62, showfliers=False, medianprops={"color": "0.1"},
                        **{part: {"color": "0.45"} for part in ("boxprops", "whiskerprops", "capprops")})  # fmt: skip
             ax.scatter(x + rng.uniform(-0.2, 0.2, len(own)), own[metric], s=_area(own["n_positive"]), alpha=0.5,
-                       color=colour, linewidths=0.3, edgecolors="white")  # fmt: skip
+                       marker=marker, color=colour, linewidths=0.3, edgecolors="white")  # fmt: skip
         ax.set_ylabel(f"{title} of a group")
         ax.set_ylim(-0.05, 1.05)
         tidy(ax, "y")
@@ -94,7 +95,7 @@ def groups_by_arm(by_group: pd.DataFrame, drawn: Mapping[str, Style]) -> "Figure
     sizes = sorted({1, max(round(top / 3), 1), max(round(top), 1)})
     figure.legend(
         handles=[figure.axes[0].scatter([], [], s=_area(n), color="0.6", label=str(n)) for n in sizes],
-        title="a bubble is a group (mean over seeds), its size the number of positive items",
+        title=f"a bubble is a group (mean over seeds), its size the number of {_counted(by_group)}",
         loc="outside upper center", ncols=len(sizes), fontsize=8, title_fontsize=8, frameon=False,
     )  # fmt: skip
     return figure
@@ -159,6 +160,11 @@ def _names(table: pd.DataFrame) -> list[str]:
     ]
 
 
+def _counted(by_group: pd.DataFrame) -> str:
+    """What `n_positive` counts: where F1 is about all classes, every item."""
+    return "positive items" if (by_group["n_positive"] < by_group["n"]).any() else "items"
+
+
 def _area(n_positive: "pd.Series[float] | float") -> "pd.Series[float] | float":
     return 8 + 8 * n_positive
 
@@ -184,7 +190,7 @@ def groups(table: pd.DataFrame, title: str) -> "Figure":
     ax.set_xticks(range(3), ["precision", "recall", "F1"])
     ax.set_ylim(-0.05, 1.05)
     ax.set_title(plain(title), fontsize=10)
-    ax.set_xlabel("a bubble is a group; its size the number of positive items", fontsize=8)
+    ax.set_xlabel(f"a bubble is a group; its size the number of {_counted(table)}", fontsize=8)
     tidy(ax, "y")
     return figure
 

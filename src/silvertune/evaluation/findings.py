@@ -11,7 +11,7 @@ No rule but the last speaks on fewer than `ENOUGH` labels, nor where it needs go
 | filter_no_better_than_chance | not even that |
 | class_noisy | of the training labels of a class, at least `NOISY` are wrong |
 | class_noise_grows | of the labels of a class, `GREW` more are wrong after the filter (and fallback) than before |
-| labeler_over_calls, trained_on_too_many, predictions_over_call | a class has `OVER_CALLED` times its share of gold and `OVER_CALLED_BY` more: among the labels, those trained on (both: of the items with gold), the predictions |
+| labels_over_call, trained_on_too_many, predictions_over_call | a class has `OVER_CALLED` times its share of gold and `OVER_CALLED_BY` more: among the labels, those trained on (both: of the items with gold), the predictions |
 | classes_shift | the class shares of the training labels and of the test's gold differ by `SHIFTED` (total variation) |
 | confidence_blind, confidence_orders_errors | of the way from a random to the best AURC, confidence goes less than `BLIND`, or at least `ORDERS` |
 | labels_miscalibrated, predictions_miscalibrated | the expected calibration error is at least `MISCALIBRATED` |
@@ -128,8 +128,8 @@ def _over_calls(report: Report) -> Iterator[Finding]:
     before, after, gold = shares["known_before"], shares["known_after"], shares["n_gold"]
     if min(n["known_before"], n["n_gold"]) >= ENOUGH:
         for label in _over_called(before, gold):
-            said = f"The labeler over-calls {label}: {_percent(before[label])} of its labels"
-            yield Finding("labeler_over_calls", f"{said}, {_percent(gold[label])} of gold.")
+            said = f"The labels over-call {label}: {_percent(before[label])} of them"
+            yield Finding("labels_over_call", f"{said}, {_percent(gold[label])} of gold.")
     # Where nothing was dropped, it would be said twice.
     if min(n["known_after"], n["n_gold"]) >= ENOUGH and not after.equals(before):
         for label in _over_called(after, gold):

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 VOTES = "votes of the labelers that are arms by themselves"
 SIMULATED = "* simulated: labels by annotators that were made from gold by a documented noise process."
 NOTES = (
-    "Rows are means over the seeds. Intervals are 95%, for other groups (protocols) and other seeds: from resamples "
-    "of groups and from how the seeds differ; with one seed, for other groups only. Those of differences are paired.",
+    "Rows are means over the seeds. Intervals are 95%, for other groups and other seeds: from resamples of groups and "
+    "from how the seeds differ; with one seed, for other groups only. Those of differences are paired, over the seeds "
+    "that both arms have.",
+    "recall, precision and F1: of the class task.positive; where there is none, macro averages over the classes.",
     "† p < .05 after Holm's adjustment for the number of arms held against that reference. An interval is one "
     "arm's own and not adjusted.",
     "McNemar: whether one of two arms is right more often, by exact signs of whole groups, since items of a group "

@@ -118,7 +118,10 @@ def ensembles(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def groups(by_group: pd.DataFrame) -> pd.DataFrame:
-    """F1 of every arm in every group, as strings, with the group's items and positives (the paper's Table 8)."""
+    """F1 of every arm in every group, as strings, with the group's items and positives (the paper's Table 8).
+
+    Where F1 is about all classes, every item is a positive, and they are not counted twice.
+    """
     named = by_group.assign(column=[" ".join(filter(None, (_name(row), row["model"], row["variant"])))
                                     for _, row in by_group.iterrows()])  # fmt: skip
     if not named.groupby(["arm", "simulated"])["column"].nunique().gt(1).any():
@@ -126,7 +129,8 @@ def groups(by_group: pd.DataFrame) -> pd.DataFrame:
     sizes = named.groupby("group_id")[["n", "n_positive"]].max().round().astype(int)
     f1 = named.pivot(index="group_id", columns="column", values="f1")[list(dict.fromkeys(named["column"]))]
     text = f1.map(_number)
-    return pd.DataFrame({"group": sizes.index, "items": sizes["n"], "positive": sizes["n_positive"]}).join(text)
+    shown = pd.DataFrame({"group": sizes.index, "items": sizes["n"], "positive": sizes["n_positive"]}).join(text)
+    return shown if (sizes["n_positive"] < sizes["n"]).any() else shown.drop(columns="positive")
 
 
 def page(sections: Sequence[tuple[str, "pd.DataFrame | Figure"]], title: str, notes: Sequence[str]) -> str:

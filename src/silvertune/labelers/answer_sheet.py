@@ -10,11 +10,16 @@ from filelock import FileLock
 
 from silvertune import votes
 from silvertune.errors import UserError, either
-from silvertune.items import chosen_views
+from silvertune.items import chosen_views, views_of
 from silvertune.schema import Task
 
 UNKNOWN = "?"
 """The answer of someone who looked and does not know: an abstention."""
+
+
+def _words(text: object) -> list[str]:
+    """What a spreadsheet leaves of a text: its words, but not its kinds of space and line ends."""
+    return str(text).split() if isinstance(text, str) else []
 
 
 class AnswerSheet:
@@ -23,7 +28,8 @@ class AnswerSheet:
     The columns are `item_id`, `group_id`, the views, and `label`: empty until someone answers, then one of the
     task's classes, or ? for "do not know". Nothing that was written is changed. While an item that is asked about
     has no answer, `label` raises UserError, so that the run fails and says what to do; the same command does it
-    when the answers are there.
+    when the answers are there. An answer counts for the text that stands beside it: if that is not the item's (of
+    another data set with the same ids, say), UserError names the row.
 
     path: the file; it is made where there is none. annotator: who answers. cost_usd: of one answer, dollars.
     views: the views that people see; null is all.
@@ -38,7 +44,7 @@ class AnswerSheet:
         """One vote an item. Raises UserError for what the file should not have, and while answers are missing."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self.path}.lock"):
-            answers = self._answers()
+            answers = self._answers(items)
             if new := [item for item in sorted(items.index) if item not in answers]:
                 self._add(items.loc[new])
         if waiting := [item for item in items.index if not answers.get(item)]:
@@ -67,8 +73,11 @@ class AnswerSheet:
             self.annotator: {"calls": float(missing), "stored": 0.0, "tokens": 0.0, "dollars": dollars, "seconds": 0.0}
         }
 
-    def _answers(self) -> dict[str, str]:
-        """item_id -> what stands in `label`. Raises UserError that names the file and the row."""
+    def _answers(self, items: pd.DataFrame | None = None) -> dict[str, str]:
+        """item_id -> what stands in `label`. Raises UserError that names the file and the row.
+
+        items: whose views must be those in the file, spaces aside, where an answer stands.
+        """
         if not self.path.is_file():
             return {}
         try:
@@ -77,7 +86,12 @@ class AnswerSheet:
             raise UserError(f"{self.path}: can't be read as UTF-8 CSV ({error})") from None
         reader = csv.DictReader(io.StringIO(text, newline=""))
         if missing := {"item_id", "label"} - set(reader.fieldnames or ()):
-            raise UserError(f"{self.path}: has no column {sorted(missing)[0]!r}; want item_id and label")
+            there = ", ".join(map(repr, reader.fieldnames or ())) or "none"
+            raise UserError(
+                f"{self.path}: has no column {sorted(missing)[0]!r}; want item_id and label (columns, between commas: "
+                f"{there})"
+            )
+        views = [name for name in reader.fieldnames or () if items is not None and name in views_of(items)]
         answers: dict[str, str] = {}
         for number, row in enumerate(reader, start=2):
             item, label = row["item_id"] or "", (row["label"] or "").strip()
@@ -88,6 +102,13 @@ class AnswerSheet:
                 raise UserError(
                     f"{self.path}, row {number}: label {label!r} is no class; want {either([*self.classes, UNKNOWN])}"
                 )
+            if label and items is not None and item in items.index:
+                for view in views:
+                    if _words(row[view]) != _words(items.at[item, view]):
+                        raise UserError(
+                            f"{self.path}, row {number}: the answer was given to another {view} of item {item!r} than "
+                            "the data have; want labeler.path of a file for these data"
+                        )
             answers[item] = label
         return answers
 
@@ -103,7 +124,8 @@ class AnswerSheet:
         if not text:
             writer.writeheader()
         for item, row in items.iterrows():
-            writer.writerow({"item_id": item, "group_id": row["group_id"], **{view: row[view] for view in views}})
+            texts = {view: row[view] if pd.notna(row[view]) else "" for view in views}
+            writer.writerow({"item_id": item, "group_id": row["group_id"], **texts})
         written = self.path.with_suffix(f"{self.path.suffix}.tmp")
         written.write_text(out.getvalue(), encoding="utf-8-sig", newline="")
         written.replace(self.path)
