@@ -3,6 +3,7 @@
 import csv
 import random
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,29 @@ def test_what_it_links_to_is_there() -> None:
     assert links
     for link in links:
         assert (Path(__file__).parents[1] / link).exists(), link
+
+
+def test_people_answer_in_a_spreadsheet_as_it_says(tmp_path: Path) -> None:
+    write_blocks(tmp_path)
+    write_reviews(tmp_path / "reviews.csv")
+    (command,) = re.findall(r"^silvertune (dataset=mine .*budgeted_answer_sheet.*)$", README.replace("\\\n", ""), re.M)
+    # Seven of each of two pools, for speed.
+    given = shlex.split(command.replace("budget.items=50", "budget.items=7"))
+    given += ["evaluation.folds=2", "evaluation.replicates=20"]
+    plan = cli.silvertune(tmp_path, *given, "mode=plan")
+    assert "at most 14 calls" in plan.stdout, plan.stderr
+    waiting = cli.silvertune(tmp_path, *given)
+    assert waiting.returncode == 1
+    assert "wait for an answer" in waiting.stderr
+    with (tmp_path / "answers.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert 7 <= len(rows) <= 14
+    with (tmp_path / "answers.csv").open("w", encoding="utf-8-sig", newline="") as file:
+        sheet = csv.DictWriter(file, list(rows[0]))
+        sheet.writeheader()
+        sheet.writerows(row | {"label": "complaint" if "Review: broken" in row["text"] else "other"} for row in rows)
+    done = cli.silvertune(tmp_path, *given)
+    assert done.returncode == 0, done.stderr
+    (run,) = [run for run in cli.runs(tmp_path, "silvertune") if run.info.status == "FINISHED"]
+    assert run.data.metrics["labels/human_labels"] == len(rows)
+    assert 0 <= run.data.metrics["labels/audit_noise"] <= 1

@@ -241,6 +241,12 @@ def test_a_plan_knows_how_much_people_are_asked(tmp_path: Path) -> None:
     assert not (tmp_path / "answers.csv").exists()
 
 
+def test_seeds_are_said_once(folder: Path) -> None:
+    done = cli.silvertune(folder, "experiments=tiny", "study.seeds=3", "seed=4", "mode=plan")
+    assert done.returncode == 1
+    assert "study.seeds=3: seed=4 says which seeds already; give one of the two" in done.stderr
+
+
 def test_ad_hoc_sweeps_are_named_by_their_parts_and_held_against_the_unfiltered_arm(folder: Path) -> None:
     command = (
         "-m",

@@ -48,7 +48,10 @@ def expand(arguments: Sequence[str], config: DictConfig, loader: ConfigLoader) -
     points = BasicSweeper.split_arguments(given, None)[0]
     swept = {override.get_key_element() for override in given if override.is_sweep_override()}
     arms = _arms(config, parser)
-    seeds = [] if any(override.get_key_element() == "seed" for override in given) else _seeds(config)
+    keys = {override.get_key_element(): override.input_line for override in given}
+    if {"seed", "study.seeds"} <= set(keys):
+        raise UserError(f"{keys['study.seeds']}: {keys['seed']} says which seeds already; give one of the two")
+    seeds = [] if "seed" in keys else _seeds(config)
     made: list[Job] = []
     for (arm, fixed), point in itertools.product(arms.items(), _without_seed(points)):
         overrides = _joined(arm, fixed, point[0])

@@ -167,7 +167,9 @@ def test_every_group_is_a_bubble_of_the_size_of_its_positives() -> None:
 
 
 def test_a_metric_that_no_group_has_is_left_out() -> None:
-    groups = pd.DataFrame({"precision": [np.nan], "recall": [1.0], "f1": [0.5], "n": [1], "n_positive": [1]}, index=["a"])
+    groups = pd.DataFrame(
+        {"precision": [np.nan], "recall": [1.0], "f1": [0.5], "n": [1], "n_positive": [1]}, index=["a"]
+    )
     assert len(figures.groups(groups, "x").axes[0].collections) == 2
 
 
