@@ -15,7 +15,7 @@ import pandas as pd
 
 from silvertune.errors import UserError
 from silvertune.schema import Task
-from silvertune.votes import class_scores, prob_columns
+from silvertune.votes import class_scores, none_if_null, prob_columns
 
 
 def any_view(votes: pd.DataFrame, task: Task) -> pd.DataFrame:
@@ -247,7 +247,7 @@ def _soft(votes: pd.DataFrame, cast: pd.DataFrame, posterior: pd.DataFrame, task
 def _labels(votes: pd.DataFrame, cast: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
     ids = pd.Index(votes["item_id"].unique(), name="item_id", dtype=object)
     labels = chosen.reindex(ids)[["label", "confidence"]]
-    labels["label"] = labels["label"].astype(object).where(labels["label"].notna(), None)
+    labels["label"] = none_if_null(labels["label"])
     labels["confidence"] = labels["confidence"].astype(float)
     labels["n_votes"] = cast["item_id"].value_counts().reindex(ids, fill_value=0).astype(int)
     return labels

@@ -17,6 +17,7 @@ from silvertune.encoders import Encoder
 from silvertune.errors import UserError
 from silvertune.evidence_cache import cached, content_of
 from silvertune.items import views_of
+from silvertune.votes import none_if_null
 
 SEED = 0
 """Of the folds and of the student: the same in every run, so that the runs of a study share the evidence."""
@@ -134,7 +135,7 @@ def _source() -> str:
 
 
 def _about(items: pd.DataFrame, labels: pd.Series) -> str:
-    return content_of(items.assign(label=labels.astype(object).where(labels.notna(), None)))
+    return content_of(items.assign(label=none_if_null(labels)))
 
 
 def _folds(groups: pd.Series, folds: int) -> list[np.ndarray]:

@@ -14,7 +14,7 @@ from silvertune.interfaces import Backend, Labeler, Predictor
 from silvertune.items import Data
 from silvertune.schema import Evaluation, Task
 from silvertune.splits import Fold, split, with_validation
-from silvertune.votes import check, prob_columns
+from silvertune.votes import check, none_if_null, prob_columns
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Source:
         if getattr(self.labeler, "first_only", False):
             counted = counted[counted["label"].notna()].drop_duplicates("item_id")
         labels = self.aggregate(counted).reindex(about)
-        labels["label"] = labels["label"].astype(object).where(labels["label"].notna(), None)
+        labels["label"] = none_if_null(labels["label"])
         labels["n_votes"] = labels["n_votes"].fillna(0).astype(int)
         return labels
 

@@ -37,12 +37,17 @@ def table(rows: Iterable[Mapping[str, object]], classes: Sequence[str], *, probs
     """A votes table from rows that may leave out `repeat`, `confidence`, `cost_usd` and `status`."""
     columns = [*COLUMNS, *(prob_columns(classes) if probs else [])]
     votes = pd.DataFrame(list(rows)).reindex(columns=columns)
-    votes["label"] = votes["label"].astype(object).where(votes["label"].notna(), None)
+    votes["label"] = none_if_null(votes["label"])
     votes["status"] = votes["status"].where(votes["status"].notna(), np.where(votes["label"].isna(), "abstained", "ok"))
     votes["repeat"] = votes["repeat"].fillna(0).astype(int)
     votes["cost_usd"] = votes["cost_usd"].fillna(0.0).astype(float)
     votes["confidence"] = votes["confidence"].astype(float)
     return votes.astype(dict.fromkeys(("item_id", "annotator", "view", "status"), object))
+
+
+def none_if_null(labels: pd.Series) -> pd.Series:
+    """The same labels, as objects, with None for every kind of null."""
+    return labels.astype(object).where(labels.notna(), None)
 
 
 def prob_columns(classes: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ import pandas as pd
 from silvertune.errors import UserError, either
 from silvertune.evaluation import thresholds
 from silvertune.schema import Evaluation, Task
-from silvertune.votes import one_hot, prob_columns
+from silvertune.votes import none_if_null, one_hot, prob_columns
 
 
 def decide(probs: pd.DataFrame, task: Task, how: Evaluation) -> pd.DataFrame:
@@ -81,7 +81,7 @@ def complete(predictions: pd.DataFrame, items: pd.Index, task: Task) -> pd.DataF
     every = predictions.reindex(items)
     columns = prob_columns(task.classes)
     every[columns] = every[columns].fillna(1 / len(task.classes))
-    every["label"] = every["label"].astype(object).where(every["label"].notna(), None)
+    every["label"] = none_if_null(every["label"])
     return every
 
 
