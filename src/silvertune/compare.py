@@ -67,8 +67,9 @@ def _compare(given: argparse.Namespace) -> None:
     arms = list(dict.fromkeys([*(study.get("arms") or {}), *(run.data.tags["arm"] for run in found)]))
     if not found:
         raise UserError(f"{given.experiment}: no finished run matches --runs={given.runs!r}")
-    references = _named("--references", given.references, found)
-    if not given.references:
+    if given.references:
+        references = _named("--references", given.references, found)
+    else:
         there = {run.data.tags["arm"] for run in found}
         references = [name for name in study.get("references") or () if name in there]
     wanted = list(dict.fromkeys([*_named("--arms", given.arms, found), *references])) if given.arms else arms
@@ -83,7 +84,8 @@ def _compare(given: argparse.Namespace) -> None:
     study_report.write(folder, result, references, given.experiment, figures.styles(arms))
     console = Console() if Console().is_terminal else Console(width=240)
     study_report.show(console, result, references, given.experiment)
-    older = sum(_key(run) in {_key(one) for one in chosen} for run in matching) - len(chosen)
+    keys = {_key(run) for run in chosen}
+    older = sum(_key(run) in keys for run in matching) - len(chosen)
     told = f"{len(chosen)} runs" + f", {older} older ones of the same arms and seeds left out" * bool(older)
     console.print(f"{told}; written to {folder}/comparison.html", soft_wrap=True, highlight=False)
 

@@ -35,8 +35,12 @@ class Source:
 
     def annotate(self, items: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Votes on `items`, and labels for every one of them."""
-        votes = check(self.labeler.label(items), self.classes, items.index, self.name)
+        votes = self.votes(items)
         return votes, self.labels(votes, items.index)
+
+    def votes(self, items: pd.DataFrame) -> pd.DataFrame:
+        """What the labeler says of `items`."""
+        return check(self.labeler.label(items), self.classes, items.index, self.name)
 
     def labels(self, votes: pd.DataFrame, about: pd.Index) -> pd.DataFrame:
         """A label for each of the items `about` (null where nobody had one), from votes on them and on no others."""
@@ -104,24 +108,24 @@ def run(parts: Parts) -> Result:
     folds = with_validation(folds, items["group_id"], getattr(parts.model, "validation_fraction", 0.0), parts.seed)
     pool, preselection = _preselected(parts, folds)
     wanted = pool if parts.model is not None else _union(items.index, pool, *(fold.test for fold in folds))
-    votes, labels = parts.labeler.annotate(items.loc[wanted])
+    votes = parts.labeler.votes(items.loc[wanted])
 
     decisions = [_decide(parts, votes, _union(pool, fold.train, fold.validation)) for fold in folds]
     second_opinions, second_labels = _fallback(parts, decisions)
     decisions = [_training_labels(decision, second_labels).assign(fold=k) for k, decision in enumerate(decisions)]
 
-    predicted, students = [], []
-    for number, (fold, decision) in enumerate(zip(folds, decisions, strict=True)):
-        if parts.model is None:
-            test_votes = votes[votes["item_id"].isin(fold.test)]
-            found = predictions.from_labels(labels.loc[fold.test], test_votes, task, parts.evaluation)
-        else:
+    students: list[Student] = []
+    if parts.model is None:
+        predicted = _labelers_own(parts, votes, parts.labeler.labels(votes, wanted), folds)
+    else:
+        predicted = []
+        for fold, decision in zip(folds, decisions, strict=True):
             student, found = _tested(parts, _tuned(parts, decision, fold), decision, fold)
             students.append(student)
-        predicted.append(found.assign(fold=number))
+            predicted.append(found)
 
     every = pd.concat(decisions)
-    prediction = pd.concat(predicted).join(items["group_id"])
+    prediction = pd.concat([found.assign(fold=k) for k, found in enumerate(predicted)]).join(items["group_id"])
     stages = {"preselect": preselection, "labeler": votes, "fallback": second_opinions}
     cast = pd.concat([table.assign(stage=stage) for stage, table in stages.items() if table is not None])
     quality = label_quality.report(every, cast, parts.data.annotations, prediction, gold, task)
@@ -215,6 +219,16 @@ def _human_labels(parts: Parts, decisions: pd.DataFrame) -> float:
     if parts.fallback is not None and parts.fallback.people:
         asked.append(decisions["source"] == "fallback")
     return float(sum(decisions.index[given].nunique() for given in asked))
+
+
+def _labelers_own(parts: Parts, votes: pd.DataFrame, labels: pd.DataFrame, folds: list[Fold]) -> list[pd.DataFrame]:
+    """The labels themselves as predictions on each fold's test items."""
+    return [
+        predictions.from_labels(
+            labels.loc[fold.test], votes[votes["item_id"].isin(fold.test)], parts.task, parts.evaluation
+        )
+        for fold in folds
+    ]
 
 
 def _tuned(parts: Parts, decision: pd.DataFrame, fold: Fold) -> Predictor:

@@ -82,7 +82,7 @@ def check(votes: pd.DataFrame, classes: Sequence[str], known: pd.Index, source: 
             votes.duplicated(["item_id", "annotator", "view", "repeat"]),
             "an (item, annotator, view, repeat) twice",
         ),
-        (_no_distribution(votes[probs]) if probs else given & False, DISTRIBUTION),
+        (_no_distribution(votes[probs]), DISTRIBUTION),
     ):
         if wrong.any():
             row = votes.loc[wrong].iloc[0]

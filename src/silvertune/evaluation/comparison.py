@@ -101,10 +101,12 @@ Arm = tuple[str, str]
 
 @dataclass(frozen=True)
 class _Measure:
-    """The groups that some run was tested on, their common resamples, and what each of the runs scores in them."""
+    """The groups that some run was tested on (`tested`: by run, whether each was), their common resamples, and what
+    each of the runs scores in them."""
 
     groups: np.ndarray
     sizes: pd.DataFrame
+    tested: Mapping[str, np.ndarray]
     values: Mapping[str, Mapping[str, float]]
     resampled: Mapping[str, Mapping[str, np.ndarray]]
 
@@ -115,14 +117,14 @@ class _Measure:
         sizes = bootstrap.sizes(items["gold"], items["group_id"], scored)
         groups = sizes.index.to_numpy(dtype=str)
         weights = bootstrap.resamples(len(groups), replicates)
-        values, resampled = {}, {}
+        values, resampled, tested = {}, {}, {}
         for run in runs:
             # A hold-out split tests other groups with every seed: each takes its columns of the common resamples.
-            own = np.isin(groups, run.predictions["group_id"].to_numpy(dtype=str))
+            own = tested[run.run_id] = np.isin(groups, run.predictions["group_id"].to_numpy(dtype=str))
             values[run.run_id], resampled[run.run_id] = bootstrap.measure(
                 run.predictions, scored, weights if own.all() else weights[:, own]
             )
-        return _Measure(groups, sizes, values, resampled)
+        return _Measure(groups, sizes, tested, values, resampled)
 
     def mean(self, runs: Sequence[FinishedRun], metric: str) -> significance.Estimate:
         ids = [run.run_id for run in runs]
@@ -135,8 +137,8 @@ class _Measure:
         ids = [(one.run_id, other.run_id) for one, other in pairs]
         points = [self.values[a][metric] - self.values[b][metric] for a, b in ids]
         resampled = [self.resampled[a][metric] - self.resampled[b][metric] for a, b in ids]
-        tested = set().union(*(one.predictions["group_id"].astype(str) for one, _ in pairs))
-        return significance.estimate(points, resampled, len(tested))
+        tested = np.any([self.tested[a] for a, _ in ids], axis=0)
+        return significance.estimate(points, resampled, int(tested.sum()))
 
     def mcnemar(self, pairs: Sequence[tuple[FinishedRun, FinishedRun]]) -> float:
         return significance.mcnemar(np.stack([self._only_one_right(*pair) for pair in pairs]))

@@ -38,7 +38,7 @@ def evaluate(predictions: pd.DataFrame, gold: pd.Series, task: Task, *, replicat
     counts = bootstrap.count(predictions["label"], true, predictions["group_id"], scored)
     groups = bootstrap.by_group(counts)
     n_groups, positives = len(groups), (counts.tp + counts.fn).sum(axis=1)
-    sizes = bootstrap.sizes(true, predictions["group_id"], scored)
+    sizes = pd.DataFrame({"items": counts.total, "positives": positives})
     values, resampled = bootstrap.measure(predictions, scored, bootstrap.resamples(n_groups, replicates))
     metrics: dict[str, float] = {}
     for name, value in values.items():

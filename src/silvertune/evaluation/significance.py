@@ -76,7 +76,7 @@ class Estimate:
     def _half(self, level: float) -> float:
         from scipy.stats import t
 
-        return float(t.isf((1 - level) / 2, self.df) * np.sqrt(self.variance)) if self.variance else 0.0
+        return float(t.isf((1 - level) / 2, self.df) * np.sqrt(self.variance))
 
 
 def groups_behind(metric: str, sizes: pd.DataFrame) -> float:

@@ -91,7 +91,7 @@ class AnswerSheet:
                 f"{self.path}: has no column {sorted(missing)[0]!r}; want item_id and label (columns, between commas: "
                 f"{there})"
             )
-        views = [name for name in reader.fieldnames or () if items is not None and name in views_of(items)]
+        views = set(reader.fieldnames or ()) & set(views_of(items) if items is not None else ())
         answers: dict[str, str] = {}
         for number, row in enumerate(reader, start=2):
             item, label = row["item_id"] or "", (row["label"] or "").strip()
@@ -103,7 +103,7 @@ class AnswerSheet:
                     f"{self.path}, row {number}: label {label!r} is no class; want {either([*self.classes, UNKNOWN])}"
                 )
             if label and items is not None and item in items.index:
-                for view in views:
+                for view in sorted(views):
                     if _words(row[view]) != _words(items.at[item, view]):
                         raise UserError(
                             f"{self.path}, row {number}: the answer was given to another {view} of item {item!r} than "
