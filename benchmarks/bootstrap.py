@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pandas as pd
 
-from silvertune.evaluation import bootstrap, significance
+from silvertune.stats import bootstrap, significance
 
 ARMS, GROUPS, ITEMS, REPLICATES = 20, 100, 5000, 10_000
 

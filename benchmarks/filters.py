@@ -26,8 +26,8 @@ import numpy as np
 import pandas as pd
 from bootstrap import bootstrap_seconds, made_predictions
 
-from silvertune import aggregation, composition
-from silvertune.evidence import Evidence, decide
+from silvertune import aggregations, composition
+from silvertune.evidence.evidence import Evidence, decide
 from silvertune.filters import ranked, scores, votes
 from silvertune.schema import Task
 
@@ -56,7 +56,7 @@ def table(n: int) -> tuple[pd.DataFrame, pd.DataFrame]:
             "prob:soe": chance.ravel(),
         }
     ).astype({"item_id": object, "annotator": object, "view": object, "status": object, "label": object})
-    return cast, aggregation.majority(cast, TASK)
+    return cast, aggregations.majority(cast, TASK)
 
 
 # Each bare pass starts where a filter does: at the votes and the labels, and ends with which labels to keep.
@@ -170,10 +170,10 @@ class Student:
 
 def evidence_builds() -> int:
     """How often the evidence that 10 filters x 5 seeds built most often was built; the pool is the same for all."""
-    from silvertune import encoders
+    from silvertune.encoders import encoder as encoder_module
 
     written: Counter[str] = Counter()
-    compute, replace = encoders.Encoder._compute, Path.replace
+    compute, replace = encoder_module.Encoder._compute, Path.replace
 
     def counting_compute(self: Any, missing: dict[str, str], *rest: Any) -> None:
         EMBEDDED.update(list(missing))
@@ -183,12 +183,12 @@ def evidence_builds() -> int:
         written[target.name.split("-")[0]] += 1
         return replace(self, target)
 
-    encoders.Encoder._compute, Path.replace = counting_compute, counting_replace  # type: ignore[method-assign, assignment]
+    encoder_module.Encoder._compute, Path.replace = counting_compute, counting_replace  # type: ignore[method-assign, assignment]
     try:
         with tempfile.TemporaryDirectory() as folder:
             _study(folder)
     finally:
-        encoders.Encoder._compute, Path.replace = compute, replace  # type: ignore[method-assign]
+        encoder_module.Encoder._compute, Path.replace = compute, replace  # type: ignore[method-assign]
     texts = max(EMBEDDED.values())
     print(f"10 filters x 5 seeds: written {dict(written)}, {len(FITS)} fits for 5 folds, each text embedded {texts}x")
     return max(texts, -(-len(FITS) // 5), *written.values())

@@ -184,7 +184,7 @@ def distilabel(url: str, in_flight: int, python: str | None) -> float | None:
 
 def reread(n: int) -> float:
     """Seconds for the votes on n items whose answers are in the store."""
-    from silvertune.label_store import Outcome
+    from silvertune.llms.answer_store import Outcome
 
     with tempfile.TemporaryDirectory() as folder:
         made, asked = labeler("http://127.0.0.1:9/v1", 64, Path(folder)), items(n)

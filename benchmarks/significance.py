@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, nct, t
 
-from silvertune.evaluation import bootstrap, significance
+from silvertune.stats import bootstrap, significance
 
 
 @dataclass(frozen=True)

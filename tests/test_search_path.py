@@ -58,7 +58,7 @@ AGREEMENT = """agreement:
 
 def test_without_folders_of_the_user_the_shipped_configs_are_found(tmp_path: Path) -> None:
     found = composed(tmp_path)
-    assert found["filter"]["iterated"]["_target_"] == "silvertune.filters.iterated.iterated"
+    assert found["filter"]["iterated"]["_target_"] == "silvertune.filters.iterated"
     assert list(composed(tmp_path, "experiments=soe_table3")["study"]["arms"])[:2] == ["base", "all"]
 
 

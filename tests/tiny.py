@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from tests import made
 
-from silvertune.encoders import Encoder
+from silvertune.encoders.encoder import Encoder
 from silvertune.models.encoder_classifier import EncoderClassifier
 
 CONF = Path(__file__).resolve().parents[1] / "conf"

@@ -27,10 +27,10 @@ def job(cfg: DictConfig) -> None:
     """One job of a sweep: compose, run, log."""
     from hydra.core.hydra_config import HydraConfig
 
-    from silvertune import jobs
+    from silvertune.study import job
 
     hydra_cfg = HydraConfig.get()
-    jobs.run(cfg, choices=hydra_cfg.runtime.choices, sources=hydra_cfg.runtime.config_sources,
+    job.run(cfg, choices=hydra_cfg.runtime.choices, sources=hydra_cfg.runtime.config_sources,
              overrides=list(hydra_cfg.overrides.task))  # fmt: skip
 
 

@@ -18,9 +18,10 @@ import pandas as pd
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from silvertune import computed, evidence, identity, review, targets, votes
+from silvertune import fallback_budget, identity, import_path, votes
 from silvertune.errors import UserError, either, in_one_line
 from silvertune.evaluation import predictions
+from silvertune.evidence import computed, evidence
 from silvertune.items import Data
 from silvertune.runner import Parts, Source
 from silvertune.schema import Config, Evaluation, Task
@@ -46,7 +47,7 @@ def plain(cfg: DictConfig, sources: Iterable[Any]) -> dict[str, Any]:
     _refuse_unknown(content, Config, "")
     if content["model"] is None:
         # The labeler itself is the arm: a filter and a fallback would change nothing but the run's name.
-        content["filter"], content["fallback"] = {"none": {"_target_": "silvertune.filters.controls.none"}}, None
+        content["filter"], content["fallback"] = {"none": {"_target_": "silvertune.filters.none"}}, None
     filters = content.get("filter")
     if not isinstance(filters, dict) or not filters:
         raise UserError("filter: names no filter; want filter=none or another")
@@ -271,7 +272,7 @@ def _source(node: Mapping[str, Any] | None, key: str, known: Mapping[str, Any]) 
         _make(node["labeler"], f"{key}.labeler", known),
         _make(node["aggregation"], f"{key}.aggregation", known),
         keep,
-        None if budget is None else review.Budget(**budget),
+        None if budget is None else fallback_budget.Budget(**budget),
         bool(node["labeler"].get("_people_")),
     )
 
@@ -318,7 +319,7 @@ def _bind(node: Any, key: str, names: Iterable[str], what: str) -> tuple[Callabl
         raise UserError(f"{key}.{strange[0]}: no such setting; want {either(KEYS)}")
     target, given = node["_target_"], {name: node[name] for name in node if not str(name).startswith("_")}
     try:
-        function = targets.found(target)
+        function = import_path.found(target)
         parameters = inspect.signature(function).parameters
     except Exception as error:  # whatever a user's module raises while it is imported
         raise UserError(

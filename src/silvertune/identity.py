@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from silvertune import targets
+from silvertune import import_path
 
 CANNOT_CHANGE_RESULT = (
     "tracking",
@@ -22,7 +22,7 @@ CANNOT_CHANGE_RESULT = (
 )
 HOW_IT_ASKS = {
     "silvertune.llms.": ("limits", "base_url", "api_key_env"),
-    "silvertune.labelers.llm.": ("store", "budget_usd"),
+    "silvertune.labelers.LLMLabeler": ("store", "budget_usd"),
 }
 """Of targets that begin so: parameters that change how answers are come by, and not what they are."""
 
@@ -37,15 +37,15 @@ def of(config: Mapping[str, Any]) -> str:
     deciding = _without_how({key: value for key, value in config.items() if key not in CANNOT_CHANGE_RESULT})
     content = {
         "config": by_content(deciding),
-        "code": [targets.source_digest(module) for module in sorted({"silvertune", *_modules(deciding)})],
+        "code": [import_path.source_digest(module) for module in sorted({"silvertune", *_modules(deciding)})],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def of_part(node: Mapping[str, Any]) -> str:
     """A digest of what decides what the object does that `node` describes: its parameters and its module's source."""
-    modules = sorted({targets.module_of(target) for target in _targets(node)})
-    content = [by_content(node), [targets.source_digest(module) for module in modules]]
+    modules = sorted({import_path.module_of(target) for target in _targets(node)})
+    content = [by_content(node), [import_path.source_digest(module) for module in modules]]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -85,7 +85,7 @@ def _digest(path: Path, modified: int, size: int) -> str:
 
 def _modules(node: Any) -> set[str]:
     """The modules that `_target_`s name, silvertune's own aside."""
-    return {targets.module_of(target) for target in _targets(node) if not target.startswith("silvertune.")}
+    return {import_path.module_of(target) for target in _targets(node) if not target.startswith("silvertune.")}
 
 
 def _targets(node: Any) -> set[str]:

@@ -42,7 +42,7 @@ class Predictor(Protocol):
         ...
 
     def save(self, path: Path) -> None:
-        """Write everything that `predict_proba` needs to the new folder `path`, for `silvertune.saved.load`."""
+        """Write everything that `predict_proba` needs to the new folder `path`, for `silvertune.models.saved.load`."""
         ...
 
 

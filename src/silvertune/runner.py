@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from silvertune import review
-from silvertune.computed import Means
+from silvertune import fallback_budget
 from silvertune.errors import UserError
 from silvertune.evaluation import alarms, label_quality, metrics, predictions, thresholds
-from silvertune.evidence import BoundFilter, Evidence, decide
+from silvertune.evidence.computed import Means
+from silvertune.evidence.evidence import BoundFilter, Evidence, decide
 from silvertune.interfaces import Backend, Labeler, Predictor
 from silvertune.items import Data
 from silvertune.schema import Evaluation, Task
@@ -30,7 +30,7 @@ class Source:
     labeler: Labeler
     aggregate: Callable[[pd.DataFrame], pd.DataFrame]
     keep: tuple[str, ...] = ()
-    budget: review.Budget | None = None
+    budget: fallback_budget.Budget | None = None
     people: bool = False
 
     def annotate(self, items: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -132,7 +132,7 @@ def run(parts: Parts) -> Result:
     quality.metrics["labels/cost_usd"] = float(cast["cost_usd"].sum())
     quality.metrics["labels/human_labels"] = _human_labels(parts, every)
     if parts.fallback is not None and parts.fallback.budget is not None:
-        quality.metrics.update(review.audit(decisions, second_labels))
+        quality.metrics.update(fallback_budget.audit(decisions, second_labels))
     report = metrics.evaluate(prediction, gold, task, replicates=parts.evaluation.replicates)
     report.metrics.update(metrics.by_rule(prediction, gold, task))
     report.metrics.update(_mean_thresholds(students))
@@ -185,7 +185,7 @@ def _decide(parts: Parts, votes: pd.DataFrame, pool: pd.Index) -> pd.DataFrame:
     decision["calibration"] = decision.index.isin(evidence.bought)
     if parts.fallback is None:
         return decision.assign(asked="")
-    asked = review.asked(decision, evidence.votes, parts.task, parts.fallback.budget, parts.seed)
+    asked = fallback_budget.asked(decision, evidence.votes, parts.task, parts.fallback.budget, parts.seed)
     return decision.assign(asked=asked)
 
 

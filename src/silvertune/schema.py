@@ -52,7 +52,7 @@ class Evaluation:
 
 @dataclass
 class Evidence:
-    """How the evidence is computed that filters ask for (`silvertune.computed`).
+    """How the evidence is computed that filters ask for (`silvertune.evidence.computed`).
 
     student: the model behind `out_of_fold_probs`, and behind `training_dynamics` if it has any.
     folds: of `out_of_fold_probs`, by group; at least 2.

@@ -12,8 +12,8 @@ from sklearn.metrics import f1_score
 from statsmodels.stats.multitest import multipletests
 
 from silvertune.errors import UserError
-from silvertune.evaluation import bootstrap, significance
 from silvertune.evaluation.comparison import Comparison, FinishedRun, compare
+from silvertune.stats import bootstrap, significance
 
 REPLICATES = 300
 GROUPS, PER_GROUP = 8, 6

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
-from silvertune.evaluation import calibration, metrics
+from silvertune.evaluation import metrics
 from silvertune.schema import Task
+from silvertune.stats import calibration
 
 PETS = Task(name="pets", classes=["other", "cat"], positive="cat")
 MOODS = Task(name="moods", classes=["glad", "sad", "calm"], positive=None)

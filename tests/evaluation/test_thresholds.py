@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests import made
-from tests.test_class_shares import simulated
+from tests.stats.test_class_shares import simulated
 
-from silvertune.class_shares import calibrated, calibration, saerens_em
 from silvertune.evaluation import thresholds
 from silvertune.evaluation.thresholds import best_f1, decided
 from silvertune.schema import Task
+from silvertune.stats.class_shares import calibrated, calibration, saerens_em
 from silvertune.votes import prob_columns
 
 # ----------------------------------------------------------------------------------------------------------- best_f1

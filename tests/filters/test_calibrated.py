@@ -6,7 +6,7 @@ import pytest
 from tests import made
 from tests.filters.test_contract import CASES, ask, kept
 
-from silvertune.evidence import Evidence
+from silvertune.evidence.evidence import Evidence
 from silvertune.filters.calibrated import calibrated_threshold, conformal
 from silvertune.schema import Task
 

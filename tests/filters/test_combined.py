@@ -3,7 +3,7 @@ from tests import made
 from tests.filters.test_contract import AGREEMENT, CASES, QUANTILE, bound, kept
 
 from silvertune.composition import bind_filters
-from silvertune.evidence import decide
+from silvertune.evidence.evidence import decide
 from silvertune.schema import Task
 
 
@@ -23,6 +23,6 @@ def test_of_nothing_is_refused(task: Task, name: str) -> None:
 
 
 def test_a_mistake_in_one_of_them_is_told_when_it_is_bound() -> None:
-    node = {"_target_": "silvertune.filters.votes.agreement", "over": "view"}
+    node = {"_target_": "silvertune.filters.agreement", "over": "view"}
     with made.refused("filter.it.of.agreement.at_least", "needs it"):
         bound(CASES["any_of"] | {"of": {"agreement": node}})

@@ -12,42 +12,42 @@ import pytest
 import yaml
 from tests import made
 
-from silvertune import aggregation, targets
+from silvertune import aggregations, import_path
 from silvertune.composition import bind_filters
-from silvertune.evidence import GOLD, BoundFilter, Evidence, decide
+from silvertune.evidence.evidence import GOLD, BoundFilter, Evidence, decide
 from silvertune.schema import Task
 
 CONF = Path(__file__).parents[2] / "conf" / "filter"
 AT = "silvertune.filters"
-AGREEMENT = {"agreement": {"_target_": f"{AT}.votes.agreement", "over": "view", "at_least": 1.0}}
-QUANTILE = {"quantile_per_class": {"_target_": f"{AT}.ranked.quantile_per_class", "fraction": 0.4}}
-EITHER = {"either": {"_target_": f"{AT}.combined.any_of", "of": AGREEMENT | QUANTILE}}
-TOP_K = {"_target_": f"{AT}.ranked.top_k_per_class", "fraction": 0.5}
+AGREEMENT = {"agreement": {"_target_": f"{AT}.agreement", "over": "view", "at_least": 1.0}}
+QUANTILE = {"quantile_per_class": {"_target_": f"{AT}.quantile_per_class", "fraction": 0.4}}
+EITHER = {"either": {"_target_": f"{AT}.any_of", "of": AGREEMENT | QUANTILE}}
+TOP_K = {"_target_": f"{AT}.top_k_per_class", "fraction": 0.5}
 CLEANLAB = {
-    "_target_": f"{AT}.learned.confident_learning",
+    "_target_": f"{AT}.confident_learning",
     "frac_noise": 1.0,
     "min_examples_per_class": 1,
 }
-CARTOGRAPHY = {"_target_": f"{AT}.dynamics.cartography", "fraction": 0.5, "per_class": True}
-CALIBRATED = {"_target_": f"{AT}.calibrated.calibrated_threshold", "_gold_": True, "precision": 0.7}
-ITERATED = {"_target_": f"{AT}.iterated.iterated", "separation": 2.0, "rounds": 3, "settled": 0.005}
+CARTOGRAPHY = {"_target_": f"{AT}.cartography", "fraction": 0.5, "per_class": True}
+CALIBRATED = {"_target_": f"{AT}.calibrated_threshold", "_gold_": True, "precision": 0.7}
+ITERATED = {"_target_": f"{AT}.iterated", "separation": 2.0, "rounds": 3, "settled": 0.005}
 CASES: dict[str, dict[str, Any]] = {
-    "none": {"_target_": f"{AT}.controls.none"},
-    "random_matched": {"_target_": f"{AT}.controls.random_matched", "like": AGREEMENT, "per_class": False},
-    "random_matched per class": {"_target_": f"{AT}.controls.random_matched", "like": AGREEMENT, "per_class": True},
-    "oracle": {"_target_": f"{AT}.controls.oracle", "_gold_": True},
+    "none": {"_target_": f"{AT}.none"},
+    "random_matched": {"_target_": f"{AT}.random_matched", "like": AGREEMENT, "per_class": False},
+    "random_matched per class": {"_target_": f"{AT}.random_matched", "like": AGREEMENT, "per_class": True},
+    "oracle": {"_target_": f"{AT}.oracle", "_gold_": True},
     "agreement": AGREEMENT["agreement"],
     "agreement of annotators": AGREEMENT["agreement"] | {"over": "annotator", "at_least": 0.5},
     "agreement weighted": AGREEMENT["agreement"] | {"at_least": 0.6, "weights": {"json": 1, "text": 2}},
-    "k_of_n": {"_target_": f"{AT}.votes.k_of_n", "over": "view", "k": 2},
-    "confidence top": {"_target_": f"{AT}.scores.confidence", "top": 0.5, "at_least": None},
-    "confidence at_least": {"_target_": f"{AT}.scores.confidence", "top": None, "at_least": 0.75},
-    "margin": {"_target_": f"{AT}.scores.margin", "top": 0.5, "at_least": None},
-    "entropy": {"_target_": f"{AT}.scores.entropy", "top": 0.5, "at_least": None},
-    "confidence_weighted": {"_target_": f"{AT}.scores.confidence_weighted", "floor": 0.1},
+    "k_of_n": {"_target_": f"{AT}.k_of_n", "over": "view", "k": 2},
+    "confidence top": {"_target_": f"{AT}.confidence", "top": 0.5, "at_least": None},
+    "confidence at_least": {"_target_": f"{AT}.confidence", "top": None, "at_least": 0.75},
+    "margin": {"_target_": f"{AT}.margin", "top": 0.5, "at_least": None},
+    "entropy": {"_target_": f"{AT}.entropy", "top": 0.5, "at_least": None},
+    "confidence_weighted": {"_target_": f"{AT}.confidence_weighted", "floor": 0.1},
     "calibrated_threshold isotonic": CALIBRATED | {"method": "isotonic"},
     "calibrated_threshold temperature": CALIBRATED | {"method": "temperature"},
-    "conformal": {"_target_": f"{AT}.calibrated.conformal", "_gold_": True, "error": 0.3},
+    "conformal": {"_target_": f"{AT}.conformal", "_gold_": True, "error": 0.3},
     "top_k_per_class": TOP_K | {"shares": {"other": 0.75, "soe": 0.25}},
     "top_k_per_class mixture": TOP_K | {"shares": "mixture"},
     "top_k_per_class saerens_em": TOP_K | {"shares": "saerens_em"},
@@ -67,28 +67,28 @@ CASES: dict[str, dict[str, Any]] = {
             "low_self_confidence",
         )
     },
-    "knn_agreement": {"_target_": f"{AT}.learned.knn_agreement", "k": 5, "at_least": 0.5, "class_weighted": False},
+    "knn_agreement": {"_target_": f"{AT}.knn_agreement", "k": 5, "at_least": 0.5, "class_weighted": False},
     "knn_agreement weighted": {
-        "_target_": f"{AT}.learned.knn_agreement",
+        "_target_": f"{AT}.knn_agreement",
         "k": 5,
         "at_least": 0.5,
         "class_weighted": True,
     },
-    "small_loss": {"_target_": f"{AT}.dynamics.small_loss", "fraction": 0.6, "last_epoch": 2, "per_class": True},
+    "small_loss": {"_target_": f"{AT}.small_loss", "fraction": 0.6, "last_epoch": 2, "per_class": True},
     "small_loss of all": {
-        "_target_": f"{AT}.dynamics.small_loss",
+        "_target_": f"{AT}.small_loss",
         "fraction": 0.6,
         "last_epoch": None,
         "per_class": False,
     },
-    "aum": {"_target_": f"{AT}.dynamics.aum", "drop": 0.4, "per_class": True},
-    "aum of all": {"_target_": f"{AT}.dynamics.aum", "drop": 0.4, "per_class": False},
+    "aum": {"_target_": f"{AT}.aum", "drop": 0.4, "per_class": True},
+    "aum of all": {"_target_": f"{AT}.aum", "drop": 0.4, "per_class": False},
     **{f"cartography {region}": CARTOGRAPHY | {"region": region} for region in ("easy", "ambiguous")},
     "any_of": EITHER["either"],
-    "all_of": {"_target_": f"{AT}.combined.all_of", "of": AGREEMENT | QUANTILE},
+    "all_of": {"_target_": f"{AT}.all_of", "of": AGREEMENT | QUANTILE},
     "all_of within any_of": {
-        "_target_": f"{AT}.combined.any_of",
-        "of": QUANTILE | {"both": {"_target_": f"{AT}.combined.all_of", "of": AGREEMENT | EITHER}},
+        "_target_": f"{AT}.any_of",
+        "of": QUANTILE | {"both": {"_target_": f"{AT}.all_of", "of": AGREEMENT | EITHER}},
     },
 }
 REFUSES_TO_GUESS = {f"top_k_per_class {shares}": "class shares" for shares in ("mixture", "saerens_em", "bbse")}
@@ -122,13 +122,13 @@ def test_every_shipped_filter_has_a_case() -> None:
 
 def test_every_filter_that_asks_for_gold_says_so_and_no_other_does() -> None:
     for name, node in shipped().items():
-        needs = inspect.signature(targets.found(node["_target_"])).parameters
+        needs = inspect.signature(import_path.found(node["_target_"])).parameters
         assert any(gold in needs for gold in GOLD) == bool(node.get("_gold_")), name
 
 
 def test_every_filter_says_where_it_is_from_and_how_it_fails() -> None:
     for name, node in shipped().items():
-        text = str(targets.found(node["_target_"]).__doc__)
+        text = str(import_path.found(node["_target_"]).__doc__)
         assert "control" in text.lower() or name == "none" or ("Source:" in text and "Fails" in text), name
 
 
@@ -197,7 +197,7 @@ class TestContract:
         usually = made.usual_evidence(task, null=0.0)
         votes = usually.votes.drop(columns=["prob:other", "prob:soe"])
         votes.loc[votes["item_id"].isin(usually.labels.index[::2]), "confidence"] = np.nan
-        labels = aggregation.any_view(votes, task).reindex(usually.labels.index)
+        labels = aggregations.any_view(votes, task).reindex(usually.labels.index)
         verdict = decide([bound(node)], replace(usually, votes=votes, labels=labels))
         assert verdict["keep"].any()
         assert verdict.index.equals(labels.index)
@@ -223,7 +223,7 @@ def test_a_missing_confidence_ranks_below_the_known_ones(name: str, task: Task) 
         for k, (item, known) in enumerate(zip(items, sure, strict=True))
     ]
     votes = made.votes_of(rows, task)
-    about = replace(made.evidence(votes, task, n=20), labels=aggregation.first(votes, task))
+    about = replace(made.evidence(votes, task, n=20), labels=aggregations.first(votes, task))
     answer = ask(CASES[name], about)
     assert not answer.loc[items[:10], "score"].max() > answer.loc[items[10:], "score"].min()
     assert answer.loc[items[10:], "keep"].sum() >= answer.loc[items[:10], "keep"].sum()

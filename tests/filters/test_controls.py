@@ -6,7 +6,7 @@ from tests import made
 from tests.filters.test_contract import AGREEMENT, CASES, bound, kept
 
 from silvertune.composition import bind_filters
-from silvertune.evidence import decide
+from silvertune.evidence.evidence import decide
 from silvertune.schema import Task
 
 
@@ -47,7 +47,7 @@ def test_random_matched_can_be_like_a_chain(task: Task) -> None:
 
 
 def test_random_matched_of_a_filter_that_keeps_nothing_keeps_nothing(task: Task) -> None:
-    nothing = {"confidence": {"_target_": "silvertune.filters.scores.confidence", "at_least": 1.0, "top": None}}
+    nothing = {"confidence": {"_target_": "silvertune.filters.confidence", "at_least": 1.0, "top": None}}
     about = replace(made.usual_evidence(task), labels=made.usual_evidence(task).labels.assign(confidence=0.5))
     for per_class in (False, True):
         node = CASES["random_matched"] | {"like": nothing, "per_class": per_class}

@@ -7,7 +7,7 @@ from cleanlab.filter import find_label_issues
 from tests import made
 from tests.filters.test_contract import CASES, ask, kept
 
-from silvertune.evidence import Evidence
+from silvertune.evidence.evidence import Evidence
 from silvertune.filters.learned import FILTER_BY, confident_learning, knn_agreement
 from silvertune.schema import Task
 

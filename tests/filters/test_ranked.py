@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tests import made
 from tests.filters.test_contract import CASES, bound, kept
 
-from silvertune import aggregation
-from silvertune.evidence import decide
+from silvertune import aggregations
+from silvertune.evidence.evidence import decide
 from silvertune.filters.ranked import quantile_per_class, top_k_per_class
 from silvertune.schema import Task
 
@@ -57,7 +57,7 @@ def test_top_k_ranks_by_the_mean_distribution_and_not_by_the_votes_that_won(task
 
     rows = [*votes("i000", 1.0, 0.25), *votes("i001", 0.75, 0.75)]
     table = made.votes_of(rows, task)
-    labels = aggregation.any_view(table, task)
+    labels = aggregations.any_view(table, task)
     answer = top_k_per_class(table, labels, task, nobody, fraction=1.0, shares={"soe": 0.5, "other": 0.5})
     assert kept(answer) == {"i001"}
 

@@ -4,7 +4,7 @@ import pytest
 from tests import made
 from tests.filters.test_contract import kept
 
-from silvertune import aggregation
+from silvertune import aggregations
 from silvertune.filters import scores
 from silvertune.schema import Task
 
@@ -74,7 +74,7 @@ def split(task: Task, *chances: float) -> pd.DataFrame:
 
 def test_margin_is_of_the_label_and_entropy_of_the_votes(task: Task) -> None:
     votes = split(task, 0.8, 0.1)  # together .45 soe, .55 other; an OR says soe
-    labels = aggregation.any_view(votes, task)
+    labels = aggregations.any_view(votes, task)
     margin = scores.margin(votes, labels, task, at_least=0.0, top=None)
     assert margin.loc["i000", "score"] == pytest.approx(-0.1)
     assert not margin.loc["i000", "keep"]
@@ -87,7 +87,7 @@ def test_margin_is_of_the_label_and_entropy_of_the_votes(task: Task) -> None:
 @pytest.mark.parametrize(("chance", "certainty"), [(0.5, 0.0), (1.0, 1.0)])
 def test_entropy_at_its_ends(task: Task, chance: float, certainty: float) -> None:
     votes = split(task, chance)
-    answer = scores.entropy(votes, aggregation.majority(votes, task), task, at_least=0.0, top=None)
+    answer = scores.entropy(votes, aggregations.majority(votes, task), task, at_least=0.0, top=None)
     assert answer.loc["i000", "score"] == pytest.approx(certainty)
 
 
@@ -97,7 +97,7 @@ def test_margin_of_three_classes_is_to_the_next_best(colours: Task) -> None:
         for v, name in (("a", "red"), ("b", "red"), ("c", "red"), ("d", "blue"))
     ]
     votes = made.votes_of(rows, colours)
-    answer = scores.margin(votes, aggregation.majority(votes, colours), colours, at_least=0.5, top=None)
+    answer = scores.margin(votes, aggregations.majority(votes, colours), colours, at_least=0.5, top=None)
     assert answer.loc["i000"].tolist() == [True, 0.5]
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests import made
 from tests.filters.test_contract import kept
 
-from silvertune.evidence import Evidence
+from silvertune.evidence.evidence import Evidence
 from silvertune.filters.votes import agreement, k_of_n
 from silvertune.schema import Task
 

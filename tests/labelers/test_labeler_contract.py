@@ -87,17 +87,17 @@ def llm(items: pd.DataFrame, gold: pd.Series, task: Task) -> Any:
 FOLDER = tempfile.TemporaryDirectory()
 
 CASES: dict[str, Callable[[pd.DataFrame, pd.Series, Task], Any]] = {
-    "silvertune.labelers.zero_shot.ZeroShot": zero_shot,
-    "silvertune.labelers.llm.LLMLabeler": llm,
-    "silvertune.labelers.recorded.Recorded": recorded,
-    "silvertune.labelers.simulated_panel.SimulatedPanel": simulated_panel,
-    "silvertune.labelers.answer_sheet.AnswerSheet": answer_sheet,
-    "silvertune.labelers.tuned_model.TunedModel": tuned_model,
+    "silvertune.labelers.ZeroShot": zero_shot,
+    "silvertune.labelers.LLMLabeler": llm,
+    "silvertune.labelers.Recorded": recorded,
+    "silvertune.labelers.SimulatedPanel": simulated_panel,
+    "silvertune.labelers.AnswerSheet": answer_sheet,
+    "silvertune.labelers.TunedModel": tuned_model,
 }
 READS_VIEWS = {
-    "silvertune.labelers.zero_shot.ZeroShot",
-    "silvertune.labelers.tuned_model.TunedModel",
-    "silvertune.labelers.llm.LLMLabeler",
+    "silvertune.labelers.ZeroShot",
+    "silvertune.labelers.TunedModel",
+    "silvertune.labelers.LLMLabeler",
 }
 """The others vote on the whole item."""
 

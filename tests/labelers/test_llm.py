@@ -10,11 +10,11 @@ from tests import made
 from tests.llms import made_llms
 from tests.llms.made_llms import Scripted
 from tests.llms.openai_double import FAULTS, RETRIED, Double, error, serving
-from tests.test_untrusted import HOSTILE
+from tests.llms.test_untrusted_text import HOSTILE
 
 from silvertune import votes
-from silvertune.asking import BudgetError
 from silvertune.labelers.llm import FewShot, StorePlace
+from silvertune.llms.asking import BudgetError
 from silvertune.llms.interface import Price, Request, UnusableError
 from silvertune.schema import Task
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from tests import made
 
-from silvertune import aggregation
+from silvertune import aggregations
 from silvertune.labelers.simulated_panel import SimulatedPanel
 from silvertune.schema import Task
 
@@ -114,7 +114,7 @@ def test_all_of_the_six_are_drawn_about_as_often(task: Task) -> None:
 def test_an_item_that_is_shared_keeps_its_first_label(task: Task) -> None:
     """So that with aggregation=first the number of shared items changes no label."""
     items, gold = population(300, task.classes)
-    few, many = (aggregation.first(panel(task, gold, shared=shared).label(items), task) for shared in (0, 100))
+    few, many = (aggregations.first(panel(task, gold, shared=shared).label(items), task) for shared in (0, 100))
     assert few["label"].equals(many["label"])
     assert many["n_votes"].sum() > few["n_votes"].sum()
 

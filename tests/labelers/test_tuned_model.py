@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from tests import made
 
-from silvertune import serving
 from silvertune.labelers.tuned_model import TunedModel
 from silvertune.models.tfidf_logreg import TfidfLogreg, TfidfPredictor
 from silvertune.schema import Evaluation, Task
+from silvertune.tracking import serving
 from silvertune.votes import prob_columns
 
 

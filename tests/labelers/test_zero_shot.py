@@ -9,7 +9,7 @@ import pytest
 import yaml
 from tests import made
 
-from silvertune.encoders import Encoder
+from silvertune.encoders.encoder import Encoder
 from silvertune.errors import UserError
 from silvertune.labelers.zero_shot import ZeroShot
 from silvertune.schema import Task

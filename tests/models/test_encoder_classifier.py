@@ -13,11 +13,11 @@ import torch
 from tests import made, tiny
 from tests.models.tea_and_oil import ITEMS, NOTHING, training
 
-from silvertune.activations import Store
-from silvertune.models import encoder_predictor, tuning
+from silvertune.encoders.hidden_states import Store
+from silvertune.encoders.layers import only_above
+from silvertune.models import encoder_predictor, training_loop
 from silvertune.models.encoder_classifier import EncoderClassifier
 from silvertune.models.encoder_predictor import TOLERANCE, EncoderPredictor
-from silvertune.transformer_layers import only_above
 
 Student = Callable[..., EncoderClassifier]
 TEXTS = ["green leaf", "barrel price and a longer text about crude", "hot", "deep mine iron rail " * 4]
@@ -101,7 +101,7 @@ def test_upper_layers_that_can_not_be_run_by_themselves_are_told(
         def __enter__(self) -> None:
             raise LookupError("no layers\nto speak of")
 
-    monkeypatch.setattr("silvertune.transformer_layers.only_above", lambda *_: Other())
+    monkeypatch.setattr("silvertune.encoders.layers.only_above", lambda *_: Other())
     with made.refused("model.cached=true", "BertForSequenceClassification", "no layers", "want model.cached=false"):
         student().fit(training(), NOTHING, 0)
 
@@ -121,7 +121,7 @@ def test_states_that_are_another_networks_are_told(
 
 def test_a_rate_at_which_tuning_diverges_is_told(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:
     with made.refused("model.learning_rate=", "in epoch 1", "want a lower rate"):
-        monkeypatch.setattr(tuning, "_loss", lambda logits, *_: logits.sum() * float("nan"))
+        monkeypatch.setattr(training_loop, "_loss", lambda logits, *_: logits.sum() * float("nan"))
         student().fit(training(), training(9), 0)
 
 
@@ -196,7 +196,7 @@ def test_only_the_frozen_network_is_never_dropped_from(student: Student) -> None
     """Without adapters' dropout the loss on one batch is that of the network as it predicts."""
     train = training(4)
     predictor = student(learning_rate=0.0, batch_size=64).fit(train, NOTHING, 0)
-    learned = tuning.examples(train, predictor)
+    learned = training_loop.examples(train, predictor)
     logits = predictor.logits(learned.texts)
     log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     assert predictor.history[0]["loss"] == pytest.approx(-(learned.target * log_probs).sum(axis=1).mean(), abs=1e-5)
@@ -215,7 +215,7 @@ def test_the_best_epoch_is_kept_and_tuning_ends_when_patience_does(
         seen.append(predictor.logits(TEXTS))
         return {"validation_loss": 1.0, "validation_auprc": scores[len(seen) - 1]}
 
-    monkeypatch.setattr(tuning, "_validated", validated)
+    monkeypatch.setattr(training_loop, "_validated", validated)
     predictor = student(epochs=5, patience=2).fit(training(), training(9), 0)
     assert [epoch["validation_auprc"] for epoch in predictor.history] == scores[:4]  # 0.9 is not reached
     np.testing.assert_allclose(predictor.logits(TEXTS), seen[1], atol=1e-6)
@@ -264,10 +264,10 @@ def test_balanced_classes_help_the_rare_one(student: Student) -> None:
 
 def test_balanced_weights_give_each_class_the_same_in_all() -> None:
     target = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], dtype=float)
-    importance = tuning._importance(tuning.Examples(list("abcd"), target, np.ones(4)), "balanced")
+    importance = training_loop._importance(training_loop.Examples(list("abcd"), target, np.ones(4)), "balanced")
     assert importance.mean() == pytest.approx(1)
     assert target.T @ importance == pytest.approx([2, 2])
-    even = tuning._importance(tuning.Examples(list("abcd"), target, np.array([2.0, 2, 2, 2])), None)
+    even = training_loop._importance(training_loop.Examples(list("abcd"), target, np.array([2.0, 2, 2, 2])), None)
     assert even.tolist() == [1, 1, 1, 1]
 
 
@@ -296,7 +296,7 @@ def test_targets_of_soft_labels_by_hand(student: Student) -> None:
     predictor = student().fit(training(), NOTHING, 0)
     nan = float("nan")
     items = training(4).assign(json=None, **{"prob:oil": [3.0, nan, 0.0, 0.25], "prob:tea": [1.0, nan, 0.0, 0.75]})
-    found = tuning.examples(items, predictor, soft=True)
+    found = training_loop.examples(items, predictor, soft=True)
     # Made to sum to 1; the label itself where there is no distribution.
     assert found.target.tolist() == [[0.75, 0.25], [1.0, 0.0], [0.0, 1.0], [0.25, 0.75]]
     assert found.texts == items["text"].tolist()
@@ -378,10 +378,10 @@ def test_the_network_is_tuned_without_warnings(student: Student) -> None:
 
 
 def test_the_rate_rises_over_a_tenth_of_the_steps_and_falls_to_nothing() -> None:
-    rate = tuning._rate(50)
+    rate = training_loop._rate(50)
     rates = [rate(step) for step in range(51)]
     assert max(rates) == rates[4] == 1
     assert (np.diff(rates[:5]) > 0).all()
     assert (np.diff(rates[5:]) < 0).all()
     assert rates[50] == 0
-    assert 0 < tuning._rate(1)(0) <= 1
+    assert 0 < training_loop._rate(1)(0) <= 1

@@ -14,8 +14,8 @@ import pytest
 from tests import made, tiny
 from tests.models.tea_and_oil import ITEMS, NOTHING, training
 
-from silvertune import encoders, saved
-from silvertune.models import encoder_predictor
+from silvertune.encoders import encoder as encoder_module
+from silvertune.models import encoder_predictor, saved
 from silvertune.models.encoder_predictor import EncoderPredictor
 
 TEXTS = ["green leaf", "barrel price and a longer text about crude", "hot", "deep mine iron rail " * 4]
@@ -38,7 +38,7 @@ def _forget() -> Iterator[None]:
     """What was loaded is loaded anew afterwards: these tests change files behind its back."""
 
     def forget() -> None:
-        for remembered in (encoders.verified, encoders._load, encoder_predictor._pretrained):
+        for remembered in (encoder_module.verified, encoder_module._load, encoder_predictor._pretrained):
             remembered.cache_clear()  # type: ignore[attr-defined]
 
     forget()
@@ -102,7 +102,7 @@ def test_what_was_saved_whole_needs_no_base(name: str, tmp_path: Path) -> None:
     before = predictor.predict_proba(ITEMS)
     predictor.save(tmp_path / "saved")
     shutil.rmtree(base)
-    encoders._load.cache_clear()
+    encoder_module._load.cache_clear()
     shutil.move(tmp_path / "saved", tmp_path / "elsewhere")
     np.testing.assert_allclose(saved.load(tmp_path / "elsewhere").predict_proba(ITEMS), before, atol=2e-3)
 
@@ -113,7 +113,7 @@ def test_an_adapter_on_another_base_is_refused(tmp_path: Path) -> None:
     tiny.student(base, tmp_path / "cache").fit(training(), NOTHING, 0).save(tmp_path / "saved")
     shutil.rmtree(base)
     tiny.bert(base, seed=1)
-    encoders.verified.cache_clear()
+    encoder_module.verified.cache_clear()
     with made.refused(str(tmp_path / "saved"), "was tuned on tiny/bert with weights", "the base that it was tuned on"):
         saved.load(tmp_path / "saved")
 

@@ -16,8 +16,8 @@ import yaml
 from tests import made, tiny
 from tests.models.tea_and_oil import ITEMS, NOTHING, WORDS, training
 
-from silvertune import saved
 from silvertune.interfaces import Predictor
+from silvertune.models import saved
 from silvertune.models.tfidf_logreg import TfidfLogreg
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "model"

@@ -14,8 +14,9 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from silvertune.evaluation import findings, label_figures, label_quality, metrics
+from silvertune.evaluation import findings, label_quality, metrics
 from silvertune.items import Data
+from silvertune.reports import label_figures
 from silvertune.runner import Result, Student
 from silvertune.schema import Task
 from silvertune.tracking import runs, store

@@ -1,4 +1,4 @@
-"""Hydra's side of a sweep; the work is in `silvertune.sweep`, imported when there is a sweep to do."""
+"""Hydra's side of a sweep; the work is in `silvertune.study.sweep`, imported when there is a sweep to do."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +28,7 @@ class SilvertuneSweeper(BasicSweeper):
     """
 
     def sweep(self, arguments: list[str]) -> Any:
-        from silvertune import sweep
+        from silvertune.study import sweep
 
         assert self.config is not None
         assert self.hydra_context is not None

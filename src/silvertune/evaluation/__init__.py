@@ -1,0 +1,1 @@
+"""Predictions of the test items, and what they are worth."""

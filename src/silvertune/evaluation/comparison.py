@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from silvertune.errors import UserError
-from silvertune.evaluation import bootstrap, significance
+from silvertune.stats import bootstrap, significance
 
 LOGGED = (
     "test_by_group/share_full_recall",

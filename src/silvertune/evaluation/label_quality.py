@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from silvertune.evaluation import calibration, rater_agreement
 from silvertune.schema import Task
+from silvertune.stats import calibration, rater_agreement
 from silvertune.votes import STATUSES, prob_columns
 
 CURVE_POINTS = 200
@@ -66,7 +66,7 @@ def report(
     trained on (`noise_after`, the fallback's among them). `dropped_precision` is the share of the dropped
     labels that were wrong. `n_train` is the mean over the folds, validation groups included. `alpha` is
     Krippendorff's over all votes of the labeler; `aurc`, `ece`, `brier` are about the aggregated labels'
-    confidence (`silvertune.evaluation.calibration`), undefined where every label has confidence 1.
+    confidence (`silvertune.stats.calibration`), undefined where every label has confidence 1.
     `shift_train_test` is half the summed difference between the class shares of the training labels and of the
     test items' gold (total variation, 0-1).
     """

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from silvertune.evaluation import bootstrap, calibration, significance
 from silvertune.schema import Task
+from silvertune.stats import bootstrap, calibration, significance
 from silvertune.votes import one_hot, prob_columns
 
 

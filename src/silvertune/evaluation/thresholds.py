@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from silvertune.class_shares import calibrated, calibration, saerens_em
 from silvertune.schema import Task
+from silvertune.stats.class_shares import calibrated, calibration, saerens_em
 from silvertune.votes import prob_columns
 
 RULES = ("half", "validation", "shift_corrected")

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 
-from silvertune import class_shares
 from silvertune.errors import UserError
 from silvertune.filters.selection import best_of_each_class, one_of, up, views_agree, within
 from silvertune.schema import Task
+from silvertune.stats import class_shares
 from silvertune.votes import class_scores, score_of_label
 
 ESTIMATORS = ("mixture", "saerens_em", "bbse")
@@ -31,7 +31,7 @@ def top_k_per_class(
     Of class c, the `fraction x share_c x n` labels (rounded up, at least one) with the highest class score (mean
     over the votes, `silvertune.votes.class_scores`) are kept, or all where there are fewer.
     fraction: how much of the population to keep (0-1].
-    shares: class -> share of the population; or how to estimate it without gold (`silvertune.class_shares`):
+    shares: class -> share of the population; or how to estimate it without gold (`silvertune.stats.class_shares`):
         `mixture` from the scores; `saerens_em` or `bbse` from a student of the labels that the views agree on.
     Fails where the shares are wrong: too large a share fills a class with its doubtful labels.
     """

@@ -1,0 +1,18 @@
+"""What makes votes for items."""
+
+from silvertune.labelers.answer_sheet import AnswerSheet
+from silvertune.labelers.llm import LLMLabeler, StorePlace
+from silvertune.labelers.recorded import Recorded
+from silvertune.labelers.simulated_panel import SimulatedPanel
+from silvertune.labelers.tuned_model import TunedModel
+from silvertune.labelers.zero_shot import ZeroShot
+
+__all__ = [
+    "AnswerSheet",
+    "LLMLabeler",
+    "Recorded",
+    "SimulatedPanel",
+    "StorePlace",
+    "TunedModel",
+    "ZeroShot",
+]

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from silvertune import bars, label_store, prompts, truncation, untrusted
-from silvertune.asking import Question, ask_all
+from silvertune import progress_bar
 from silvertune.errors import UserError
 from silvertune.items import chosen_views, views_of
-from silvertune.label_store import LabelStore, Outcome
+from silvertune.llms import answer_store, prompts, truncation, untrusted_text
+from silvertune.llms.answer_store import LabelStore, Outcome
+from silvertune.llms.asking import Question, ask_all
 from silvertune.llms.interface import LLM, Finding
-from silvertune.prompts import Example, Prompt
+from silvertune.llms.prompts import Example, Prompt
 from silvertune.schema import Task
 
 
@@ -29,7 +30,7 @@ class FewShot:
 
 @dataclass(frozen=True)
 class StorePlace:
-    """Where the label store is, see `silvertune.label_store.LabelStore`. url: null is a SQLite file in the cache."""
+    """Where the label store is (`silvertune.llms.answer_store`). url: null is a SQLite file in the cache."""
 
     url: str | None
     lease_s: float
@@ -54,7 +55,7 @@ class LLMLabeler:
     llm: name -> LLM. The votes' annotator is that name, with the prompt's (`gpt/strict`) where a view has several.
     views: the views to ask about; null is all. repeats: how often each LLM is asked the same.
     reason: have it give a short reason first. confidence: have it say how sure it is.
-    max_item_tokens: longer texts are cut (`silvertune.truncation`).
+    max_item_tokens: longer texts are cut (`silvertune.llms.truncation`).
     budget_usd: see `LabelStore`.
 
     Beside the columns of every votes table: `raw` (what the LLM said), `signs` (what about the text looked like an
@@ -163,7 +164,7 @@ class LLMLabeler:
         for name, model in self.llm.items():
             for prompt in made:
                 base = prompt.digest.copy()
-                base.update(label_store.canonical(model.identity()))
+                base.update(answer_store.canonical(model.identity()))
                 annotator = f"{name}/{prompt.name}" if prompt.name else name
                 for repeat in range(self.repeats):
                     for item, text in zip(items.index, items[prompt.view], strict=True):
@@ -212,7 +213,7 @@ class _Asked(NamedTuple):
         return Question(
             key=str(self.key),
             render=lambda: self.prompt.request(text, self.repeat),
-            signs=lambda: ", ".join(untrusted.signs(text, words)) or None,
+            signs=lambda: ", ".join(untrusted_text.signs(text, words)) or None,
         )
 
 
@@ -261,7 +262,7 @@ def _examples(
 def _progress(name: str, total: int) -> Iterator[Any]:
     """A bar with rate, dollars, and votes without a label; gone when it is done."""
     dollars, without = 0.0, 0
-    with bars.shown(f"asking {name}", total) as done:
+    with progress_bar.shown(f"asking {name}", total) as done:
 
         def on_progress(outcome: Outcome) -> None:
             nonlocal dollars, without

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from silvertune import saved, serving, votes
+from silvertune import votes
 from silvertune.errors import UserError
+from silvertune.models import saved
 from silvertune.schema import Task
+from silvertune.tracking import serving
 from silvertune.votes import prob_columns
 
 

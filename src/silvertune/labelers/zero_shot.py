@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from silvertune import votes
-from silvertune.encoders import Encoder
+from silvertune.encoders.encoder import Encoder
 from silvertune.errors import UserError
 from silvertune.items import chosen_views
 from silvertune.schema import Task

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from silvertune import credentials
 from silvertune.errors import UserError
+from silvertune.llms import credentials
 from silvertune.llms.interface import (
     Answer,
     Ask,

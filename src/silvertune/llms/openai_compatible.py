@@ -12,8 +12,8 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from silvertune import credentials
 from silvertune.errors import UserError
+from silvertune.llms import credentials
 from silvertune.llms.interface import (
     Answer,
     Ask,

@@ -1,7 +1,7 @@
 """The tuned student: a transformer encoder with a classification head, tuned by LoRA, whole, or the head alone.
 
 The layers below those that are tuned are frozen: for a text they give the same whatever is tuned on top, so
-their output is read from disk (`silvertune.encoders`) instead of being computed in every epoch, fold, arm and
+their output is read from disk (`silvertune.encoders.encoder`) instead of being computed in every epoch, fold, arm and
 seed. The network stays in eval mode, but for the adapters' dropout: the frozen weights' would only slow tuning down.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from silvertune.encoders import Encoder
+from silvertune.encoders.encoder import Encoder
 from silvertune.errors import UserError
 from silvertune.items import chosen_views
 from silvertune.models.encoder_predictor import EncoderPredictor, new_network, peft_without_warnings
@@ -90,7 +90,7 @@ class EncoderClassifier:
         """
         import torch
 
-        from silvertune.models import tuning
+        from silvertune.models import training_loop
 
         views = self._views(train)
         classes = sorted(train["label"].unique())
@@ -117,11 +117,11 @@ class EncoderClassifier:
                 bfloat16=self.precision == "bfloat16" or (self.precision == "auto" and _has_bfloat16(device)),
                 batch_size=self.batch_size,
             )
-            learned = tuning.examples(train, predictor, soft=self.soft_labels)
-            held_out = tuning.examples(validation, predictor) if len(validation) else None
+            learned = training_loop.examples(train, predictor, soft=self.soft_labels)
+            held_out = training_loop.examples(validation, predictor) if len(validation) else None
             predictor.compare_fast_path(learned.texts)
             predictor.history.extend(
-                tuning.tune(
+                training_loop.tune(
                     predictor,
                     learned,
                     held_out,
@@ -153,7 +153,7 @@ class EncoderClassifier:
 
     def _network(self, classes: list[str]) -> tuple[Any, Any]:
         """The network with a new head and, with LoRA, adapters in it; and PEFT's wrapper of it, if any."""
-        from silvertune.transformer_layers import layers_of
+        from silvertune.encoders.layers import layers_of
 
         network = new_network(self.encoder, classes)
         name, layers = layers_of(network)

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from silvertune import saved
-from silvertune.encoders import WEIGHTS, Encoder, verified
+from silvertune.encoders.encoder import WEIGHTS, Encoder, verified
 from silvertune.errors import UserError
+from silvertune.models import saved
 
 TOLERANCE = 0.05
 """Largest difference of logits between half-precision states and the whole network, and after loading."""
@@ -224,7 +224,7 @@ class Inputs:
     @contextlib.contextmanager
     def network(self) -> Iterator[None]:
         """The network as these inputs need it: whole, or only what is above the frozen layers."""
-        from silvertune.transformer_layers import only_above
+        from silvertune.encoders.layers import only_above
 
         with contextlib.ExitStack() as stack:
             if self.states is not None:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from silvertune import saved
 from silvertune.errors import UserError
 from silvertune.items import chosen_views
+from silvertune.models import saved
 
 PIPELINES = "pipelines.joblib"
 

@@ -1,0 +1,1 @@
+"""MLflow: the store, the runs, and models that it serves."""

@@ -17,8 +17,9 @@ import pandas as pd
 import yaml
 
 from silvertune.errors import cause_and_place
-from silvertune.evaluation import figures, findings, label_files
+from silvertune.evaluation import findings
 from silvertune.items import Data
+from silvertune.reports import figures, label_files
 from silvertune.runner import Result
 from silvertune.tracking import store
 

@@ -1,0 +1,1 @@
+"""What a filter may ask for, how it is computed, and where it is kept."""

@@ -1,0 +1,215 @@
+"""Requests to outcomes: each asked once, whoever else works from the same store, and nothing lost on the way."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from silvertune.errors import UserError
+from silvertune.llms import prompts, truncation
+from silvertune.llms.answer_store import LabelStore, Outcome
+from silvertune.llms.answers import Reading
+from silvertune.llms.answers import read as parsed
+from silvertune.llms.interface import LLM, Answer, Ask, Request, UnusableError
+from silvertune.llms.rate_limits import GaveUpError, Politeness
+
+GRACE_S = 5.0
+"""How long an interrupt waits for what is under way and perhaps already paid for."""
+_LOOK_AGAIN_S = 0.2
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Question:
+    """key: in the label store. render: makes the request; called only where it is sent. signs: of its text."""
+
+    key: str
+    render: Callable[[], Request]
+    signs: Callable[[], str | None]
+
+
+class BudgetError(UserError):
+    """The store's budget has no room for another request; what was answered is kept."""
+
+
+def ask_all(
+    llm: LLM, questions: Sequence[Question], store: LabelStore, on_progress: Callable[[Outcome], None]
+) -> dict[str, Outcome]:
+    """The outcome of every question that the store does not have, asked or, where others ask it, waited for.
+
+    on_progress: told of each outcome, when it is committed. Raises what made it stop early (BudgetError, UnusableError,
+    KeyboardInterrupt); what has been answered until then is in the store.
+    """
+    asking = _Asking(llm, {question.key: question for question in questions}, store, on_progress)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(asking.run())
+    # In a notebook there is a loop already, and it is busy running us.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, asking.run()).result()
+
+
+class _Asking:
+    """A claimer leases keys, as many workers as the LLM takes at a time ask, a writer commits what they got.
+
+    A worker goes on only when its answer is committed, so a kill loses at most what is under way.
+    """
+
+    def __init__(
+        self, llm: LLM, questions: Mapping[str, Question], store: LabelStore, on_progress: Callable[[Outcome], None]
+    ) -> None:
+        self.llm, self.questions, self.store, self.on_progress = llm, questions, store, on_progress
+        self.outcomes: dict[str, Outcome] = {}
+        self.failure: BaseException | None = None
+        self.under_way = 0
+        # All of the store's work is done in one thread, one transaction at a time.
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="label-store")
+        self.polite = Politeness(llm.limits)
+        self.stopping = asyncio.Event()
+        self.claimed: asyncio.Queue[str | None] = asyncio.Queue(llm.limits.concurrency)
+        self.answered: asyncio.Queue[tuple[str, Outcome, asyncio.Future[None]]] = asyncio.Queue()
+
+    async def run(self) -> dict[str, Outcome]:
+        helpers = [asyncio.create_task(work()) for work in (self._claim, self._write, self._renew)]
+        try:
+            async with self.llm.connect() as ask:
+                workers = [asyncio.create_task(self._work(ask)) for _ in range(self.llm.limits.concurrency)]
+                try:
+                    done, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+                    for task in done:
+                        task.result()
+                except BaseException as error:
+                    self._stop(error)
+                    await asyncio.wait(workers, timeout=GRACE_S)
+                    raise
+                finally:
+                    await _ended(workers)
+        finally:
+            await _ended(helpers)
+            left = [self.answered.get_nowait() for _ in range(self.answered.qsize())]
+            await self._in_thread(self.store.save, {key: outcome for key, outcome, _ in left})
+            await self._in_thread(self.store.close)
+            self.thread.shutdown()
+        if self.failure is not None:
+            raise self.failure
+        return self.outcomes
+
+    async def _claim(self) -> None:
+        """Hand leased keys to the workers, a few ahead of them, until every question has an outcome or is handed on."""
+        pending, size = deque(self.questions), max(self.llm.limits.concurrency, 16)
+        try:
+            while pending:
+                some = [pending.popleft() for _ in range(min(size, len(pending)))]
+                claim = await self._in_thread(self.store.claim, some, [self._reserve(key) for key in some])
+                for key, outcome in claim.known.items():
+                    self._count(key, outcome)
+                for key in claim.mine:
+                    self.under_way += 1
+                    await self.claimed.put(key)
+                pending.extend([*claim.busy, *claim.too_dear])
+                if claim.too_dear and not self.under_way and not claim.busy:
+                    spent = await self._in_thread(self.store.spent_usd)
+                    raise BudgetError(
+                        f"labeler.budget_usd={self.store.budget_usd:g}: ${spent:.4f} of it is spent, and another "
+                        f"request may cost ${self._reserve(claim.too_dear[0]):.4f}; what was answered is kept: raise "
+                        "the budget and run the same command to go on"
+                    )
+                if not claim.mine and not claim.known:
+                    await asyncio.sleep(_LOOK_AGAIN_S)
+            for _ in range(self.llm.limits.concurrency):
+                await self.claimed.put(None)
+        except Exception as error:
+            self._stop(error)
+
+    async def _work(self, ask: Ask) -> None:
+        while (key := await self.claimed.get()) is not None and not self.stopping.is_set():
+            try:
+                outcome = await self._outcome(ask, self.questions[key])
+                committed = asyncio.get_running_loop().create_future()
+                self.answered.put_nowait((key, outcome, committed))
+                await committed
+            except UnusableError as error:
+                self._stop(error)
+            finally:
+                self.under_way -= 1
+
+    async def _outcome(self, ask: Ask, question: Question) -> Outcome:
+        request, signs = question.render(), question.signs()
+        try:
+            answers = [await self.polite.ask(ask, request, self._tokens(request))]
+        except GaveUpError as error:
+            return Outcome("api_error", None, None, None, str(error)[:500], signs, "", 0, 0, 0.0)
+        reading = parsed(answers[0], request)
+        if reading.status == "parse_error" and not self.stopping.is_set():
+            again = prompts.repair(request, answers[0].text)
+            try:
+                answers.append(await self.polite.ask(ask, again, self._tokens(again)))
+                reading = parsed(answers[-1], again)
+            except GaveUpError:
+                pass  # the first answer is paid for and stands as it is
+            except UnusableError as error:
+                self._stop(error)
+        return self._paid(answers, reading, signs)
+
+    def _paid(self, answers: Sequence[Answer], reading: Reading, signs: str | None) -> Outcome:
+        tokens_in, tokens_out = sum(each.tokens_in for each in answers), sum(each.tokens_out for each in answers)
+        cost, said = self.llm.price.of(tokens_in, tokens_out), answers[-1]
+        return Outcome(
+            reading.status, reading.word, reading.probs, reading.confidence, said.text, signs, said.model,
+            tokens_in, tokens_out, cost,
+        )  # fmt: skip
+
+    async def _write(self) -> None:
+        """Commit what was answered, as much as there is at a time."""
+        while True:
+            some = [await self.answered.get()]
+            some += [self.answered.get_nowait() for _ in range(self.answered.qsize())]
+            try:
+                await self._in_thread(self.store.save, {key: outcome for key, outcome, _ in some})
+            except Exception as error:  # where nothing can be kept, nothing more may be paid for
+                self._stop(error)
+            else:
+                for key, outcome, _ in some:
+                    self._count(key, outcome)
+            for _, _, committed in some:
+                if not committed.done():
+                    committed.set_result(None)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self.store.lease_s / 3)
+            await self._in_thread(self.store.renew)
+
+    def _count(self, key: str, outcome: Outcome) -> None:
+        self.outcomes[key] = outcome
+        self.on_progress(outcome)
+
+    def _stop(self, reason: BaseException) -> None:
+        """Let the workers end what they are at, and take nothing further. The first reason counts."""
+        self.failure = self.failure or reason
+        self.stopping.set()
+        while not self.claimed.full():
+            self.claimed.put_nowait(None)
+
+    def _tokens(self, request: Request) -> float:
+        return sum(truncation.tokens(turn.content) for turn in request.messages) + self.llm.max_tokens
+
+    def _reserve(self, key: str) -> float:
+        """The most that a question can cost: no token is shorter than a byte, and it may be asked a second time."""
+        if self.store.budget_usd is None:
+            return 0.0
+        request = self.questions[key].render()
+        sent = sum(len(turn.content.encode()) + 16 for turn in request.messages)
+        return self.llm.price.of(2 * sent + 2000, 2 * self.llm.max_tokens)
+
+    async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self.thread, function, *arguments)
+
+
+async def _ended(tasks: Sequence["asyncio.Task[None]"]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

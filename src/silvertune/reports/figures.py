@@ -1,0 +1,224 @@
+"""What a person looks at: one figure a question, the same colour for an arm everywhere."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from silvertune.reports.drawing import PALETTE, canvas, plain, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MARKERS = ("o", "s", "^", "D")
+CLAIM = 0.05
+"""Holm-adjusted p from which a difference counts as one."""
+
+
+Style = tuple[str, str]
+"""Colour and marker."""
+
+
+def styles(order: Sequence[str]) -> dict[str, Style]:
+    """Arm -> how it is drawn, by its place among all arms of the study; from the eleventh on with another marker."""
+    names = dict.fromkeys(order)
+    return {arm: (PALETTE[i % len(PALETTE)], MARKERS[i // len(PALETTE) % len(MARKERS)]) for i, arm in enumerate(names)}
+
+
+def arms(table: pd.DataFrame, references: Sequence[str], drawn: Mapping[str, Style]) -> "Figure":
+    """F1 of every arm with its interval, and a forest plot of its differences to each reference.
+
+    table: of `comparison.compare`. drawn: of `styles`. A difference that Holm's adjustment leaves significant is
+    filled, another is hollow.
+    """
+    shown = [name for name in references if f"delta/{name}/f1" in table]
+    names = _names(table)
+    figure = canvas(3.4 + 0.075 * max(map(len, names)) + 2.2 * len(shown), 1.7 + 0.36 * len(table))
+    axes = np.atleast_1d(figure.subplots(1, 1 + len(shown), sharey=True, width_ratios=[1.5] + [1] * len(shown)))
+    rows = np.arange(len(table))
+    panels = [("test/f1", "F1 on gold"), *((f"delta/{name}/f1", f"Δ F1 to\n{name}") for name in shown)]
+    for ax, (key, title) in zip(axes, panels, strict=True):
+        for y, (_, row) in enumerate(table.iterrows()):
+            if pd.isna(row.get(key)):
+                continue
+            colour, marker = drawn[row["arm"]]
+            claimed = key == "test/f1" or row.get(f"{key}_p_holm", 1.0) < CLAIM
+            ax.plot([row[f"{key}_low"], row[f"{key}_high"]], [y, y], color=colour, linewidth=2)
+            ax.plot(row[key], y, marker, color=colour, markerfacecolor=colour if claimed else "white", markersize=7)
+        if key == "test/f1":
+            ax.plot(table["test_by_group/f1"], rows, "|", color="0.35", markersize=13, markeredgewidth=1.6,
+                    linestyle="none", label="mean over groups")  # fmt: skip
+            ax.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, frameon=False)
+        else:
+            ax.axvline(0, color="0.5", linewidth=1, zorder=0)
+        ax.set_title(plain(title), fontsize=10, pad=22 if key == "test/f1" else 6)
+        tidy(ax, "x")
+        ax.tick_params(left=False)
+        ax.spines["left"].set_visible(False)
+        ax.locator_params(axis="x", nbins=5)
+    axes[0].set_yticks(rows, [plain(name) for name in names])
+    axes[0].set_ylim(len(table) - 0.5, -0.5)
+    marks = f"; filled: p < {CLAIM:g} after Holm over the arms, hollow: not" if shown else ""
+    figure.supxlabel(f"mean over seeds, bar: 95% interval over groups and seeds{marks}", fontsize=8)
+    return figure
+
+
+def groups_by_arm(by_group: pd.DataFrame, drawn: Mapping[str, Style]) -> "Figure | None":
+    """Precision and F1 in every group, for every arm: bubbles of the size of the group's number of positives over
+    box plots (the paper's Figure 2). by_group: of `comparison.compare`. None where most groups are a single item."""
+    if by_group["n_positive"].median() <= 1:
+        return None
+    keys = ["arm", "model", "variant", "simulated"]
+    heads = by_group[keys].drop_duplicates()
+    names = _names(heads)
+    longest = max(map(len, names))  # they hang down to the left
+    figure = canvas(max(6.4, 1.6 + 0.95 * len(heads)) + 0.04 * longest, 6.4 + 0.05 * longest)
+    rng = np.random.default_rng(0)
+    for ax, metric, title in zip(figure.subplots(2, 1, sharex=True), ("precision", "f1"), ("precision", "F1"),
+                                 strict=True):  # fmt: skip
+        for x, (_, head) in enumerate(heads.iterrows()):
+            own = by_group[(by_group[keys] == head).all(axis=1)].dropna(subset=[metric])
+            if own.empty:
+                continue
+            colour, marker = drawn[head["arm"]]
+            ax.boxplot(own[metric], positions=[x], widths=0.62, showfliers=False, medianprops={"color": "0.1"},
+                       **{part: {"color": "0.45"} for part in ("boxprops", "whiskerprops", "capprops")})  # fmt: skip
+            ax.scatter(x + rng.uniform(-0.2, 0.2, len(own)), own[metric], s=_area(own["n_positive"]), alpha=0.5,
+                       marker=marker, color=colour, linewidths=0.3, edgecolors="white")  # fmt: skip
+        ax.set_ylabel(f"{title} of a group")
+        ax.set_ylim(-0.05, 1.05)
+        tidy(ax, "y")
+    ax.set_xlim(-0.6, len(heads) - 0.4)
+    ax.set_xticks(range(len(heads)), [plain(name) for name in names], rotation=35, ha="right", fontsize=9)
+    top = by_group["n_positive"].max()
+    sizes = sorted({1, max(round(top / 3), 1), max(round(top), 1)})
+    figure.legend(
+        handles=[figure.axes[0].scatter([], [], s=_area(n), color="0.6", label=str(n)) for n in sizes],
+        title=f"a bubble is a group (mean over seeds), its size the number of {_counted(by_group)}",
+        loc="outside upper center", ncols=len(sizes), fontsize=8, title_fontsize=8, frameon=False,
+    )  # fmt: skip
+    return figure
+
+
+def cost(table: pd.DataFrame, drawn: Mapping[str, Style]) -> "Figure | None":
+    """What an arm's labels cost, in people's labels and in dollars, against its F1; None where all are free."""
+    kinds = [("labels/human_labels", "labels by people"), ("labels/cost_usd", "dollars for labels")]
+    paid = [(key, title) for key, title in kinds if table[key].max() > 0]
+    if not paid:
+        return None
+    names = _names(table)
+    figure = canvas(1.6 + 3.6 * len(paid) + 0.075 * max(map(len, names)), max(4.2, 0.6 + 0.19 * len(names)))
+    axes = np.atleast_1d(figure.subplots(1, len(paid), sharey=True))
+    for ax, (key, title) in zip(axes, paid, strict=True):
+        # Intervals on top of each other can't be told apart.
+        span, costs = table[key].max(), np.sort(table[key].unique())
+        for value, same in table.groupby(key):
+            room = 0.8 * min([0.15 * span, *(costs[costs > value] - value)])
+            for k, (i, row) in enumerate(same.sort_values("test/f1").iterrows()):
+                colour, marker = drawn[row["arm"]]
+                x = value + k * min(0.02 * span, room / len(same))
+                ax.plot([x, x], [row["test/f1_low"], row["test/f1_high"]], color=colour, linewidth=1.5, alpha=0.7)
+                ax.plot(x, row["test/f1"], marker, color=colour, markersize=8, markeredgecolor="white",
+                        label=plain(names[list(table.index).index(i)]))  # fmt: skip
+        # Beside a cost the axis has no meaning of its own.
+        ax.set_xticks(*_apart(table[key], span / 8), fontsize=8)
+        ax.set_xlabel(title)
+        tidy(ax, "both")
+    axes[0].set_ylabel("F1 on gold (95% interval)")
+    found = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
+    figure.supxlabel("arms of the same cost stand beside each other, the leftmost at its value", fontsize=8)
+    figure.legend([found[plain(name)] for name in names], [plain(name) for name in names],
+                  loc="outside right upper", fontsize=8, frameon=False)  # fmt: skip
+    return figure
+
+
+def _apart(costs: pd.Series, least: float) -> tuple[list[float], list[str]]:
+    """Where to write which of the costs, so that no two are closer than `least`."""
+    written: list[float] = []
+    for value in sorted(costs.unique()):
+        if not written or value - written[-1] >= least:
+            written.append(value)
+    return written, [f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}" for value in written]
+
+
+def _names(table: pd.DataFrame) -> list[str]:
+    """What the rows are called: the arm, a star if simulated, its model where there are several, its variant."""
+    several = table["model"].drop(table.index[table["model"] == "none"]).nunique() > 1
+    return [
+        " ".join(
+            part
+            for part in (
+                row["arm"],
+                "*" if row["simulated"] else "",
+                f"[{row['model']}]" if several else "",
+                row["variant"],
+            )
+            if part
+        )
+        for _, row in table.iterrows()
+    ]
+
+
+def _counted(by_group: pd.DataFrame) -> str:
+    """What `n_positive` counts: where F1 is about all classes, every item."""
+    return "positive items" if (by_group["n_positive"] < by_group["n"]).any() else "items"
+
+
+def _area(n_positive: "pd.Series[float] | float") -> "pd.Series[float] | float":
+    return 8 + 8 * n_positive
+
+
+def groups(table: pd.DataFrame, title: str) -> "Figure":
+    """Precision and F1 of every group, the bubble its number of positives, over box plots (the paper's Figure 2)."""
+    figure = canvas(5.6, 4.2)
+    ax = figure.subplots()
+    rng = np.random.default_rng(0)
+    for x, name in enumerate(("precision", "recall", "f1")):
+        values = table[name].dropna()
+        if values.empty:
+            continue
+        ax.boxplot(values, positions=[x], widths=0.5, showfliers=False, medianprops={"color": PALETTE[5]})
+        ax.scatter(
+            x + rng.uniform(-0.17, 0.17, len(values)),
+            values,
+            s=_area(table.loc[values.index, "n_positive"]),
+            alpha=0.45,
+            color=PALETTE[2],
+            linewidths=0,
+        )
+    ax.set_xticks(range(3), ["precision", "recall", "F1"])
+    ax.set_ylim(-0.05, 1.05)
+    ax.set_title(plain(title), fontsize=10)
+    ax.set_xlabel(f"a bubble is a group; its size the number of {_counted(table)}", fontsize=8)
+    tidy(ax, "y")
+    return figure
+
+
+def agreement(pairs: pd.DataFrame) -> "Figure | None":
+    """The agreement matrix: how often two annotators (or a view, or gold) gave an item the same label."""
+    if pairs.empty:
+        return None
+    names = list(dict.fromkeys([*pairs["a"], *pairs["b"]]))
+    matrix = np.full((len(names), len(names)), np.nan)
+    for _, pair in pairs.iterrows():
+        i, j = names.index(pair["a"]), names.index(pair["b"])
+        matrix[i, j] = matrix[j, i] = pair["agreement"]
+    figure = canvas(2.6 + 0.6 * len(names), 2.0 + 0.5 * len(names))
+    ax = figure.subplots()
+    image = ax.imshow(matrix, vmin=0, vmax=1, cmap="cividis")
+    for i, j in np.argwhere(~np.isnan(matrix)):
+        ax.text(
+            j,
+            i,
+            f"{matrix[i, j]:.2f}",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if matrix[i, j] < 0.6 else "black",
+        )
+    ax.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=8)
+    ax.set_yticks(range(len(names)), names, fontsize=8)
+    ax.set_title("share of items with the same label", fontsize=10)
+    figure.colorbar(image, shrink=0.8)
+    return figure

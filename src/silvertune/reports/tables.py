@@ -1,0 +1,178 @@
+"""The comparison as a person reads it: in the terminal and as one HTML page."""
+
+import html
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+
+from silvertune.reports import figures, html_page
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.table import Table
+
+
+def cells(table: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
+    """The comparison in the paper's order, as strings: recall, precision, F1 with its interval, accuracy, ...
+
+    A difference that is significant after Holm's adjustment has a dagger.
+    """
+    shown = pd.DataFrame({"arm": [_name(row) for _, row in table.iterrows()]})
+    models = table["model"].where(table["model"] != "none", "-")
+    if models[models != "-"].nunique() > 1:
+        shown["model"] = models.to_numpy()
+    if table["variant"].any():
+        shown["variant"] = table["variant"].to_numpy()
+    percent = {"recall %": "test/recall", "precision %": "test/precision"}
+    for title, column in percent.items():
+        shown[title] = [f"{100 * value:.1f}" for value in table[column]]
+    shown["F1"] = [_interval(row, "test/f1") for _, row in table.iterrows()]
+    shown["accuracy %"] = [f"{100 * value:.1f}" for value in table["test/accuracy"]]
+    shown["F1 by group"] = [_interval(row, "test_by_group/f1") for _, row in table.iterrows()]
+    if "test/auprc" in table:
+        shown["AUPRC"] = [_number(value) for value in table["test/auprc"]]
+    shown["kept %"] = [f"{100 * value:.0f}" if pd.notna(value) else "" for value in table["labels/kept_fraction"]]
+    shown["noise before"] = [_number(value) for value in table["labels/noise_before"]]
+    shown["noise after"] = [_number(value) for value in table["labels/noise_after"]]
+    for reference in references:
+        if f"delta/{reference}/f1" in table:
+            shown[f"Δ {reference}"] = [
+                _interval(row, f"delta/{reference}/f1", sign=True)
+                + (" †" if row.get(f"delta/{reference}/f1_p_holm", 1.0) < figures.CLAIM else "")
+                for _, row in table.iterrows()
+            ]
+    return shown
+
+
+LESS_NEEDED = ("accuracy %", "F1 by group", "AUPRC", "noise before", "kept %", "model", "noise after")
+"""Columns that a narrow terminal does without, in this order; they are in comparison.csv."""
+
+
+def terminal(table: pd.DataFrame, references: Sequence[str], title: str, width: int) -> "list[Table]":
+    """Rich tables no wider than `width`, if at all possible: the arms, and their differences to the references."""
+    shown = cells(table, references)
+    names = [name for name in ("arm", "model", "variant") if name in shown]
+    differences = [str(name) for name in shown if str(name).startswith("Δ")]
+    columns = [str(name) for name in shown if name not in differences]
+    for name in LESS_NEEDED:
+        if _width(shown, columns) > width and name in columns:
+            columns.remove(name)
+    made = [rich_table(shown[columns], names, title)]
+    while differences:
+        count = len(differences)
+        while count > 1 and _width(shown, names + differences[:count]) > width:
+            count -= 1
+        heading = "Δ F1 to (95%, paired; † Holm)"
+        made.append(rich_table(shown[names + differences[:count]], names, heading))
+        differences = differences[count:]
+    return made
+
+
+def _width(shown: pd.DataFrame, columns: Sequence[str]) -> int:
+    """Characters that a table of these columns takes: the cells, two blanks and a line each."""
+    return 1 + sum(3 + max(len(name), *(len(str(cell)) for cell in shown[name])) for name in columns)
+
+
+def rich_table(shown: pd.DataFrame, names: Sequence[str], title: str) -> "Table":
+    """`shown`, strings, for the terminal; the columns `names` may be folded, the others stay on one line."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    rich = Table(title=escape(title), title_justify="left", header_style="bold")
+    for name in map(str, shown):
+        side: Literal["left", "right"] = "left" if name in names else "right"
+        rich.add_column(escape(name.removeprefix("Δ ")), justify=side, no_wrap=name not in names, overflow="fold")
+    for row in shown.itertuples(index=False):
+        rich.add_row(*(escape(str(cell)) for cell in row))
+    return rich
+
+
+def tests(table: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
+    """One row an arm and reference, as strings: the difference in F1 and the p-values, as they are and by Holm."""
+    rows = []
+    for reference in references:
+        key = f"delta/{reference}"
+        for _, row in table.iterrows():
+            if pd.notna(row.get(f"{key}/f1")):
+                names = {"arm": _name(row), "model": row["model"], "variant": row["variant"], "to": reference}
+                values = {
+                    "Δ F1": _interval(row, f"{key}/f1", sign=True),
+                    "p": _p(row[f"{key}/f1_p"]),
+                    "p (Holm)": _p(row[f"{key}/f1_p_holm"]),
+                    "McNemar p": _p(row[f"{key}/mcnemar_p"]),
+                    "McNemar p (Holm)": _p(row[f"{key}/mcnemar_p_holm"]),
+                }
+                rows.append(names | values)
+    return _without_blanks(pd.DataFrame(rows))
+
+
+def ensembles(table: pd.DataFrame) -> pd.DataFrame:
+    """The vote ensembles of `comparison.compare`, as strings (the paper's Table 7)."""
+    shown = pd.DataFrame({"variant": table.get("variant", ""), "positive if": [
+        f"at least {row['at_least']} of {row['of']} votes" for _, row in table.iterrows()]})  # fmt: skip
+    for title, key in (("recall", "recall"), ("precision", "precision"), ("F1", "f1"), ("accuracy", "accuracy")):
+        shown[title] = [_interval(row, f"test/{key}") for _, row in table.iterrows()]
+    return _without_blanks(shown)
+
+
+def groups(by_group: pd.DataFrame) -> pd.DataFrame:
+    """F1 of every arm in every group, as strings, with the group's items and positives (the paper's Table 8).
+
+    Where F1 is about all classes, every item is a positive, and they are not counted twice.
+    """
+    named = by_group.assign(column=[" ".join(filter(None, (_name(row), row["model"], row["variant"])))
+                                    for _, row in by_group.iterrows()])  # fmt: skip
+    if not named.groupby(["arm", "simulated"])["column"].nunique().gt(1).any():
+        named["column"] = [_name(row) for _, row in named.iterrows()]
+    sizes = named.groupby("group_id")[["n", "n_positive"]].max().round().astype(int)
+    f1 = named.pivot(index="group_id", columns="column", values="f1")[list(dict.fromkeys(named["column"]))]
+    text = f1.map(_number)
+    shown = pd.DataFrame({"group": sizes.index, "items": sizes["n"], "positive": sizes["n_positive"]}).join(text)
+    return shown if (sizes["n_positive"] < sizes["n"]).any() else shown.drop(columns="positive")
+
+
+def page(sections: Sequence[tuple[str, "pd.DataFrame | Figure"]], title: str, notes: Sequence[str]) -> str:
+    """One self-contained HTML page: tables and figures under their headings, and what to know when reading them.
+
+    Only the first table is open; the others unfold.
+    """
+    parts, tables = [], 0
+    for heading, shown in sections:
+        if isinstance(shown, pd.DataFrame):
+            body = html_page.wide(shown.to_html(index=False, border=0, escape=True))
+            tables += 1
+            fold = "<details open>" if tables == 1 else "<details>"
+            parts.append(f"{fold}<summary>{html.escape(heading)}</summary>{body}</details>")
+        else:
+            image = io.BytesIO()
+            shown.savefig(image, format="png")
+            parts.append(f"<h2>{html.escape(heading)}</h2>\n{html_page.picture(image.getvalue(), heading)}")
+    return html_page.page(title, "\n".join([*parts, html_page.bullets(list(notes))]))
+
+
+def _without_blanks(shown: pd.DataFrame) -> pd.DataFrame:
+    """Without the columns of models and variants that tell nothing apart."""
+    same = [name for name in ("model", "variant") if name in shown and shown[name].nunique() <= 1]
+    return shown.drop(columns=same)
+
+
+def _p(value: float) -> str:
+    return "" if pd.isna(value) else "<.0001" if value < 0.0001 else f"{value:.4f}".replace("0.", ".", 1)
+
+
+def _name(row: "pd.Series[Any]") -> str:
+    arm = str(row["arm"])
+    return f"{arm} *" if row["simulated"] else arm
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}".replace("0.", ".", 1) if pd.notna(value) else ""
+
+
+def _interval(row: "pd.Series[Any]", key: str, sign: bool = False) -> str:
+    if pd.isna(row.get(key)):
+        return ""
+    number = (lambda value: f"{value:+.3f}".replace("0.", ".", 1)) if sign else _number
+    return f"{number(row[key])} ({number(row[f'{key}_low'])}, {number(row[f'{key}_high'])})"

@@ -1,0 +1,1 @@
+"""The life of a sweep: expand, check or plan, run, compare."""

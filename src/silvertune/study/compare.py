@@ -1,0 +1,138 @@
+"""The command line: `silvertune-compare`. Compares finished runs again, from what they logged.
+
+Nothing is imported before the arguments are read, so that `--help` answers at once.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from silvertune.errors import UserError, either
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+DESCRIPTION = """Compare finished runs of an experiment from their logged predictions: the table, the paired differences
+to the references with their tests, the groups, the vote ensembles, the figures, and one HTML page. Runs that were
+measured on other data, other test items, other folds or other classes are refused. Nothing is written to MLflow."""
+EXAMPLES = """examples:
+  silvertune-compare soe_table3
+  silvertune-compare soe_table3 --arms all,filtered,expert --references expert --out filtered
+  silvertune-compare soe_filters --runs "tags.model = 'tfidf_logreg'" --uri http://127.0.0.1:5000"""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; exits 0, or 1 with one line that says what is wrong."""
+    given = _parser().parse_args(arguments)
+    try:
+        _compare(given)
+    except UserError as error:
+        sys.exit(f"silvertune-compare: {error}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="silvertune-compare",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("experiment", help="name of the MLflow experiment")
+    parser.add_argument("--runs", metavar="QUERY", default="", help="an MLflow search that the runs must match")
+    parser.add_argument("--arms", metavar="A,B", help="only these arms, in this order, and the references")
+    parser.add_argument(
+        "--references", metavar="A,B", help="the arms that all are compared with (default: the sweep's)"
+    )
+    parser.add_argument("--replicates", type=int, default=10_000, help="resamples of the groups (default: 10000)")
+    parser.add_argument("--uri", help="MLflow tracking URI (default: the SQLite store in --dir)")
+    parser.add_argument("--dir", default="mlruns", help="folder of the local store (default: mlruns)")
+    parser.add_argument("--out", default="comparison", help="folder for CSV, PNG and HTML (default: comparison)")
+    return parser
+
+
+def _compare(given: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from silvertune.evaluation import comparison
+    from silvertune.reports import figures, study_report
+    from silvertune.tracking import finished, store
+
+    if given.replicates < 2:
+        raise UserError(f"--replicates={given.replicates}: want a number from 2")
+    client, experiment = store.existing({"uri": given.uri, "dir": given.dir}, given.experiment)
+    study = _study(client, experiment)
+    matching = _matching(client, experiment, given.runs)
+    found = list({_key(run): run for run in matching}.values())
+    arms = list(dict.fromkeys([*(study.get("arms") or {}), *(run.data.tags["arm"] for run in found)]))
+    if not found:
+        raise UserError(f"{given.experiment}: no finished run matches --runs={given.runs!r}")
+    if given.references:
+        references = _named("--references", given.references, found)
+    else:
+        there = {run.data.tags["arm"] for run in found}
+        references = [name for name in study.get("references") or () if name in there]
+    wanted = list(dict.fromkeys([*_named("--arms", given.arms, found), *references])) if given.arms else arms
+    chosen = sorted((run for run in found if run.data.tags["arm"] in wanted), key=lambda run: _place(run, wanted))
+    read = [finished.read(client, run) for run in chosen]
+    result = comparison.compare(read, references, finished.classes(chosen[0]), replicates=given.replicates)
+    folder = Path(given.out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out={given.out}: can't be a folder ({error.strerror})") from None
+    study_report.write(folder, result, references, given.experiment, figures.styles(arms))
+    console = Console() if Console().is_terminal else Console(width=240)
+    study_report.show(console, result, references, given.experiment)
+    keys = {_key(run) for run in chosen}
+    older = sum(_key(run) in keys for run in matching) - len(chosen)
+    told = f"{len(chosen)} runs" + f", {older} older ones of the same arms and seeds left out" * bool(older)
+    console.print(f"{told}; written to {folder}/comparison.html", soft_wrap=True, highlight=False)
+
+
+def _matching(client: "MlflowClient", experiment: str, query: str) -> "list[Run]":
+    """The finished runs that match, oldest first."""
+    from mlflow.exceptions import MlflowException
+
+    from silvertune.tracking import store
+
+    wanted = " and ".join(part for part in ("attributes.status = 'FINISHED'", "tags.identity != ''", query) if part)
+    try:
+        return store.runs(client, experiment, wanted)
+    except MlflowException as error:
+        raise UserError(f"--runs={query!r}: {str(error).splitlines()[0]}") from None
+
+
+def _key(run: "Run") -> tuple[str, ...]:
+    """Of the runs with the same key, the newest counts."""
+    tags = run.data.tags
+    return tags["arm"], tags["model"], tags.get("variant", ""), tags["seed"]
+
+
+def _place(run: "Run", arms: list[str]) -> tuple[int, str, str, int]:
+    arm, model, variant, seed = _key(run)
+    return arms.index(arm), model, variant, int(seed)
+
+
+def _named(option: str, text: str | None, runs: "list[Run]") -> list[str]:
+    """The arms that an option names; UserError for one that no run has."""
+    names = [name.strip() for name in (text or "").split(",") if name.strip()]
+    there = list(dict.fromkeys(run.data.tags["arm"] for run in runs))
+    if unknown := [name for name in names if name not in there]:
+        raise UserError(f"{option}: no finished run of an arm {unknown[0]!r}; there are {either(there)}")
+    return names
+
+
+def _study(client: "MlflowClient", experiment: str) -> dict[str, list[str]]:
+    """`study` of the experiment's newest sweep: its arms in their order, the references that it compared with."""
+    import yaml
+
+    from silvertune.tracking import store
+
+    parents = store.runs(client, experiment, "tags.sweep != ''")
+    return (yaml.safe_load(store.text(client, parents[-1], "study.yaml")) or {}) if parents else {}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""From a command line and a study to the jobs of a sweep, each composed and checked."""
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from silvertune import composition, identity, splits
+from silvertune.errors import UserError, either, in_one_line
+from silvertune.study import job as one_job
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to be: the overrides that make it, its resolved config, the names of its parts, its identity."""
+
+    overrides: list[str]
+    config: dict[str, Any]
+    names: dict[str, str]
+    identity: str
+
+    @property
+    def name(self) -> str:
+        return one_job.name(self.config, self.names)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """By what a run that was done before is found again: its arm and its identity."""
+        return self.names["arm"], self.identity
+
+
+def expand(arguments: Sequence[str], config: DictConfig, loader: ConfigLoader) -> list[Job]:
+    """(arms x seeds x sweep overrides), in the study's order. Every job is composed, bound to its data, and split.
+
+    Raises UserError for the first job that could not run.
+    """
+    parser = OverridesParser.create(config_loader=loader)
+    # `+seed=1` and `++seed=1` are `seed=1`: that key is there.
+    given = parser.parse_overrides([re.sub(r"^\++seed=", "seed=", text) for text in arguments])
+    points = BasicSweeper.split_arguments(given, None)[0]
+    swept = {override.get_key_element() for override in given if override.is_sweep_override()}
+    arms = _arms(config, parser)
+    keys = {override.get_key_element(): override.input_line for override in given}
+    if {"seed", "study.seeds"} <= set(keys):
+        raise UserError(f"{keys['study.seeds']}: {keys['seed']} says which seeds already; give one of the two")
+    seeds = [] if "seed" in keys else _seeds(config)
+    made: list[Job] = []
+    for (arm, fixed), point in itertools.product(arms.items(), _without_seed(points)):
+        overrides = _joined(arm, fixed, point[0])
+        # In a study the arm is the arm and the rest of the sweep a variant of it; ad hoc, filter=... names the arm.
+        variant = ", ".join(text for text in overrides if text.split("=")[0] in swept and _is_variant(text, arm))
+        overrides += [f"variant={_quoted(variant)}"] if variant else []
+        overrides += [f"arm={_quoted(arm)}"] if arm else []
+        cfg = _compose(loader, config, overrides)
+        choices, sources = cfg.hydra.runtime.choices, cfg.hydra.runtime.config_sources
+        for seed in point[1] or seeds:
+            with open_dict(cfg):
+                cfg.seed = seed
+            resolved = composition.plain(cfg, sources)
+            names = composition.names(resolved, choices)
+            made.append(Job([*overrides, f"seed={seed}"], resolved, names, identity.of(resolved)))
+    # An arm without a student is the same whatever student the others have.
+    made = list({(job.name, job.identity): job for job in made}.values())
+    if twice := [job.name for i, job in enumerate(made) if any(job.name == other.name for other in made[:i])]:
+        raise UserError(f"two jobs are called {twice[0]!r}: what the sweep varies must show in the arm's name")
+    for job in made:
+        parts = composition.build(job.config)
+        splits.split(parts.data, parts.evaluation, parts.task, parts.seed)
+    return made
+
+
+def _arms(config: DictConfig, parser: OverridesParser) -> dict[str, list[Override]]:
+    """Arm -> what it fixes; one nameless arm that fixes nothing where the study has none."""
+    study = config.study
+    arms: dict[str, list[Override]] = {}
+    for name, texts in study.arms.items():
+        try:
+            arms[str(name)] = parser.parse_overrides([str(text) for text in texts])
+        except HydraException as error:
+            raise UserError(f"study.arms.{name}={list(texts)}: {str(error).splitlines()[0]}") from None
+        if sweeps := [override.input_line for override in arms[str(name)] if override.is_sweep_override()]:
+            raise UserError(f"study.arms.{name}: {sweeps[0]!r} is a sweep; an arm is one way to get labels")
+    if unknown := [name for name in study.references if study.arms and name not in study.arms]:
+        raise UserError(f"study.references: {unknown[0]!r} is no arm of the study; want {either(list(arms))}")
+    return arms or {"": []}
+
+
+def _seeds(config: DictConfig) -> list[int]:
+    if config.study.seeds < 1:
+        raise UserError(f"study.seeds={config.study.seeds}: want a number from 1")
+    if config.study.seeds == 1 and not config.study.arms:
+        return [int(config.seed)]
+    return list(range(config.study.seeds))
+
+
+def _without_seed(points: Iterable[Sequence[str]]) -> list[tuple[list[str], list[int]]]:
+    """The points of a sweep that differ in more than the seed, each with its seeds: they are composed once."""
+    grouped: dict[tuple[str, ...], list[int]] = {}
+    for point in points:
+        rest = tuple(text for text in point if not text.startswith("seed="))
+        seeds = [text.removeprefix("seed=") for text in point if text.startswith("seed=")]
+        if wrong := [text for text in seeds if not text.lstrip("-").isdigit()]:
+            raise UserError(f"seed={wrong[0]}: want a whole number")
+        grouped.setdefault(rest, []).extend(int(text) for text in seeds)
+    return [(list(rest), seeds) for rest, seeds in grouped.items()]
+
+
+def _joined(arm: str, fixed: Sequence[Override], point: Sequence[str]) -> list[str]:
+    """The overrides of one job. Overriding a part that the arm fixes is an error: its name would lie.
+
+    An arm with `model=none` has no student, so a choice of student for the study does not touch it.
+    """
+    without_student = any(override.input_line == "model=none" for override in fixed)
+    kept = []
+    for text in point:
+        key = _key(text)
+        if key.split(".")[0] == "model" and without_student:
+            continue
+        for override in fixed:
+            own = _key(str(override.input_line))
+            if f"{key}.".startswith(f"{own}.") or f"{own}.".startswith(f"{key}."):
+                raise UserError(
+                    f"{text}: arm {arm!r} of the study fixes {override.input_line}, and its name would lie; "
+                    f"define another arm in a study of your own, or leave {key} alone"
+                )
+        kept.append(text)
+    return kept + [str(override.input_line) for override in fixed]
+
+
+def _key(text: str) -> str:
+    """What an override is about: `labeler` of `labeler=expert`; it contains `labeler.path`."""
+    return text.lstrip("+~").split("=")[0].split("@")[0]
+
+
+def _is_variant(text: str, arm: str) -> bool:
+    key = text.split("=")[0]
+    names_arm = ("labeler", "filter", "fallback", "aggregation") if not arm else ()
+    return key not in ("model", *names_arm)
+
+
+def _compose(loader: ConfigLoader, config: DictConfig, overrides: list[str]) -> DictConfig:
+    try:
+        return loader.load_sweep_config(config, overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"{' '.join(overrides)}: {in_one_line(error)}") from None
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def with_settings(job: Job, settings: Mapping[str, str]) -> list[str]:
+    """The job's overrides with further `key=value`s of the sweeper's."""
+    return [*job.overrides, *(f"{key}={_quoted(value)}" for key, value in settings.items())]

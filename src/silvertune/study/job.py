@@ -1,0 +1,88 @@
+"""One job of a sweep, between Hydra's configuration and MLflow's run."""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from silvertune import composition, identity, runner
+from silvertune.errors import UserError
+from silvertune.tracking import runs, serving, store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+def run(cfg: DictConfig, *, choices: Mapping[str, Any], sources: Iterable[Any], overrides: list[str]) -> str:
+    """Do the run that `cfg` describes, and log it as a child of `tracking.parent_run_id`. Returns its id.
+
+    choices: Hydra's group choices. sources: its search path. overrides: what the job was given.
+    """
+    config = composition.plain(cfg, sources)
+    names = composition.names(config, choices)
+    client = store.client(config["tracking"])
+    parent = config["tracking"]["parent_run_id"]
+    experiment = client.get_run(parent).info.experiment_id
+    if client.get_run(parent).data.tags.get("stop"):
+        raise UserError("was not started: on_error=stop, and another job failed")
+    with (
+        _stopping_others(client, parent, config["on_error"]),
+        runs.open_run(client, experiment, name(config, names), tags(config, names), parent) as run_id,
+    ):
+        started = time.perf_counter()
+        runs.log_config(client, run_id, config, overrides)
+        parts = composition.build(config)
+        source = str(config["dataset"].get("path") or config["dataset"].get("files") or names["dataset"])
+        runs.log_data(client, run_id, parts.data, names["dataset"], source)
+        client.set_tag(run_id, "data", parts.data.digest)
+        result = runner.run(parts)
+        runs.log_result(
+            client,
+            run_id,
+            result,
+            title=name(config, names),
+            save_models=partial(_save_models, result, parts) if config["tracking"]["save_models"] else None,
+        )
+        runs.log_metrics(client, run_id, {"wall_s": time.perf_counter() - started})
+    return run_id
+
+
+def _save_models(result: runner.Result, parts: runner.Parts, folder: Path) -> None:
+    """One MLflow model a fold."""
+    rule = parts.evaluation.threshold
+    for number, student in enumerate(result.students):
+        threshold = student.thresholds.get(rule, 0.5) if isinstance(rule, str) else rule
+        example = parts.data.items.iloc[:2]
+        serving.save(student.predictor, folder / f"fold{number}", parts.task, parts.evaluation, threshold, example)
+
+
+@contextmanager
+def _stopping_others(client: "MlflowClient", parent: str, on_error: str) -> Iterator[None]:
+    """With on_error=stop, a failure is noted where the jobs of every launcher look before they start."""
+    try:
+        yield
+    except Exception:
+        if on_error == "stop":
+            client.set_tag(parent, "stop", "true")
+        raise
+
+
+def name(config: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """`arm/model/s<seed>`, and what else the sweep varies."""
+    return "/".join(part for part in (names["arm"], names["model"], f"s{config['seed']}", config["variant"]) if part)
+
+
+def tags(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, str]:
+    """The tags by which runs are found and grouped."""
+    retry = {"retry_of": config["retry_of"]} if config["retry_of"] else {}
+    return {
+        **names,
+        "seed": str(config["seed"]),
+        "variant": config["variant"] or "",
+        "identity": identity.of(config),
+        **retry,
+    }

@@ -1,0 +1,165 @@
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from tests import made
+
+from silvertune.llms.answer_store import LabelStore, Outcome
+
+OK = Outcome("ok", "YES", {"YES": 0.9, "NO": 0.1}, None, '{"label": "YES"}', None, "m-1", 100, 5, 0.25)
+REFUSED = OK._replace(status="refused", word=None, probs=None, raw="no")
+FAILED = Outcome("api_error", None, None, None, "503", None, "", 0, 0, 0.0)
+
+Open = Callable[..., LabelStore]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'deep' / 'labels.sqlite'}"
+    import sqlalchemy as sa
+
+    address = os.environ.get("SILVERTUNE_TEST_POSTGRES")
+    if address is None:
+        pytest.skip("SILVERTUNE_TEST_POSTGRES is not set")
+    engine = sa.create_engine(address)
+    with engine.begin() as connection:
+        for table in ("answers", "payments", "leases"):
+            connection.execute(sa.text(f"DROP TABLE IF EXISTS {table}"))
+    return address
+
+
+@pytest.fixture
+def opened(url: str) -> Iterator[Open]:
+    """Stores on one database; all are closed in the end."""
+    stores: list[LabelStore] = []
+
+    def open_one(*, lease_s: float = 60.0, remember_s: float = 3600.0, budget_usd: float | None = None) -> LabelStore:
+        stores.append(LabelStore(url, lease_s=lease_s, remember_s=remember_s, budget_usd=budget_usd))
+        return stores[-1]
+
+    yield open_one
+    for store in stores:
+        store.close()
+
+
+def claim(store: LabelStore, *keys: str, usd: float = 0.0) -> list[str]:
+    return store.claim(list(keys), [usd] * len(keys)).mine
+
+
+def test_what_was_saved_is_read_by_others(opened: Open) -> None:
+    store = opened()
+    assert claim(store, "a", "b") == ["a", "b"]
+    odd = OK._replace(raw="half \ud800 a \x00 character", signs="turn", probs=None, confidence=0.5)
+    store.save({"a": OK, "b": odd})
+    found = opened().read(["a", "b", "c"])
+    assert found["a"] == OK
+    assert found["b"] == odd._replace(raw="half ? a  character")
+    assert set(found) == {"a", "b"}
+
+
+def test_what_one_asks_is_asked_by_nobody_else(opened: Open) -> None:
+    one, other = opened(), opened()
+    assert claim(one, "a", "b") == ["a", "b"]
+    found = other.claim(["a", "c"], [0.0, 0.0])
+    assert (found.mine, found.busy) == (["c"], ["a"])
+    one.save({"a": OK})
+    one.release(["b"])
+    found = other.claim(["a", "b"], [0.0, 0.0])
+    assert (found.known, found.mine, found.busy) == ({"a": OK}, ["b"], [])
+
+
+def test_only_labels_are_answers_and_failures_to_reach_the_llm_are_forgotten(opened: Open) -> None:
+    store = opened()
+    claim(store, "ok", "refused", "failed")
+    store.save({"ok": OK, "refused": REFUSED, "failed": FAILED})
+    assert set(opened().read(["ok", "refused", "failed"])) == {"ok", "refused"}
+    assert set(opened(remember_s=0.0).read(["ok", "refused", "failed"])) == {"ok"}
+    assert claim(opened(remember_s=0.0), "ok", "refused", "failed") == ["refused", "failed"]
+
+
+def test_a_label_after_a_refusal_is_the_answer(opened: Open) -> None:
+    store = opened()
+    store.save({"a": REFUSED})
+    store.save({"a": OK})
+    assert opened().read(["a"]) == {"a": OK}
+    assert store.spent_usd() == 0.5
+
+
+def test_a_lease_expires_unless_it_is_renewed(opened: Open) -> None:
+    short, other = opened(lease_s=0.3), opened()
+    claim(short, "a")
+    time.sleep(0.2)
+    short.renew()
+    time.sleep(0.2)
+    assert claim(other, "a") == []
+    time.sleep(0.2)
+    assert claim(other, "a") == ["a"]
+    # Whoever lost it and answers all the same has paid; the first answer counts.
+    other.save({"a": OK})
+    short.save({"a": OK._replace(word="NO")})
+    assert opened().read(["a"])["a"].word == "YES"
+    assert other.spent_usd() == 0.5
+
+
+def test_a_lease_of_a_process_that_is_gone_is_void_at_once(opened: Open, url: str) -> None:
+    code = (
+        "import os; from silvertune.llms.answer_store import LabelStore\n"
+        f"LabelStore({url!r}, lease_s=999, remember_s=9, budget_usd=None).claim(['a'], [0.0]); os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    assert claim(opened(), "a") == ["a"]
+
+
+def test_a_closed_store_gives_its_leases_back(opened: Open) -> None:
+    store = opened()
+    claim(store, "a")
+    store.close()
+    assert claim(opened(), "a") == ["a"]
+
+
+def test_a_budget_is_shared_and_counts_what_is_under_way(opened: Open) -> None:
+    one, other = opened(budget_usd=1.0), opened(budget_usd=1.0)
+    assert claim(one, "a", "b", usd=0.4) == ["a", "b"]
+    found = other.claim(["c"], [0.4])
+    assert (found.mine, found.too_dear) == ([], ["c"])
+    one.save({"a": OK._replace(cost_usd=0.1), "b": OK._replace(cost_usd=0.1)})
+    assert claim(other, "c", "d", "e", usd=0.4) == ["c", "d"]
+    assert one.spent_usd() == pytest.approx(0.2)
+
+
+def test_many_claim_the_same_and_each_key_is_one_s(opened: Open) -> None:
+    keys = [f"k{i}" for i in range(200)]
+    stores = [opened(budget_usd=37.5) for _ in range(6)]
+
+    def work(store: LabelStore) -> list[str]:
+        mine = []
+        for start in range(0, 200, 10):
+            mine += claim(store, *keys[start : start + 10], usd=0.25)
+        return mine
+
+    with ThreadPoolExecutor(6) as pool:
+        taken = [key for mine in pool.map(work, stores) for key in mine]
+    assert len(taken) == len(set(taken)) == 150  # as many as the budget allows
+
+
+def test_reading_makes_no_database(tmp_path: Path) -> None:
+    store = LabelStore(f"sqlite:///{tmp_path / 'no' / 'labels.sqlite'}", lease_s=1, remember_s=1, budget_usd=None)
+    assert store.read(["a"]) == {}
+    store.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["nonsense", "mysql://u:geheim@h/d", "sqlite:////proc/no/labels.sqlite"])
+def test_a_place_that_is_none_is_told_without_its_password(url: str) -> None:
+    store = LabelStore(url, lease_s=1, remember_s=1, budget_usd=None)
+    with made.refused("store.url"):
+        store.spent_usd()
+    with pytest.raises(Exception) as caught:
+        store.spent_usd()
+    assert "geheim" not in str(caught.value)

@@ -1,0 +1,138 @@
+"""`silvertune-compare`, on what a real sweep has logged."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tests import cli
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished study of four arms and two seeds."""
+    made = tmp_path_factory.mktemp("study")
+    cli.write_tables(made)
+    cli.write_study(made)
+    done = cli.silvertune(made, "experiments=tiny")
+    assert done.returncode == 0, done.stderr
+    return made
+
+
+def compare(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "silvertune.study.compare", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def parents_table(folder: Path) -> pd.DataFrame:
+    client, (parent,) = cli.client(folder), cli.parents(folder, "tiny")
+    return pd.read_csv(client.download_artifacts(parent.info.run_id, "comparison.csv", str(folder)))
+
+
+def test_a_study_is_compared_again_as_its_sweep_did(folder: Path) -> None:
+    done = compare(folder, "tiny", "--replicates", "200", "--out", "again")
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in (folder / "again").iterdir()}
+    assert names == {"comparison.csv", "groups.csv", "comparison.html", "arms.png", "groups.png", "cost.png"}
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "again" / "comparison.csv"), parents_table(folder))
+    page = (folder / "again" / "comparison.html").read_text()
+    assert page.count("data:image/png;base64,") == 3
+    assert "http" not in page.replace("data:image", "")
+    assert "8 runs; written to again/comparison.html" in done.stdout
+
+
+def test_some_arms_and_other_references(folder: Path) -> None:
+    done = compare(folder, "tiny", "--arms", "confident,all", "--references", "base", "--out", "some")
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(folder / "some" / "comparison.csv")
+    assert table["arm"].to_list() == ["confident", "all", "base"]
+    assert table["delta/base/f1"].notna().to_list() == [True, True, False]
+    assert "delta/expert/f1" not in table
+
+
+def test_some_arms_come_with_the_references_of_the_study(folder: Path) -> None:
+    done = compare(folder, "tiny", "--arms", "confident", "--out", "few")
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(folder / "few" / "comparison.csv")
+    assert table["arm"].to_list() == ["confident", "expert", "all"]
+    assert table["delta/expert/f1"].notna().to_list() == [True, False, True]
+
+
+def test_a_query_chooses_runs(folder: Path) -> None:
+    done = compare(folder, "tiny", "--runs", "tags.seed = '1'", "--out", "one")
+    assert done.returncode == 0, done.stderr
+    assert (pd.read_csv(folder / "one" / "comparison.csv")["seeds"] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("nope",), "nope: no such experiment in sqlite:"),
+        (("tiny", "--dir", "elsewhere"), "there is no such store"),
+        (("tiny", "--arms", "al"), "--arms: no finished run of an arm 'al'; there are base, all, confident or expert"),
+        (("tiny", "--references", "me"), "--references: no finished run of an arm 'me'"),
+        (("tiny", "--runs", "tags.seed = '9'"), "no finished run matches"),
+        (("tiny", "--runs", "what"), "--runs='what': "),
+        (("tiny", "--replicates", "1"), "--replicates=1: want a number from 2"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line(folder: Path, arguments: tuple[str, ...], told: str) -> None:
+    done = compare(folder, *arguments)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert done.stderr.startswith("silvertune-compare: ")
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "told"),
+    [("split", "evaluation.folds=3", "have other folds"), ("data", "dataset.path=fewer.jsonl", "on different data")],
+)
+def test_what_is_not_comparable_is_refused(folder: Path, name: str, change: str, told: str) -> None:
+    lines = (folder / "tables.jsonl").read_text().splitlines()
+    (folder / "fewer.jsonl").write_text("\n".join(lines[:-1]) + "\n")
+    common = ("labeler=expert", "filter=none", f"tracking.experiment={name}", "evaluation.replicates=20")
+    for arm, setting in (("expert", "dataset.path=tables.jsonl"), ("other", change)):
+        path = () if setting.startswith("dataset") else ("dataset.path=tables.jsonl",)
+        done = cli.silvertune(folder, *common, f"arm={arm}", setting, *path)
+        assert done.returncode == 0, done.stderr
+    refused = compare(folder, name)
+    assert refused.returncode == 1
+    assert told in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+
+
+def test_runs_of_an_arm_with_other_settings_are_no_seeds_of_it(folder: Path) -> None:
+    common = ("dataset.path=tables.jsonl", "labeler=expert", "filter=none", "tracking.experiment=mixed", "arm=mine")
+    for settings in (["seed=0"], ["seed=1", "model.C=9"], ["seed=1", "evaluation.replicates=20", "model.C=8"]):
+        done = cli.silvertune(folder, *common, *settings)
+        assert done.returncode == 0, done.stderr
+    refused = compare(folder, "mixed")
+    assert refused.returncode == 1
+    assert "of arm 'mine' with seeds 0 and 1 differ in more: model.C=" in refused.stderr
+    chosen = compare(folder, "mixed", "--runs", "params.`model.C` = '9'", "--out", "nine")
+    assert chosen.returncode == 0, chosen.stderr
+    assert "1 runs; written" in chosen.stdout
+
+
+def test_a_file_is_no_folder_to_write_into(folder: Path) -> None:
+    refused = compare(folder, "tiny", "--out", "tables.jsonl")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "--out=tables.jsonl: can't be a folder" in refused.stderr
+
+
+def test_help_is_instant() -> None:
+    started = time.perf_counter()
+    command = [sys.executable, "-X", "importtime", "-m", "silvertune.study.compare", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert time.perf_counter() - started < 2  # 0.1 s, but the machine may be busy
+    assert not {"numpy", "pandas", "mlflow", "matplotlib"} & {line.split("|")[-1].strip() for line in
+                                                             done.stderr.splitlines()}  # fmt: skip

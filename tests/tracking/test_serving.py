@@ -1,0 +1,213 @@
+"""Tuned models as MLflow models: JSON in, labels out."""
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests import made, tiny
+from tests.models.tea_and_oil import NOTHING, training
+
+from silvertune.evaluation import predictions
+from silvertune.models.encoder_predictor import EncoderPredictor
+from silvertune.models.tfidf_logreg import TfidfLogreg, TfidfPredictor
+from silvertune.schema import Evaluation, Task
+from silvertune.tracking import serving
+
+TASK = Task(name="tea", classes=["oil", "tea"], positive="tea")
+HOW = Evaluation(split="holdout")
+SHOWN = training(5)[["group_id", "json", "text"]]
+ASKED = [
+    {"json": "green leaf", "text": "hot cup"},
+    {"json": "", "text": "barrel price"},
+    {"json": None, "text": "crude well"},
+    {"json": "", "text": ""},
+]
+TOLD = ["tea", "oil", "oil", None]
+
+
+@pytest.fixture(autouse=True)
+def _loud() -> Iterator[None]:
+    level = logging.getLogger("mlflow").level
+    yield
+    logging.getLogger("mlflow").setLevel(level)
+
+
+@pytest.fixture(scope="module")
+def light() -> TfidfPredictor:
+    return TfidfLogreg(None, r"\w+", 1, 1, 500, 1.0, None, 200).fit(training(), NOTHING, 0)
+
+
+@pytest.fixture(scope="module")
+def lora(tmp_path_factory: pytest.TempPathFactory) -> EncoderPredictor:
+    folder = tmp_path_factory.mktemp("encoder")
+    return tiny.student(tiny.bert(folder / "tiny"), folder / "cache").fit(training(), NOTHING, 0)
+
+
+@pytest.fixture(scope="module", params=["light", "lora"])
+def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    predictor = request.getfixturevalue(request.param)
+    path = tmp_path_factory.mktemp("model") / "fold0"
+    serving.save(predictor, path, TASK, HOW, 0.5, SHOWN)
+    return predictor, path
+
+
+def test_a_saved_model_gives_what_the_run_would(saved: tuple[Any, Path]) -> None:
+    import mlflow.pyfunc
+
+    predictor, path = saved
+    items = training(12)
+    loaded = mlflow.pyfunc.load_model(str(path))
+    found = loaded.predict(items[["json", "text"]])
+    wanted = predictions.decide(predictor.predict_proba(items), TASK, HOW).loc[items.index]
+    assert list(found.columns) == ["label", "prob:oil", "prob:tea"]
+    assert found["label"].tolist() == wanted["label"].tolist()
+    np.testing.assert_allclose(found["prob:tea"], wanted["prob:tea"], atol=5e-3)
+
+
+def test_views_that_an_item_lacks_are_left_out_and_without_any_there_is_no_label(saved: tuple[Any, Path]) -> None:
+    import mlflow.pyfunc
+
+    found = mlflow.pyfunc.load_model(str(saved[1])).predict(pd.DataFrame(ASKED, dtype=object))
+    assert [None if label is None else str(label) for label in found["label"]] == TOLD
+    assert found.loc[3, ["prob:oil", "prob:tea"]].tolist() == [0.5, 0.5]
+
+
+def test_the_signature_and_an_example_are_there(saved: tuple[Any, Path]) -> None:
+    import mlflow.pyfunc
+
+    loaded = mlflow.pyfunc.load_model(str(saved[1]))
+    assert loaded.metadata.signature.inputs.input_names() == ["json", "text"]
+    assert loaded.metadata.signature.outputs.input_names() == ["label", "prob:oil", "prob:tea"]
+    example = loaded.input_example
+    assert list(example.columns) == ["json", "text"]
+    assert len(example) == len(SHOWN)
+    assert example.loc[0, "json"] == ""  # it has no such view
+    assert len(loaded.predict(example)) == len(example)
+    requirements = (saved[1] / "requirements.txt").read_text()
+    assert all(f"{name}==" in requirements for name in serving.NEEDED)
+
+
+def test_long_texts_are_cut_in_the_example(light: TfidfPredictor, tmp_path: Path) -> None:
+    import mlflow.pyfunc
+
+    serving.save(light, tmp_path / "model", TASK, HOW, 0.5, SHOWN.assign(text="leaf " * 5000))
+    example = mlflow.pyfunc.load_model(str(tmp_path / "model")).input_example
+    assert example["text"].str.len().max() == serving.LONGEST
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
+def test_the_threshold_of_the_run_is_served(light: TfidfPredictor, tmp_path: Path, threshold: float) -> None:
+    import mlflow.pyfunc
+
+    serving.save(light, tmp_path / "model", TASK, HOW, threshold, SHOWN)
+    found = mlflow.pyfunc.load_model(str(tmp_path / "model")).predict(training(6)[["json", "text"]])
+    assert set(found["label"]) == {"tea" if threshold == 0 else "oil"}
+
+
+def test_the_decision_of_the_run_is_served(light: TfidfPredictor) -> None:
+    torn = pd.DataFrame([{"json": "green leaf", "text": "barrel price"}])
+    told = {
+        how: serving.Served(light, TASK, how, 0.5).predict(torn)["label"].item() for how in ("any_view", "all_views")
+    }
+    assert told == {"any_view": "tea", "all_views": "oil"}
+
+
+def test_several_classes_are_served(tmp_path: Path) -> None:
+    import mlflow.pyfunc
+
+    task = Task(name="three", classes=["tea", "ore", "oil"], positive=None)
+    predictor = TfidfLogreg(None, r"\w+", 1, 1, 500, 1.0, None, 200).fit(
+        training(30, ("tea", "oil", "ore")), NOTHING, 0
+    )
+    serving.save(predictor, tmp_path / "model", task, replace(HOW, decision="mean"), 0.5, SHOWN)
+    found = mlflow.pyfunc.load_model(str(tmp_path / "model")).predict(pd.DataFrame([{"json": "", "text": "deep mine"}]))
+    assert found["label"].item() == "ore"
+    assert list(found.columns) == ["label", "prob:tea", "prob:ore", "prob:oil"]
+
+
+def test_columns_that_are_no_views_are_not_looked_at(light: TfidfPredictor) -> None:
+    items = made.items(4).assign(text="green leaf", html="crude", label="oil")
+    assert set(serving.Served(light, TASK, "any_view", 0.5).predict(items)["label"]) == {"tea"}
+
+
+# ------------------------------------------------------------------------------------------------ from a shell, slowly
+
+
+def mlflow_models(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "mlflow", "models", *arguments, "--env-manager", "local"]
+
+
+@pytest.fixture(scope="module")
+def logged(lora: EncoderPredictor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("served") / "fold0"
+    serving.save(lora, path, TASK, HOW, 0.5, SHOWN)
+    return path
+
+
+@pytest.mark.soak
+def test_mlflow_models_predict_takes_items_as_json(logged: Path, tmp_path: Path) -> None:
+    (tmp_path / "items.json").write_text(json.dumps({"dataframe_records": ASKED}))
+    files = ("-i", str(tmp_path / "items.json"), "-o", str(tmp_path / "labels.json"), "-t", "json")
+    done = subprocess.run(
+        mlflow_models("predict", "-m", str(logged), *files), capture_output=True, text=True, timeout=300, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "labels.json").read_text())["predictions"]
+    assert [row["label"] for row in told] == TOLD
+
+
+@pytest.mark.soak
+def test_mlflow_models_serve_answers_invocations(logged: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with (tmp_path / "log.txt").open("w") as log:
+        server = subprocess.Popen(
+            mlflow_models("serve", "-m", str(logged), "-h", "127.0.0.1", "-p", str(port)),
+            stdout=log,
+            stderr=log,
+            cwd=tmp_path,
+            env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},  # it looks for uvicorn
+            start_new_session=True,
+        )
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/ping", server, tmp_path / "log.txt")
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/invocations",
+            json.dumps({"dataframe_records": ASKED}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            told = json.loads(answer.read())["predictions"]
+    finally:
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGTERM)
+            server.wait(60)
+    assert [row["label"] for row in told] == TOLD
+    assert told[0]["prob:tea"] > 0.5
+
+
+def _wait_for(address: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
+    until = time.monotonic() + 240
+    while time.monotonic() < until:
+        assert server.poll() is None, log.read_text()
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    raise AssertionError(log.read_text())
