@@ -170,6 +170,8 @@ def evidence(votes: pd.DataFrame, task: Task, n: int = 40, *, seed: int = 0, cal
         votes,
         labels,
         task,
+        votes_of([], task),
+        about.iloc[:0],
         gold(n, task),
         seed,
         lambda nodes: bind_filters(nodes, key="like"),

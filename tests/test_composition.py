@@ -14,15 +14,13 @@ from omegaconf import DictConfig, OmegaConf
 from tests import made
 from tests.made import changed
 
-from silvertune import composition, identity
-from silvertune.evidence import evidence
+from silvertune import composition, identity, part_inputs
 from silvertune.schema import Config, Task
 
 ROOT = Path(__file__).parents[1]
 CONF, EXPERIMENTS = ROOT / "conf", ROOT / "experiments"
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
 SHIPPED = [(group, file.stem) for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
-FILLED_BY_THE_RUN = {"task", "annotations", "gold", "cache", "training", "votes"}
 SOURCES = [{"path": str(CONF), "schema": "file", "provider": "main"}]
 
 
@@ -87,7 +85,7 @@ def test_a_shipped_config_composes_and_lists_every_parameter_of_its_target(group
     for key, node in nodes(content[group]):
         parameters = set(inspect.signature(get_object(node["_target_"])).parameters)
         listed = {str(own) for own in node if not str(own).startswith("_")}
-        filled = {"filter": set(evidence.NAMES), "dataset": {"task"}}.get(group, FILLED_BY_THE_RUN)
+        filled = set(part_inputs.names_for(group if group in part_inputs.STAGE_OF_PART else "aggregation"))
         assert listed == parameters - filled, f"{group}={name}: {key}"
 
 
@@ -150,8 +148,8 @@ def test_a_fallback_and_a_preselection_have_a_labeler_and_an_aggregation_of_thei
         ("dataset.txet", 1, ["dataset.txet:", "no such parameter", "path, files, id, group"]),
         ("backend.region", "eu", ["backend.region:", "no such parameter"]),
         ("aggregation.view", "json", ["aggregation.view:", "no such parameter"]),
-        ("filter.none.labels", 1, ["filter.none.labels: is filled by the run", "evidence: items, votes, labels"]),
-        ("labeler.task", 1, ["labeler.task: is filled by the run"]),
+        ("filter.none.labels", 1, ["filter.none.labels: the run fills it", "task, cache, annotations"]),
+        ("labeler.task", 1, ["labeler.task: the run fills it"]),
         ("filter.none._target_", "silvertune.filters.nune", ["filter.none._target_=silvertune.filters.nune", "can't"]),
         ("labeler._target_", "no_such_module.It", ["labeler._target_=no_such_module.It", "can't be imported"]),
         ("model._target_", "silvertune.filters.__doc__", ["model._target_=", "can't be imported"]),
@@ -173,7 +171,7 @@ def test_a_fallback_and_a_preselection_have_a_labeler_and_an_aggregation_of_thei
         (
             "filter",
             {"agreement": {"_target_": "silvertune.filters.agreement", "over": "view"}},
-            ["filter.agreement.at_least:", "needs it", "there is items, votes, labels"],
+            ["filter.agreement.at_least:", "needs it", "a filter may ask the run only for task"],
         ),
     ],
 )
@@ -220,7 +218,7 @@ def test_a_users_filter_is_found_and_given_its_evidence(usable: dict[str, Any], 
 
 def test_misspelt_evidence_of_a_users_filter_is_told_with_all_there_is(usable: dict[str, Any], user: Any) -> None:
     module = user("def near(embedings, labels):\n    return labels\n")
-    with made.refused("filter.near.embedings", "needs it", f"there is {', '.join(evidence.NAMES)}"):
+    with made.refused("filter.near.embedings", "needs it", ", ".join(part_inputs.names_for("filter"))):
         composition.build(changed(usable, "filter", {"near": {"_target_": f"{module}.near"}}))
 
 

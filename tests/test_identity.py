@@ -160,3 +160,72 @@ def test_identity_is_a_digest_that_does_not_depend_on_the_order_of_the_keys(usab
     backwards = dict(reversed(usable.items()))
     assert identity.of(backwards) == identity.of(usable)
     assert len(identity.of(usable)) == 64
+
+
+PART = "class Mine:\n    not_in_identity = frozenset({'speed'})\n    def __init__(self, *, speed, depth): pass\n"
+
+
+@pytest.mark.parametrize(("key", "same"), [("speed", True), ("depth", False)])
+def test_a_part_says_which_of_its_parameters_can_not_change_a_result(
+    usable: dict[str, Any], user: Any, key: str, same: bool
+) -> None:
+    node = {"_target_": f"{user(PART)}.Mine", "speed": 1, "depth": 1}
+    for place, content in (("model", node), ("labeler.inner", node)):
+        mine = changed(usable, place, content)
+        assert (identity.of(changed(mine, f"{place}.{key}", 2)) == identity.of(mine)) == same
+
+
+def test_a_part_says_which_files_of_its_folder_count(usable: dict[str, Any], user: Any, tmp_path: Path) -> None:
+    module = user(
+        "class Mine:\n    @staticmethod\n    def files_in_identity(folder):\n        return folder.glob('*.weights')\n"
+        "class Other:\n    pass\n"
+    )
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "a.weights").write_text("1")
+    mine, other = (
+        changed(usable, "model", {"_target_": f"{module}.{name}", "path": str(folder)}) for name in ("Mine", "Other")
+    )
+    before = identity.of(mine), identity.of(other)
+    (folder / "notes.md").write_text("a note")
+    assert identity.of(mine) == before[0]
+    assert identity.of(other) != before[1]
+    (folder / "a.weights").write_text("22")
+    assert identity.of(mine) != before[0]
+
+
+FILTERS = (
+    "def short(items): pass\ndef near(embeddings): pass\ndef sure(out_of_fold_probs): pass\n"
+    "def all_of(kept_by, *, of): pass\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder_counts", "student_counts"), [("short", False, False), ("near", True, True), ("sure", False, True)]
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_encoder_and_a_student_that_no_part_reads_do_not_count(
+    usable: dict[str, Any], user: Any, name: str, encoder_counts: bool, student_counts: bool, nested: bool
+) -> None:
+    module = user(FILTERS)
+    chain: dict[str, Any] = {"mine": {"_target_": f"{module}.{name}"}}
+    if nested:
+        chain = {"all": {"_target_": f"{module}.all_of", "of": chain}}
+    usable |= {
+        "filter": chain,
+        "encoder": {"_target_": "silvertune.encoders.Encoder", "max_tokens": 256},
+        "evidence": {"student": {"_target_": "silvertune.models.TfidfLogreg", "C": 1.0}, "folds": 5, "epochs": 20},
+    }
+    assert (identity.of(changed(usable, "encoder.max_tokens", 128)) != identity.of(usable)) == encoder_counts
+    assert (identity.of(changed(usable, "evidence.student.C", 2.0)) != identity.of(usable)) == student_counts
+
+
+def test_a_digest_of_settings_does_not_depend_on_the_code(user: Any) -> None:
+    module = user(PART)
+    node = {"_target_": f"{module}.Mine", "speed": 1, "depth": 1}
+    before = identity.of_settings(node), identity.of_part(node)
+    user(PART + "# edited\n")
+    assert identity.of_settings(node) == before[0]
+    assert identity.of_part(node) != before[1]
+    assert identity.of_settings(node | {"speed": 2}) == before[0]
+    assert identity.of_settings(node | {"depth": 2}) != before[0]

@@ -1,10 +1,9 @@
 """From a composed configuration to bound parts: the one place where configs become objects.
 
-Every part is a callable named by `_target_`. Its parameters that are named like something the run has
-(`task`, `annotations`, `gold`, ... ; for filters, evidence) are filled by the run; the others come from its
-yaml. Three keys are read here and not passed on: `_gold_: true` says that the part sees gold, `_people_: true`
-that people make its labels (they are counted), `_simulated_: true` that its labels are simulated. Everything is
-checked before anything is labelled.
+Every part is a callable named by `_target_`. The run fills the parameters that have a name of the table in
+`silvertune.part_inputs`; the part's yaml sets the others. Three keys of a yaml are read here and not passed on:
+`_gold_: true` says that the part sees gold, `_people_: true` that people make its labels (they are counted),
+`_simulated_: true` that its labels are simulated. Everything is checked before anything is labelled.
 """
 
 import inspect
@@ -14,11 +13,10 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from silvertune import fallback_budget, identity, import_path, votes
+from silvertune import fallback_budget, identity, import_path, part_inputs, votes
 from silvertune.errors import UserError, either, in_one_line
 from silvertune.evaluation import predictions
 from silvertune.evidence import computed, evidence
@@ -102,16 +100,16 @@ def build(config: Mapping[str, Any]) -> Parts:
     """
     task = task_of(config["task"])
     data = load_data(config)
-    cache = Path(config["tracking"]["dir"]).absolute() / "cache"
+    cache = _cache_folder(config)
     known = {
         "task": task,
-        "annotations": data.annotations,
-        "gold": data.gold,
         "cache": cache,
-        "training": _training(data),
+        "annotations": data.annotations,
+        "training": data.training_items,
+        "gold": data.gold,
     }
-    backend = _make(config["backend"], "backend", {})
-    model = None if config["model"] is None else _make(config["model"], "model", {"cache": cache})
+    backend = _make(config["backend"], "backend", "backend", known)
+    model = None if config["model"] is None else _make(config["model"], "model", "model", known)
     if model is not None:
         backend.check(model)
     if config["preselect"] is not None and config["preselect"].get("labeler") == config["labeler"]:
@@ -126,13 +124,13 @@ def build(config: Mapping[str, Any]) -> Parts:
         labeler=Source(
             "labeler",
             tuple(task.classes),
-            _make(config["labeler"], "labeler", known),
-            _make(config["aggregation"], "aggregation", known),
+            _make(config["labeler"], "labeler", "labeler", known),
+            _make(config["aggregation"], "aggregation", "aggregation", known),
             people=bool(config["labeler"].get("_people_")),
         ),
         bind=bind,
         filters=bind(config["filter"]),
-        means=_means(config, cache),
+        means=_means(config, known),
         fallback=_source(config["fallback"], "fallback", known),
         model=model,
         backend=backend,
@@ -143,34 +141,26 @@ def build(config: Mapping[str, Any]) -> Parts:
     return parts
 
 
-def _means(config: Mapping[str, Any], cache: Path) -> computed.Means:
+def _means(config: Mapping[str, Any], known: Mapping[str, Any]) -> computed.Means:
     """With what evidence is computed. Raises UserError for settings that none can be computed with."""
     content = config["evidence"]
     _refuse_unknown(content, EvidenceSettings, "evidence.")
     for name, least in (("folds", 2), ("epochs", 1), ("calibration", 0)):
         if content[name] < least:
             raise UserError(f"evidence.{name}={content[name]}: want a whole number from {least}")
-    student = _make(content["student"], "evidence.student", {"cache": cache})
+    student = _make(content["student"], "evidence.student", "model", known)
     if not callable(getattr(student, "fit", None)):
         raise UserError("evidence.student: has no fit(train, validation, seed); want a model that is tuned here")
     return computed.Means(
-        encoder=_make(config["encoder"], "encoder", {}),
+        encoder=_make(config["encoder"], "encoder", "encoder", known),
         encoder_key=identity.of_part(config["encoder"]),
         student=student,
         student_key=identity.of_part(content["student"]),
         folds=content["folds"],
         epochs=content["epochs"],
         calibration=content["calibration"],
-        cache=cache,
+        cache=known["cache"],
     )
-
-
-def _training(data: Data) -> pd.DataFrame:
-    """The items of groups that no fold tests: those that came in a file of their own to train on."""
-    if data.partition is None:
-        return data.items.iloc[:0]
-    tested = data.items["group_id"][data.partition != "train"]
-    return data.items[(data.partition == "train") & ~data.items["group_id"].isin(tested)]
 
 
 def _rehearse(parts: Parts) -> None:
@@ -183,6 +173,8 @@ def _rehearse(parts: Parts) -> None:
         votes=nothing,
         labels=labels,
         task=parts.task,
+        annotations=nothing,
+        training=parts.data.training_items,
         gold=parts.data.gold.iloc[:0],
         seed=parts.seed,
         bind=parts.bind,
@@ -201,7 +193,13 @@ def _rehearse(parts: Parts) -> None:
 def load_data(config: Mapping[str, Any]) -> Data:
     """The dataset of `config`, read once a process as long as its files stay as they are."""
     dataset = config["dataset"]
-    return _data(_Recipe(repr((dataset, config["task"], identity.by_content(dataset))), dataset, config["task"]))
+    cache = _cache_folder(config)
+    key = repr((dataset, config["task"], str(cache), identity.by_content(dataset)))
+    return _data(_Recipe(key, dataset, config["task"], cache))
+
+
+def _cache_folder(config: Mapping[str, Any]) -> Path:
+    return Path(config["tracking"]["dir"]).absolute() / "cache"
 
 
 @dataclass(frozen=True)
@@ -211,11 +209,13 @@ class _Recipe:
     key: str
     dataset: Mapping[str, Any] = field(compare=False)
     task: Mapping[str, Any] = field(compare=False)
+    cache: Path = field(compare=False)
 
 
 @lru_cache(maxsize=4)
 def _data(recipe: _Recipe) -> Data:
-    data: Data = _make(recipe.dataset, "dataset", {"task": task_of(recipe.task)})
+    known = {"task": task_of(recipe.task), "cache": recipe.cache}
+    data: Data = _make(recipe.dataset, "dataset", "dataset", known)
     return data
 
 
@@ -244,7 +244,7 @@ def bind_filters(filters: Mapping[str, Any], *, key: str) -> list[evidence.Bound
     bound = []
     for name, node in filters.items():
         where = f"{key}.{name}"
-        function, needs = _bind(node, where, evidence.NAMES, "evidence")
+        function, needs = _bind(node, where, "filter")
         for other in OTHERS:
             if isinstance(named := node.get(other), Mapping):
                 bind_filters(named, key=f"{where}.{other}")  # bound anew when it runs; a mistake is told now
@@ -269,25 +269,27 @@ def _source(node: Mapping[str, Any] | None, key: str, known: Mapping[str, Any]) 
     return Source(
         f"{key}.labeler",
         tuple(classes),
-        _make(node["labeler"], f"{key}.labeler", known),
-        _make(node["aggregation"], f"{key}.aggregation", known),
+        _make(node["labeler"], f"{key}.labeler", "labeler", known),
+        _make(node["aggregation"], f"{key}.aggregation", "aggregation", known),
         keep,
         None if budget is None else fallback_budget.Budget(**budget),
         bool(node["labeler"].get("_people_")),
     )
 
 
-def _make(node: Any, key: str, known: Mapping[str, Any]) -> Any:
-    """What the target of `node` gives when called with its yaml's parameters and what it asks for of `known`.
+def _make(node: Any, key: str, kind: str, known: Mapping[str, Any]) -> Any:
+    """Make a part: call its target with the yaml's parameters and with what it asks for of `known`.
 
-    Parts among the parameters, and in mappings of names to parts, are made first. A function of `votes` is not
-    called: votes are yet to come.
+    Parts among the parameters, and in mappings of names to parts, are made first. A part that asks for `votes` stays
+    a function of them: there are none yet.
     """
-    function, needs = _bind(node, key, (*known, "votes") if known else (), "something that the run has")
-    nested = {name: _nested(value, f"{key}.{name}") for name, value in node.items() if isinstance(value, Mapping)}
-    made = partial(function, **nested, **{name: known[name] for name in needs if name != "votes"})
+    function, asked_names = _bind(node, key, kind)
+    nested = {
+        name: _nested(value, f"{key}.{name}", known) for name, value in node.items() if isinstance(value, Mapping)
+    }
+    part = partial(function, **nested, **{name: known[name] for name in asked_names if name != "votes"})
     try:
-        return made if "votes" in needs else made()
+        return part if "votes" in asked_names else part()
     except UserError:
         raise
     except Exception as error:
@@ -301,51 +303,55 @@ def labeling_sources(config: Mapping[str, Any], parts: Parts) -> Iterator[tuple[
             yield part, repr(config[part] if part == "labeler" else config[part]["labeler"]), source
 
 
-def _nested(value: Mapping[str, Any], key: str) -> Any:
-    """The part that a parameter describes, or each of those that it names; any other mapping as it is."""
+def _nested(value: Mapping[str, Any], key: str, known: Mapping[str, Any]) -> Any:
+    """The part that a parameter describes, or each of those that it names; any other mapping as it is.
+
+    A part inside another may ask for what is known of the configuration, as an encoder may.
+    """
     if "_target_" in value:
-        return _make(value, key, {})
+        return _make(value, key, "encoder", known)
     if value and all(isinstance(entry, Mapping) and "_target_" in entry for entry in value.values()):
-        return {name: _make(entry, f"{key}.{name}", {}) for name, entry in value.items()}
+        return {name: _make(entry, f"{key}.{name}", "encoder", known) for name, entry in value.items()}
     return value
 
 
-def _bind(node: Any, key: str, names: Iterable[str], what: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
-    """The target with the yaml's parameters, as a partial, and which of `names` it still asks for."""
-    names = tuple(names)
+def _bind(node: Any, key: str, kind: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
+    """The target with the yaml's parameters, as a partial, and the names that it asks the run for."""
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise UserError(f"{key}: names no _target_; want the import path of a function or class")
     if strange := [name for name in node if str(name).startswith("_") and name not in KEYS]:
         raise UserError(f"{key}.{strange[0]}: no such setting; want {either(KEYS)}")
-    target, given = node["_target_"], {name: node[name] for name in node if not str(name).startswith("_")}
+    target = node["_target_"]
+    settings = {name: node[name] for name in node if not str(name).startswith("_")}
     try:
-        function = import_path.found(target)
+        function = import_path.imported(target)
         parameters = inspect.signature(function).parameters
     except Exception as error:  # whatever a user's module raises while it is imported
         raise UserError(
             f"{key}._target_={target}: can't be imported ({type(error).__name__}: {in_one_line(error)})"
         ) from None
+    may_ask = part_inputs.names_for(kind)
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    own = [name for name in parameters if name not in names]
-    for name in given:
-        if name in names:
-            raise UserError(f"{key}.{name}: is filled by the run and can't be set ({what}: {', '.join(names)})")
+    in_yaml = [name for name in parameters if name not in may_ask]
+    for name in settings:
+        if name in may_ask:
+            raise UserError(f"{key}.{name}: the run fills it, and a yaml can't set it ({', '.join(may_ask)} are such)")
         if name not in parameters and not open_ended:
-            raise UserError(f"{key}.{name}: {target} has no such parameter; it takes {', '.join(own) or 'none'}")
-    needs = tuple(name for name in parameters if name in names)
+            raise UserError(f"{key}.{name}: {target} has no such parameter; it takes {', '.join(in_yaml) or 'none'}")
+    asked_names = tuple(name for name in parameters if name in may_ask)
     for name, parameter in parameters.items():
         required = parameter.default is parameter.empty and parameter.kind in (
             parameter.POSITIONAL_OR_KEYWORD,
             parameter.KEYWORD_ONLY,
         )
-        if required and name not in needs and name not in given:
+        if required and name not in asked_names and name not in settings:
             raise UserError(
-                f"{key}.{name}: {target} needs it, and it is neither in the yaml nor "
-                f"{what}; there is {', '.join(names)}"
+                f"{key}.{name}: {target} needs it; the yaml does not set it, and a {kind} may ask the run only for "
+                f"{', '.join(may_ask)}"
             )
-    if (seen := [name for name in evidence.GOLD if name in needs]) and not node.get("_gold_"):
-        raise UserError(f"{key}: {target} asks for {seen[0]}; its yaml has to say so with `_gold_: true`")
-    return partial(function, **given), needs
+    if (of_gold := [name for name in part_inputs.GOLD if name in asked_names]) and not node.get("_gold_"):
+        raise UserError(f"{key}: {target} asks for {of_gold[0]}; its yaml has to say so with `_gold_: true`")
+    return partial(function, **settings), asked_names
 
 
 def names(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, str]:

@@ -1,15 +1,20 @@
-"""What decides a run's result, as one digest."""
+"""What decides a run's result, as one digest.
+
+A part says itself which of its parameters cannot change a result: its class or function has an attribute
+`not_in_identity`, a collection of parameter names. A part whose parameter `path` names a folder may say which files
+of it can change a result: a static method `files_in_identity(folder) -> files`; without it every file counts.
+"""
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from silvertune import import_path
+from silvertune import import_path, part_inputs
 
-CANNOT_CHANGE_RESULT = (
+NOT_IN_IDENTITY = (
     "tracking",
     "study",
     "experiments",
@@ -20,71 +25,144 @@ CANNOT_CHANGE_RESULT = (
     "resume",
     "retry_of",
 )
-HOW_IT_ASKS = {
-    "silvertune.llms.": ("limits", "base_url", "api_key_env"),
-    "silvertune.labelers.LLMLabeler": ("store", "budget_usd"),
-}
-"""Of targets that begin so: parameters that change how answers are come by, and not what they are."""
+"""Keys of the configuration that cannot change a run's result."""
 
 
 def of(config: Mapping[str, Any]) -> str:
-    """A digest of everything that decides a run's result, known before anything is labelled.
+    """Digest of everything that decides a run's result, known before anything is labelled.
 
-    The resolved configuration without what can't change the result; whatever names a file stands in it by the
-    file's content, not its place; the source of silvertune, and of every module that a `_target_` outside of it
-    names (not of what that module imports in turn).
+    It covers the resolved configuration without what cannot change the result, the content (not the place) of every
+    file that the configuration names, the source of silvertune, and the source of each module outside of silvertune
+    that a `_target_` names. What those modules import in turn is not covered.
+
+    Args:
+        config: A run's configuration (`silvertune.composition.plain`).
+
+    Returns:
+        SHA-256 as 64 hexadecimal digits.
+
+    Raises:
+        UserError: A file that the configuration names can't be read.
     """
-    deciding = _without_how({key: value for key, value in config.items() if key not in CANNOT_CHANGE_RESULT})
-    content = {
-        "config": by_content(deciding),
-        "code": [import_path.source_digest(module) for module in sorted({"silvertune", *_modules(deciding)})],
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    deciding = by_content(_read_by_the_run(config))
+    modules = sorted({"silvertune", *_modules_of_users(config)})
+    return _sha256({"config": deciding, "code": [import_path.source_digest(module) for module in modules]})
 
 
 def of_part(node: Mapping[str, Any]) -> str:
-    """A digest of what decides what the object does that `node` describes: its parameters and its module's source."""
+    """Digest of what decides what one part does: its parameters and the source of its module.
+
+    Args:
+        node: The part's configuration, with its `_target_`.
+
+    Returns:
+        SHA-256 as 64 hexadecimal digits.
+    """
     modules = sorted({import_path.module_of(target) for target in _targets(node)})
-    content = [by_content(node), [import_path.source_digest(module) for module in modules]]
+    return _sha256([by_content(node), [import_path.source_digest(module) for module in modules]])
+
+
+def of_settings(node: Mapping[str, Any]) -> str:
+    """Digest of a part's parameters alone, without any source: the same after an edit of the code.
+
+    Args:
+        node: The part's configuration, with its `_target_`.
+
+    Returns:
+        SHA-256 as 64 hexadecimal digits.
+    """
+    return _sha256(by_content(node))
+
+
+def parameters_not_in_identity(target: str) -> Collection[str]:
+    """The parameters that the part named by the import path `target` declares as `not_in_identity`.
+
+    Empty where it declares none, and where it can't be imported (composition says why).
+    """
+    return getattr(_part(target), "not_in_identity", ())
+
+
+def by_content(node: Any) -> Any:
+    """A configuration in which every file is replaced by the digest of its content.
+
+    Parameters that a part declares as `not_in_identity` are left out.
+
+    Args:
+        node: A configuration of mappings, lists and scalars.
+
+    Returns:
+        The same structure. A string that names a file becomes the file's digest; a `path` that names a folder
+        becomes a list of (relative path, digest) of the files in it that count.
+    """
+    if isinstance(node, Mapping):
+        part = _part(str(node["_target_"])) if node.get("_target_") else None
+        left_out = getattr(part, "not_in_identity", ())
+        return {
+            str(name): _folder_by_content(Path(value), part)
+            if name == "path" and isinstance(value, str) and value and Path(value).is_dir()
+            else by_content(value)
+            for name, value in node.items()
+            if name not in left_out
+        }
+    if isinstance(node, list):
+        return [by_content(value) for value in node]
+    if not isinstance(node, str) or not node or len(node) > 1000 or "\n" in node:
+        return node
+    file = Path(node)
+    return _file_digest(file) if file.is_file() else node
+
+
+def _read_by_the_run(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration without the keys that cannot change the result, and without what no part of the arm reads.
+
+    The top-level `encoder` and `evidence` serve filters alone; another part has an encoder of its own in its node.
+    """
+    deciding = {key: value for key, value in config.items() if key not in NOT_IN_IDENTITY}
+    evidence_names = _parameter_names(config.get("filter"))
+    if not evidence_names & {*part_inputs.EVIDENCE_BY_ENCODER}:
+        deciding.pop("encoder", None)
+    if not evidence_names & {*part_inputs.EVIDENCE_BY_ENCODER, *part_inputs.EVIDENCE_BY_STUDENT, "calibration"}:
+        deciding.pop("evidence", None)
+    return deciding
+
+
+def _parameter_names(node: Any) -> set[str]:
+    """The names of all parameters of the parts in a configuration."""
+    return set().union(*(import_path.parameter_names(target) for target in _targets(node)))
+
+
+def _folder_by_content(folder: Path, part: Any) -> list[list[str]]:
+    files_in_identity = getattr(part, "files_in_identity", None)
+    files: Iterable[Path] = files_in_identity(folder) if files_in_identity else folder.rglob("*")
+    return [[str(file.relative_to(folder)), _file_digest(file)] for file in sorted(files) if file.is_file()]
+
+
+def _file_digest(file: Path) -> str:
+    state = file.stat()
+    return _digest(file, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=1024)
+def _digest(file: Path, modified: int, size: int) -> str:
+    """SHA-256 of a file; read again only where its time or size differs."""
+    with file.open("rb") as content:
+        return "sha256:" + hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _sha256(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _without_how(node: Any) -> Any:
-    if isinstance(node, list):
-        return [_without_how(value) for value in node]
-    if not isinstance(node, Mapping):
-        return node
-    target = str(node.get("_target_") or "")
-    dropped = [name for start, names in HOW_IT_ASKS.items() if target.startswith(start) for name in names]
-    return {key: _without_how(value) for key, value in node.items() if key not in dropped}
+def _part(target: str) -> Any:
+    """What a `_target_` names; None where it can't be imported, which composition reports."""
+    try:
+        return import_path.imported(target)
+    except Exception:
+        return None
 
 
-def by_content(node: Any, key: str = "") -> Any:
-    """`node` with every string that names a file, and every `path` that names a folder, replaced by their digests."""
-    if isinstance(node, Mapping):
-        return {str(name): by_content(value, str(name)) for name, value in node.items()}
-    if isinstance(node, list):
-        return [by_content(value, key) for value in node]
-    if not isinstance(node, str) or not node or len(node) > 1000 or "\n" in node:
-        return node
-    path = Path(node)
-    if path.is_file():
-        return _digest(path, path.stat().st_mtime_ns, path.stat().st_size)
-    if key == "path" and path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        return [[str(file.relative_to(path)), by_content(str(file))] for file in files]
-    return node
-
-
-@lru_cache(maxsize=256)
-def _digest(path: Path, modified: int, size: int) -> str:
-    """SHA-256 of a file; read again only where its time or size is another."""
-    with path.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _modules(node: Any) -> set[str]:
-    """The modules that `_target_`s name, silvertune's own aside."""
+def _modules_of_users(node: Any) -> set[str]:
+    """The modules that `_target_`s name, except silvertune's."""
     return {import_path.module_of(target) for target in _targets(node) if not target.startswith("silvertune.")}
 
 

@@ -1,20 +1,40 @@
-"""What a `_target_` names: the object, its module, that module's source."""
+"""What a `_target_` names: the object, its parameters, its module, and that module's source."""
 
 import hashlib
 import importlib
 import importlib.util
+import inspect
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 
-def found(target: str) -> Any:
-    """What the import path names. Raises whatever the import does, or AttributeError."""
+def imported(target: str) -> Any:
+    """Import the function or class that a `_target_` names.
+
+    Args:
+        target: Import path, such as `silvertune.filters.agreement`.
+
+    Returns:
+        The object.
+
+    Raises:
+        AttributeError: The module has no such name.
+        Exception: Whatever the module raises while it is imported.
+    """
     module = module_of(target)
-    found: Any = importlib.import_module(module)
+    value: Any = importlib.import_module(module)
     for name in target.removeprefix(f"{module}.").split("."):
-        found = getattr(found, name)
-    return found
+        value = getattr(value, name)
+    return value
+
+
+def parameter_names(target: str) -> frozenset[str]:
+    """The names of the parameters that the object has; empty where it can't be imported or has no signature."""
+    try:
+        return frozenset(inspect.signature(imported(target)).parameters)
+    except Exception:
+        return frozenset()
 
 
 def module_of(target: str) -> str:

@@ -32,6 +32,14 @@ class Data:
     partition: pd.Series | None
     digest: str
 
+    @property
+    def training_items(self) -> pd.DataFrame:
+        """The items of groups that no fold tests: those of a file that the data gave to train on; else none."""
+        if self.partition is None:
+            return self.items.iloc[:0]
+        tested_groups = self.items["group_id"][self.partition != "train"]
+        return self.items[(self.partition == "train") & ~self.items["group_id"].isin(tested_groups)]
+
 
 def views_of(items: pd.DataFrame) -> list[str]:
     """The names of the views that `items` (or a training set made of them) have, in order."""

@@ -176,6 +176,8 @@ def _decide(parts: Parts, votes: pd.DataFrame, pool: pd.Index) -> pd.DataFrame:
         votes=votes[votes["item_id"].isin(pool)],
         labels=labels,
         task=parts.task,
+        annotations=parts.data.annotations[parts.data.annotations["item_id"].isin(pool)],
+        training=parts.data.training_items,
         gold=parts.data.gold.loc[parts.data.gold.index.isin(pool)],
         seed=parts.seed,
         bind=parts.bind,

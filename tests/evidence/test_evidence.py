@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from tests import made
 
-from silvertune.evidence.evidence import NAMES, BoundFilter, Evidence, decide
+from silvertune.evidence.evidence import BoundFilter, Evidence, decide
+from silvertune.part_inputs import names_for
 from silvertune.schema import Task
 
 LABELS = pd.DataFrame(
@@ -19,7 +20,8 @@ LABELS = pd.DataFrame(
 def evidence(task: Task, bind: Any = None, *, seed: int = 0) -> Evidence:
     items = pd.DataFrame({"group_id": list("ghhg"), "text": "some text"}, index=LABELS.index)
     gold = pd.Series({"a": "soe", "b": "soe"}, dtype=object)
-    return Evidence(items, made.votes_of([], task), LABELS, task, gold, seed, bind, made.means(calibration=1))
+    nothing = made.votes_of([], task)
+    return Evidence(items, nothing, LABELS, task, nothing, items.iloc[:0], gold, seed, bind, made.means(calibration=1))
 
 
 def says(answer: object, key: str = "mine") -> BoundFilter:
@@ -33,7 +35,7 @@ def series(*keep: object, dtype: Any = None) -> pd.Series:
 
 def test_every_name_of_evidence_is_there(task: Task) -> None:
     about = evidence(task, lambda filters: [])
-    for name in NAMES:
+    for name in names_for("filter"):
         assert getattr(about, name) is not None
 
 

@@ -14,7 +14,8 @@ from tests import made
 
 from silvertune import aggregations, import_path
 from silvertune.composition import bind_filters
-from silvertune.evidence.evidence import GOLD, BoundFilter, Evidence, decide
+from silvertune.evidence.evidence import BoundFilter, Evidence, decide
+from silvertune.part_inputs import GOLD
 from silvertune.schema import Task
 
 CONF = Path(__file__).parents[2] / "conf" / "filter"
@@ -122,13 +123,13 @@ def test_every_shipped_filter_has_a_case() -> None:
 
 def test_every_filter_that_asks_for_gold_says_so_and_no_other_does() -> None:
     for name, node in shipped().items():
-        needs = inspect.signature(import_path.found(node["_target_"])).parameters
+        needs = inspect.signature(import_path.imported(node["_target_"])).parameters
         assert any(gold in needs for gold in GOLD) == bool(node.get("_gold_")), name
 
 
 def test_every_filter_says_where_it_is_from_and_how_it_fails() -> None:
     for name, node in shipped().items():
-        text = str(import_path.found(node["_target_"]).__doc__)
+        text = str(import_path.imported(node["_target_"]).__doc__)
         assert "control" in text.lower() or name == "none" or ("Source:" in text and "Fails" in text), name
 
 

@@ -241,6 +241,23 @@ def test_a_plan_knows_how_much_people_are_asked(tmp_path: Path) -> None:
     assert not (tmp_path / "answers.csv").exists()
 
 
+def test_the_parts_of_a_job_are_built_once(folder: Path) -> None:
+    (folder / "counting.py").write_text(
+        "from pathlib import Path\n"
+        "from silvertune.labelers import Recorded\n"
+        "def counting(task, annotations, **settings):\n"
+        "    with Path('built.txt').open('a') as file:\n"
+        "        file.write('built\\n')\n"
+        "    return Recorded(task, annotations, **settings)\n"
+    )
+    done = cli.silvertune(
+        folder, "-m", "dataset.path=tables.jsonl", "labeler=expert", "labeler._target_=counting.counting",
+        "filter=none", "evaluation.replicates=50", "seed=0,1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (folder / "built.txt").read_text().split() == ["built"] * 2
+
+
 def test_seeds_are_said_once(folder: Path) -> None:
     done = cli.silvertune(folder, "experiments=tiny", "study.seeds=3", "seed=4", "mode=plan")
     assert done.returncode == 1

@@ -1,29 +1,14 @@
-"""What a filter may ask for, computed when it is first asked for.
+"""The evidence about one training pool, and what a chain of filters decides on it.
 
-A filter is a function whose parameter names say what evidence it needs. `Evidence` looks those names up:
-
-| name | what |
-| --- | --- |
-| items | the training pool, indexed by item_id (see `silvertune.items`) |
-| votes | the labeler's votes on it |
-| labels | the aggregated labels, indexed by item_id |
-| embeddings | item x dimension: mean over the item's views, unit length |
-| out_of_fold_probs | item x class: by a student tuned on the labels of other groups |
-| out_of_fold | a function: given labels (class by item_id) of some items, the same of all, (item_id, view) x class |
-| training_dynamics | (item_id, epoch) x class: a student's logits after each epoch on the labels |
-| calibration | gold labels of a few items, where the config grants some; the yaml says `_gold_: true` |
-| task | the task: classes, positive, descriptions |
-| kept_by | a function: given another filter's config, what that filter keeps (for controls of its size) |
-| rng | a `numpy.random.Generator` seeded by the run's seed, fresh for each filter |
-| gold | trusted labels of the pool; only where the yaml says `_gold_: true`, and the run is tagged |
-
-Test items are never among them. What has to be computed is computed when it is first asked for, and kept on disk
-(`silvertune.evidence.computed`, which says how).
+A filter is a function. Its parameter names say what evidence it needs (`silvertune.part_inputs` lists the names).
+Evidence that has to be computed is computed when a filter first asks for it, and kept on disk
+(`silvertune.evidence.computed`).
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,23 +17,6 @@ import pandas as pd
 from silvertune.errors import UserError
 from silvertune.evidence import computed
 from silvertune.schema import Task
-
-NAMES = (
-    "items",
-    "votes",
-    "labels",
-    "embeddings",
-    "out_of_fold_probs",
-    "out_of_fold",
-    "training_dynamics",
-    "calibration",
-    "task",
-    "kept_by",
-    "rng",
-    "gold",
-)
-GOLD = ("gold", "calibration")
-"""What only a filter may ask for whose yaml says `_gold_: true`."""
 
 Filter = Callable[..., pd.Series | pd.DataFrame]
 
@@ -73,6 +41,8 @@ class Evidence:
     votes: pd.DataFrame
     labels: pd.DataFrame
     task: Task
+    annotations: pd.DataFrame
+    training: pd.DataFrame
     gold: pd.Series
     seed: int
     bind: Callable[[Mapping[str, Any]], list[BoundFilter]]
@@ -114,6 +84,11 @@ class Evidence:
         """The items whose gold label was asked for as calibration; none if no filter did."""
         calibration: pd.Series = vars(self).get("calibration", self.gold.iloc[:0])
         return calibration.index
+
+    @property
+    def cache(self) -> Path:
+        """Folder of what is expensive to compute."""
+        return self.means.cache
 
     @property
     def rng(self) -> np.random.Generator:

@@ -64,6 +64,8 @@ class LLMLabeler:
     `cost_usd` is what the answer cost, also where it was paid for by an earlier run.
     """
 
+    not_in_identity = frozenset({"store", "budget_usd"})
+
     def __init__(
         self,
         task: Task,

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from silvertune.errors import UserError
 from silvertune.llms import credentials
@@ -48,6 +48,8 @@ class Gemini:
         request finds out before the others are sent.
     base_url: another address of the API, null is Google's.
     """
+
+    not_in_identity: ClassVar[frozenset[str]] = frozenset({"limits", "base_url", "api_key_env"})
 
     model: str
     project: str | None

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from silvertune.errors import UserError
 from silvertune.llms.interface import Answer, Ask, Finding, Limits, Price, RejectedError, Request, UnusableError
@@ -31,6 +31,8 @@ class LocalCausalLM:
     over its tokens and the closing quote, so that longer words are not at a disadvantage. The probabilities are the
     softmax of these over the words. They are exact, and the same in any batch but for rounding.
     """
+
+    not_in_identity: ClassVar[frozenset[str]] = frozenset({"limits"})
 
     model: str
     revision: str | None

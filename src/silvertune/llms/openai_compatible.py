@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from silvertune.errors import UserError
@@ -53,6 +53,8 @@ class OpenAICompatible:
     Talks over aiohttp and not over the `openai` package, whose transport gets fewer answers a second out of one core
     (benchmarks/labeling.py).
     """
+
+    not_in_identity: ClassVar[frozenset[str]] = frozenset({"limits", "base_url", "api_key_env"})
 
     model: str
     base_url: str

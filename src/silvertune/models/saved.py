@@ -48,5 +48,5 @@ def read(folder: Path) -> dict[str, Any]:
 def load(folder: Path) -> Predictor:
     """The predictor saved in `folder`. Raises UserError if there is none, or what it needs is not here."""
     loader: str = read(folder)["loader"]
-    predictor: Predictor = import_path.found(loader)(folder)
+    predictor: Predictor = import_path.imported(loader)(folder)
     return predictor

@@ -13,7 +13,7 @@ from rich.table import Table
 from silvertune import composition
 from silvertune.errors import UserError, cause_and_place
 from silvertune.llms.interface import Finding
-from silvertune.study.expand import Job
+from silvertune.study.job import Job
 from silvertune.tracking import store
 
 
@@ -56,7 +56,7 @@ def _labelers(jobs: list[Job]) -> Iterator[Finding]:
     """What each different labeler says of itself; most need nothing but their configuration."""
     seen: set[str] = set()
     for job in jobs:
-        built = composition.build(job.config)
+        built = job.parts
         for part, which, source in composition.labeling_sources(job.config, built):
             if which in seen:
                 continue

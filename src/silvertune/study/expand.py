@@ -2,9 +2,8 @@
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
@@ -16,12 +15,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from silvertune import composition, identity, splits
 from silvertune.errors import UserError, either, in_one_line
-from silvertune.study import job as one_job
+from silvertune.runner import Parts
+from silvertune.study.job import Job, run_name
 
 
-@dataclass(frozen=True)
-class Job:
-    """One run to be: the overrides that make it, its resolved config, the names of its parts, its identity."""
+class _Composed(NamedTuple):
+    """A job before its parts are built."""
 
     overrides: list[str]
     config: dict[str, Any]
@@ -30,52 +29,66 @@ class Job:
 
     @property
     def name(self) -> str:
-        return one_job.name(self.config, self.names)
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """By what a run that was done before is found again: its arm and its identity."""
-        return self.names["arm"], self.identity
+        return run_name(self.config, self.names)
 
 
 def expand(arguments: Sequence[str], config: DictConfig, loader: ConfigLoader) -> list[Job]:
-    """(arms x seeds x sweep overrides), in the study's order. Every job is composed, bound to its data, and split.
+    """Make the jobs of a sweep: arms x seeds x sweep overrides, in the study's order.
 
-    Raises UserError for the first job that could not run.
+    Each job is composed, its parts are built, and its data are split, once.
+
+    Args:
+        arguments: The command line's overrides.
+        config: The configuration that they compose, without sweeps.
+        loader: Hydra's config loader, which composes each job.
+
+    Returns:
+        The jobs, each under a name of its own.
+
+    Raises:
+        UserError: A job could not run, or two jobs have one name.
     """
     parser = OverridesParser.create(config_loader=loader)
     # `+seed=1` and `++seed=1` are `seed=1`: that key is there.
-    given = parser.parse_overrides([re.sub(r"^\++seed=", "seed=", text) for text in arguments])
-    points = BasicSweeper.split_arguments(given, None)[0]
-    swept = {override.get_key_element() for override in given if override.is_sweep_override()}
-    arms = _arms(config, parser)
-    keys = {override.get_key_element(): override.input_line for override in given}
+    overrides = parser.parse_overrides([re.sub(r"^\++seed=", "seed=", text) for text in arguments])
+    keys = {override.get_key_element(): override.input_line for override in overrides}
     if {"seed", "study.seeds"} <= set(keys):
         raise UserError(f"{keys['study.seeds']}: {keys['seed']} says which seeds already; give one of the two")
-    seeds = [] if "seed" in keys else _seeds(config)
-    made: list[Job] = []
-    for (arm, fixed), point in itertools.product(arms.items(), _without_seed(points)):
-        overrides = _joined(arm, fixed, point[0])
+    # An arm without a student is the same whatever student the others have.
+    composed = {(job.name, job.identity): job for job in _composed(overrides, config, loader, parser)}
+    names = [name for name, _ in composed]
+    if duplicates := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"two jobs are called {duplicates[0]!r}: what the sweep varies must show in the arm's name")
+    return [Job(*job, parts=_built(job.config)) for job in composed.values()]
+
+
+def _composed(
+    overrides: list[Override], config: DictConfig, loader: ConfigLoader, parser: OverridesParser
+) -> Iterator[_Composed]:
+    points = BasicSweeper.split_arguments(overrides, None)[0]
+    swept_keys = {override.get_key_element() for override in overrides if override.is_sweep_override()}
+    seeds = [] if any(override.get_key_element() == "seed" for override in overrides) else _seeds(config)
+    for (arm, fixed), point in itertools.product(_arms(config, parser).items(), _without_seed(points)):
+        texts = _joined(arm, fixed, point[0])
         # In a study the arm is the arm and the rest of the sweep a variant of it; ad hoc, filter=... names the arm.
-        variant = ", ".join(text for text in overrides if text.split("=")[0] in swept and _is_variant(text, arm))
-        overrides += [f"variant={_quoted(variant)}"] if variant else []
-        overrides += [f"arm={_quoted(arm)}"] if arm else []
-        cfg = _compose(loader, config, overrides)
+        variant = ", ".join(text for text in texts if text.split("=")[0] in swept_keys and _is_variant(text, arm))
+        texts += [f"variant={_quoted(variant)}"] if variant else []
+        texts += [f"arm={_quoted(arm)}"] if arm else []
+        cfg = _compose(loader, config, texts)
         choices, sources = cfg.hydra.runtime.choices, cfg.hydra.runtime.config_sources
         for seed in point[1] or seeds:
             with open_dict(cfg):
                 cfg.seed = seed
             resolved = composition.plain(cfg, sources)
             names = composition.names(resolved, choices)
-            made.append(Job([*overrides, f"seed={seed}"], resolved, names, identity.of(resolved)))
-    # An arm without a student is the same whatever student the others have.
-    made = list({(job.name, job.identity): job for job in made}.values())
-    if twice := [job.name for i, job in enumerate(made) if any(job.name == other.name for other in made[:i])]:
-        raise UserError(f"two jobs are called {twice[0]!r}: what the sweep varies must show in the arm's name")
-    for job in made:
-        parts = composition.build(job.config)
-        splits.split(parts.data, parts.evaluation, parts.task, parts.seed)
-    return made
+            yield _Composed([*texts, f"seed={seed}"], resolved, names, identity.of(resolved))
+
+
+def _built(config: Mapping[str, Any]) -> Parts:
+    """The parts of a job, on data that can be split as it says."""
+    parts = composition.build(config)
+    splits.split(parts.data, parts.evaluation, parts.task, parts.seed)
+    return parts
 
 
 def _arms(config: DictConfig, parser: OverridesParser) -> dict[str, list[Override]]:

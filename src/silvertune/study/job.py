@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,50 @@ from silvertune.tracking import runs, serving, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to be.
+
+    Attributes:
+        overrides: The command-line overrides that make it.
+        config: Its resolved configuration.
+        names: What its parts are called (`silvertune.composition.names`).
+        identity: The digest of what decides its result.
+        parts: The parts that its configuration describes, built and checked.
+    """
+
+    overrides: list[str]
+    config: dict[str, Any]
+    names: dict[str, str]
+    identity: str
+    parts: runner.Parts = field(compare=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The name of its run."""
+        return run_name(self.config, self.names)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Arm and identity: by these an earlier run of the same job is found."""
+        return self.names["arm"], self.identity
+
+
+_parts_by_config: dict[str, runner.Parts] = {}
+"""Parts that this process has built and not run yet."""
+
+
+def hand_over(job: Job) -> None:
+    """Keep a job's parts for `run`: a launcher hands on overrides alone, and in this process nothing is built twice."""
+    _parts_by_config[_key(job.config)] = job.parts
+
+
+def _key(config: Mapping[str, Any]) -> str:
+    """A text that is the same before and after the sweep tells a job its parent and what it tries again."""
+    tracking = {**config["tracking"], "parent_run_id": None}
+    return repr({**config, "tracking": tracking, "retry_of": None})
 
 
 def run(cfg: DictConfig, *, choices: Mapping[str, Any], sources: Iterable[Any], overrides: list[str]) -> str:
@@ -31,11 +76,11 @@ def run(cfg: DictConfig, *, choices: Mapping[str, Any], sources: Iterable[Any], 
         raise UserError("was not started: on_error=stop, and another job failed")
     with (
         _stopping_others(client, parent, config["on_error"]),
-        runs.open_run(client, experiment, name(config, names), tags(config, names), parent) as run_id,
+        runs.open_run(client, experiment, run_name(config, names), tags(config, names), parent) as run_id,
     ):
         started = time.perf_counter()
         runs.log_config(client, run_id, config, overrides)
-        parts = composition.build(config)
+        parts = _parts_by_config.pop(_key(config), None) or composition.build(config)
         source = str(config["dataset"].get("path") or config["dataset"].get("files") or names["dataset"])
         runs.log_data(client, run_id, parts.data, names["dataset"], source)
         client.set_tag(run_id, "data", parts.data.digest)
@@ -44,7 +89,7 @@ def run(cfg: DictConfig, *, choices: Mapping[str, Any], sources: Iterable[Any], 
             client,
             run_id,
             result,
-            title=name(config, names),
+            title=run_name(config, names),
             save_models=partial(_save_models, result, parts) if config["tracking"]["save_models"] else None,
         )
         runs.log_metrics(client, run_id, {"wall_s": time.perf_counter() - started})
@@ -71,7 +116,7 @@ def _stopping_others(client: "MlflowClient", parent: str, on_error: str) -> Iter
         raise
 
 
-def name(config: Mapping[str, Any], names: Mapping[str, str]) -> str:
+def run_name(config: Mapping[str, Any], names: Mapping[str, str]) -> str:
     """`arm/model/s<seed>`, and what else the sweep varies."""
     return "/".join(part for part in (names["arm"], names["model"], f"s{config['seed']}", config["variant"]) if part)
 

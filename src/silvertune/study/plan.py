@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from silvertune import composition
-from silvertune.study.expand import Job
+from silvertune.study.job import Job
 from silvertune.tracking import store
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def show(console: Console, jobs: list[Job], earlier: "Mapping[store.Key, Run]") 
 
 def _ask(job: Job, asked: dict[str, dict[str, dict[str, float]]]) -> None:
     """What the job's labelers would take; the same labeler is asked about the same items once, for all runs."""
-    built = composition.build(job.config)
+    built = job.parts
     how = built.evaluation
     pools = how.folds if how.split == "kfold" else 1
     for _, which, source in composition.labeling_sources(job.config, built):

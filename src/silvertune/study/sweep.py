@@ -25,7 +25,7 @@ from silvertune.errors import UserError, cause_and_place
 from silvertune.evaluation import comparison, metrics
 from silvertune.reports import figures, study_report
 from silvertune.study import check, expand, plan, progress
-from silvertune.study.expand import Job
+from silvertune.study.job import Job, hand_over
 from silvertune.tracking import runs, store
 from silvertune.tracking.finished import read
 
@@ -180,6 +180,7 @@ def _launched(sweep: Sweep, launch: Launch) -> list[Failure]:
         if job.key in sweep.earlier:
             settings["retry_of"] = sweep.earlier[job.key].info.run_id
         overrides.append(expand.with_settings(job, settings))
+        hand_over(job)
     failures = []
     try:
         with progress.shown(sweep.client, sweep.experiment, sweep.parent, len(sweep.todo)):

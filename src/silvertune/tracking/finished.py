@@ -35,8 +35,15 @@ def read(client: "MlflowClient", run: "Run") -> FinishedRun:
 
 def _settings(run: "Run") -> dict[str, str]:
     """What decides its predictions, by configuration key, but the seed and the data (which the tag `data` tells)."""
-    ignored = {*identity.CANNOT_CHANGE_RESULT, "dataset", "seed", "replicates"}.union(*identity.HOW_IT_ASKS.values())
-    return {name: value for name, value in run.data.params.items() if not ignored & set(name.split("."))}
+    params = run.data.params
+    ignored = [*identity.NOT_IN_IDENTITY, "dataset", "seed", "evaluation.replicates"]
+    for key, target in params.items():
+        if key.endswith("._target_"):
+            part = key.removesuffix("_target_")
+            ignored += [part + name for name in identity.parameters_not_in_identity(target)]
+    return {
+        key: value for key, value in params.items() if not any(f"{key}.".startswith(f"{name}.") for name in ignored)
+    }
 
 
 def classes(run: "Run") -> list[str]:

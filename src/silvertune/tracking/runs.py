@@ -76,15 +76,19 @@ def log_data(client: "MlflowClient", run: str, data: Data, name: str, source: st
     """The dataset as MLflow's own dataset input."""
     from mlflow.data.pandas_dataset import from_pandas
     from mlflow.entities import DatasetInput, InputTag
+    from mlflow.exceptions import MlflowException
 
     with warnings.catch_warnings():
         # It says that a local path may be two kinds of local path.
         warnings.simplefilter("ignore", UserWarning)
         dataset = from_pandas(data.items, source=source, name=name, digest=data.digest[:36])
-    client.log_inputs(
-        run,
-        datasets=[DatasetInput(dataset._to_mlflow_entity(), tags=[InputTag("mlflow.data.context", "training")])],
-    )
+    inputs = [DatasetInput(dataset._to_mlflow_entity(), tags=[InputTag("mlflow.data.context", "training")])]
+    try:
+        client.log_inputs(run, datasets=inputs)
+    except MlflowException:
+        # MLflow looks whether the dataset is in its table before it inserts it: of two jobs that start together, one
+        # fails. By now the other has inserted it.
+        client.log_inputs(run, datasets=inputs)
 
 
 def log_result(
