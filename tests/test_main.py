@@ -132,8 +132,8 @@ def test_a_file_that_is_not_utf_8_is_one_line(folder: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("def mine(labels, embedings): return labels", ["filter.mine.embedings", "evidence", "votes"]),
-        ("def mine(labels, *, votes=3): return labels", ["filter.mine.votes", "filled by the run"]),
+        ("def mine(labels, embedings): return labels", ["filter.mine.embedings", "embeddings", "votes"]),
+        ("def mine(labels, *, votes=3): return labels", ["filter.mine.votes", "the run fills it"]),
         ("def mine(labels, gold): return labels", ["filter.mine", "_gold_: true"]),
         ("import nothing_of_this_name", ["filter.mine._target_=mine.mine", "can't be imported"]),
         ("def mine(labels): return labels['label'].to_numpy() == 'soe'", ["filter.mine returned ndarray"]),

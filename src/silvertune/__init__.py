@@ -1,3 +1,72 @@
-"""silvertune: fine-tune models on silver labels, and measure which filter of them is worth using."""
+"""silvertune: fine-tune models on silver labels, and measure which filter of them is worth using.
+
+These names are public. Each is imported when it is first used, so that `import silvertune` imports nothing else.
+"""
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from silvertune.errors import UserError
+    from silvertune.interfaces import Backend, Labeler, Predictor
+    from silvertune.items import Data
+    from silvertune.schema import Evaluation, Task
+    from silvertune.study.command import run
+    from silvertune.study.result import Failure, SweepError, SweepResult
+    from silvertune.votes import prob_columns
+    from silvertune.votes import table as votes_table
 
 __version__ = "0.1.0"
+
+_HERE = Path(__file__).resolve().parent
+SHIPPED = _HERE / "_shipped" if (_HERE / "_shipped").is_dir() else _HERE.parents[1]
+"""The folder with `conf/` and `experiments/`: inside an installed package, or the top of a checkout."""
+
+_PLACES = {
+    "Backend": ("interfaces", "Backend"),
+    "Data": ("items", "Data"),
+    "Evaluation": ("schema", "Evaluation"),
+    "Failure": ("study.result", "Failure"),
+    "Labeler": ("interfaces", "Labeler"),
+    "Predictor": ("interfaces", "Predictor"),
+    "SweepError": ("study.result", "SweepError"),
+    "SweepResult": ("study.result", "SweepResult"),
+    "Task": ("schema", "Task"),
+    "UserError": ("errors", "UserError"),
+    "prob_columns": ("votes", "prob_columns"),
+    "run": ("study.command", "run"),
+    "votes_table": ("votes", "table"),
+}
+"""Public name -> its module, and what it is called there."""
+
+__all__ = [
+    "Backend",
+    "Data",
+    "Evaluation",
+    "Failure",
+    "Labeler",
+    "Predictor",
+    "SweepError",
+    "SweepResult",
+    "Task",
+    "UserError",
+    "__version__",
+    "prob_columns",
+    "run",
+    "votes_table",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used (PEP 562)."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'silvertune' has no attribute {name!r}")
+    module, name_there = _PLACES[name]
+    value = getattr(import_module(f"silvertune.{module}"), name_there)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

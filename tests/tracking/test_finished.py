@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+from silvertune.errors import UserError
+from silvertune.evaluation import comparison
 from silvertune.tracking import finished, store
 
 ITEMS = ["a", "b", "c", "d"]
@@ -26,6 +28,7 @@ def logged(
     tags: Mapping[str, str] = {},
     *,
     positive: str = "cat",
+    params: Mapping[str, str] = {},
 ) -> str:
     """A run with predictions, one of them null, and votes of two stages."""
     experiment = client.get_experiment_by_name("x")
@@ -33,6 +36,8 @@ def logged(
     run: str = client.create_run(experiment.experiment_id, tags={**TAGS, **tags}).info.run_id
     client.log_param(run, "task.classes", '["cat", "dog"]')
     client.log_param(run, "task.positive", positive)
+    for key, value in params.items():
+        client.log_param(run, key, value)
     said = pd.Series(["cat", None, "cat", "dog"], dtype=object)
     tables = {
         "predictions": pd.DataFrame({"item_id": ITEMS, "label": said, "gold": "cat", "group_id": "g", "fold": 0}),
@@ -65,3 +70,68 @@ def test_the_classes_are_the_positive_one_or_all(client: MlflowClient, tmp_path:
     assert finished.classes(one) == ["cat"]
     assert finished.classes(both) == ["cat", "dog"]
     assert finished.read(client, one).task != finished.read(client, both).task
+
+
+LLM = {"labeler.llm.openai._target_": "silvertune.llms.OpenAICompatible"}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "dataset.captions",
+        "dataset.views.text",
+        "dataset.gold.column",
+        "dataset.annotations.machine.column",
+        "model.mode",
+        "filter.mine.store",
+        "filter.mine.limits.lower",
+        "model.seed",
+        "labeler.path",
+        "evaluation.folds",
+        "evidence.replicates",
+        "labeler.llm.openai.model",
+        "labeler.study",
+    ],
+)
+def test_a_setting_that_decides_makes_runs_of_one_arm_incomparable(
+    client: MlflowClient, tmp_path: Path, key: str
+) -> None:
+    one, other = (
+        finished.read(client, client.get_run(logged(client, tmp_path, {"seed": seed}, params=LLM | {key: seed})))
+        for seed in ("0", "1")
+    )
+    with pytest.raises(UserError) as refused:
+        comparison.compare([one, other], [], ["cat"], replicates=20)
+    assert f"differ in more: {key}=0 and 1" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "seed",
+        "dataset.path",
+        "dataset.files.train",
+        "evaluation.replicates",
+        "tracking.dir",
+        "mode",
+        "resume",
+        "labeler.llm.openai.base_url",
+        "labeler.llm.openai.limits.requests_per_minute",
+    ],
+)
+def test_where_the_data_are_and_how_an_llm_is_asked_may_differ_between_seeds(
+    client: MlflowClient, tmp_path: Path, key: str
+) -> None:
+    one, other = (
+        finished.read(client, client.get_run(logged(client, tmp_path, {"seed": seed}, params=LLM | {key: seed})))
+        for seed in ("0", "1")
+    )
+    assert one.settings == other.settings
+
+
+def test_artifacts_are_found_where_the_store_is_now(client: MlflowClient, tmp_path: Path) -> None:
+    run = logged(client, tmp_path)
+    elsewhere = tmp_path.with_name(f"{tmp_path.name}-moved")
+    tmp_path.rename(elsewhere)
+    moved = store.client({"uri": None, "dir": str(elsewhere / "mlruns")})
+    assert finished.read(moved, moved.get_run(run)).predictions.index.to_list() == ITEMS

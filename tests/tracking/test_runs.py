@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from silvertune.items import Data
 from silvertune.reports import label_figures
 from silvertune.runner import Result, Student
 from silvertune.schema import Task
-from silvertune.tracking import runs, store
+from silvertune.tracking import processes, runs, store
 from silvertune.votes import table
 
 PETS = Task(name="pets", classes=["other", "cat"], positive="cat")
@@ -45,13 +46,18 @@ def text(client: MlflowClient, run: str, artifact: str, folder: Path) -> str:
     return Path(client.download_artifacts(run, artifact, str(folder))).read_text(encoding="utf-8")
 
 
+def tracking(client: MlflowClient) -> dict[str, Any]:
+    """The configuration's `tracking` of the store that the client is of."""
+    return {"uri": None, "dir": client.tracking_uri.removeprefix("sqlite:///").removesuffix("/mlflow.db")}
+
+
 def opened(prepared: tuple[MlflowClient, str], error: BaseException | None, parent: str | None = None) -> Run:
     """A run that was left with `error`."""
     client, experiment = prepared
     seen: list[str] = []
 
     def enter() -> None:
-        with runs.open_run(client, experiment, "all/m/s0", {"arm": "all"}, parent) as run_id:
+        with runs.open_run(client, experiment, "all/m/s0", {"arm": "all"}, parent, tracking(client)) as run_id:
             seen.append(run_id)
             assert client.get_run(run_id).info.status == "RUNNING"
             if error is not None:
@@ -124,8 +130,8 @@ def test_a_run_says_who_runs_it_what_code_and_whose_child_it_is(prepared: tuple[
 
 def test_a_run_that_lives_is_not_reaped(prepared: tuple[MlflowClient, str]) -> None:
     client, experiment = prepared
-    with runs.open_run(client, experiment, "x", {}, None) as run_id:
-        store.reap(client, experiment)
+    with runs.open_run(client, experiment, "x", {}, None, tracking(client)) as run_id:
+        processes.reap(client, experiment)
         assert client.get_run(run_id).info.status == "RUNNING"
 
 
@@ -138,7 +144,10 @@ def test_a_traceback_that_cannot_be_logged_does_not_leave_the_run_running(
         raise OSError("no space left on device")
 
     monkeypatch.setattr(client, "log_text", full)
-    with pytest.raises((ValueError, OSError)), runs.open_run(client, experiment, "x", {}, None) as seen:
+    with (
+        pytest.raises((ValueError, OSError)),
+        runs.open_run(client, experiment, "x", {}, None, tracking(client)) as seen,
+    ):
         raise ValueError("the error")
     assert client.get_run(seen).info.status == "FAILED"
 
@@ -152,7 +161,7 @@ CONFIG: dict[str, Any] = {
     "filter": {"agreement": {"at_least": 1.0}},
     "model": None,
     "seed": 3,
-    "tracking": {"dir": "mlruns"},
+    "tracking": {"uri": None, "dir": "mlruns"},
     "study": {"arms": {"all": ["filter=none"]}},
 }
 
@@ -309,9 +318,19 @@ def artifacts(client: MlflowClient, run: str, folder: str | None = None) -> set[
     return found
 
 
+def log_result(
+    client: MlflowClient, run: str, found: Result, title: str, save_models: Callable[[Path], None] | None
+) -> None:
+    kept = runs.keep_result(
+        found, tracking(client), run, identity="i", title=title, started=time.perf_counter(), save_models=save_models
+    )
+    runs.log_kept(client, run, kept)
+    assert not kept.exists()
+
+
 def test_a_result_is_logged_whole(client: MlflowClient, run: str, tmp_path: Path) -> None:
     made = result()
-    runs.log_result(client, run, made, title="all/m/s0", save_models=write_models(made))
+    log_result(client, run, made, title="all/m/s0", save_models=write_models(made))
     assert artifacts(client, run) == {
         "votes.parquet",
         "decisions.parquet",
@@ -328,6 +347,7 @@ def test_a_result_is_logged_whole(client: MlflowClient, run: str, tmp_path: Path
         "model/fold1/note.txt",
     }
     logged = client.get_run(run).data.metrics
+    assert logged.pop("wall_s") >= 0
     expected = {**made.report.metrics, **made.labels.metrics, "alarms": 1.0}
     assert logged == pytest.approx({name: value for name, value in expected.items() if value == value})
     tags = client.get_run(run).data.tags
@@ -341,7 +361,7 @@ def test_a_result_is_logged_whole(client: MlflowClient, run: str, tmp_path: Path
 
 
 def test_the_history_of_tuning_is_a_table_of_folds_and_epochs(client: MlflowClient, run: str, tmp_path: Path) -> None:
-    runs.log_result(client, run, result(), title="x", save_models=None)
+    log_result(client, run, result(), title="x", save_models=None)
     table = pd.read_csv(client.download_artifacts(run, "tuning.csv", str(tmp_path)))
     assert table[["fold", "epoch", "loss"]].to_numpy().tolist() == [[0, 0, 0.5], [0, 1, 0.25]]
     assert table["validation_loss"].isna().to_list() == [True, False]
@@ -349,14 +369,14 @@ def test_the_history_of_tuning_is_a_table_of_folds_and_epochs(client: MlflowClie
 
 def test_alarms_are_a_tag_and_a_number(client: MlflowClient, run: str) -> None:
     made = result()
-    runs.log_result(client, run, made, title="x", save_models=None)
+    log_result(client, run, made, title="x", save_models=None)
     logged = client.get_run(run).data
     assert logged.tags["alarms"] == "fold 1: constant"
     assert logged.metrics["alarms"] == 1
 
 
 def test_a_run_without_a_student_has_no_alarms_and_no_history(client: MlflowClient, run: str) -> None:
-    runs.log_result(client, run, replace(result(), students=[], alarms=[]), title="x", save_models=None)
+    log_result(client, run, replace(result(), students=[], alarms=[]), title="x", save_models=None)
     logged = client.get_run(run).data
     assert "alarms" not in logged.tags
     assert "alarms" not in logged.metrics
@@ -364,7 +384,7 @@ def test_a_run_without_a_student_has_no_alarms_and_no_history(client: MlflowClie
 
 
 def test_models_are_kept_only_if_that_is_asked_for(client: MlflowClient, run: str) -> None:
-    runs.log_result(client, run, result(), title="x", save_models=None)
+    log_result(client, run, result(), title="x", save_models=None)
     assert not [path for path in artifacts(client, run) if path.startswith("model")]
 
 

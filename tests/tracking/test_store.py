@@ -3,19 +3,13 @@
 import json
 import multiprocessing
 import os
-import socket
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
@@ -163,80 +157,6 @@ def test_a_database_that_cannot_be_reached_is_told_in_one_line(
         store.prepare({"uri": "postgresql://nowhere/runs", "dir": str(tmp_path)}, "study")
     assert len(str(caught.value).splitlines()) == 1
     assert str(caught.value).startswith("tracking.uri=postgresql://nowhere/runs: can't be used (")
-
-
-# ----------------------------------------------------------------------------------------------------------- reap
-
-
-@pytest.fixture
-def ended() -> dict[str, str]:
-    """The tags of a process of this host that is gone."""
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    started = psutil.Process(process.pid).create_time()
-    process.communicate(b"\n")
-    return {"host": socket.gethostname(), "pid": str(process.pid), "pid_started": str(started)}
-
-
-@pytest.fixture
-def living() -> Iterator[dict[str, str]]:
-    """The tags of another process of this host that is there."""
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    yield {
-        "host": socket.gethostname(),
-        "pid": str(process.pid),
-        "pid_started": str(psutil.Process(process.pid).create_time()),
-    }
-    process.communicate(b"\n")
-
-
-def reaped(client: MlflowClient, experiment: str, tags: dict[str, str]) -> Run:
-    """A run with these tags, after reaping."""
-    run = client.create_run(experiment, tags=tags).info.run_id
-    store.reap(client, experiment)
-    return client.get_run(run)
-
-
-def test_a_run_whose_process_is_gone_is_killed_and_says_so(
-    client: MlflowClient, experiment: str, ended: dict[str, str]
-) -> None:
-    run = reaped(client, experiment, ended)
-    assert run.info.status == "KILLED"
-    assert run.info.end_time is not None
-    assert "process ended" in run.data.tags["error"]
-
-
-def test_a_run_whose_process_id_was_given_to_another_is_killed(
-    client: MlflowClient, experiment: str, living: dict[str, str]
-) -> None:
-    long_ago = living | {"pid_started": str(float(living["pid_started"]) - 3600)}
-    assert reaped(client, experiment, long_ago).info.status == "KILLED"
-
-
-def test_a_run_whose_process_lives_is_left_alone(client: MlflowClient, experiment: str, living: dict[str, str]) -> None:
-    for tags in (living, store.process_tags()):
-        run = reaped(client, experiment, tags)
-        assert run.info.status == "RUNNING"
-        assert "error" not in run.data.tags
-
-
-@pytest.mark.parametrize("host", [{"host": "another-machine"}, {}], ids=["another host", "no host"])
-def test_a_run_of_another_host_is_left_alone(
-    client: MlflowClient, experiment: str, ended: dict[str, str], host: dict[str, str]
-) -> None:
-    tags = {key: value for key, value in ended.items() if key != "host"} | host
-    assert reaped(client, experiment, tags).info.status == "RUNNING"
-
-
-def test_reaping_counts_and_leaves_what_has_ended_alone(
-    client: MlflowClient, experiment: str, ended: dict[str, str]
-) -> None:
-    finished = client.create_run(experiment, tags=ended).info.run_id
-    client.set_terminated(finished, "FINISHED")
-    for _ in range(2):
-        client.create_run(experiment, tags=ended)
-    assert store.reap(client, experiment) == 2
-    assert store.reap(client, experiment) == 0
-    assert client.get_run(finished).info.status == "FINISHED"
 
 
 def test_all_runs_are_found_oldest_first(

@@ -1,6 +1,7 @@
 """Where configs are looked for: the user's `./conf` and `./experiments` before the shipped ones.
 
 Appending through `hydra.searchpath` would leave a user's `conf/filter/agreement.yaml` silently ignored.
+In other applications of Hydra's the plug-in does nothing.
 Light on purpose: Hydra imports every plugin at every start.
 """
 
@@ -11,23 +12,29 @@ from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
+from silvertune import SHIPPED
+
 
 class SilvertuneSearchPath(SearchPathPlugin):
-    """Prepends the user's folders, then the shipped studies; only where the app is silvertune."""
+    """Prepends the user's folders, then the shipped studies; only where the application is silvertune."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         main = next((element for element in search_path.get_path() if element.provider == "main"), None)
-        if main is None or main.path is None:
-            return
-        shipped = Path(main.path.removeprefix("file://")).parent
-        if not (shipped / "experiments").is_dir() or not (shipped / "conf" / "evaluation").is_dir():
+        if main is None or main.path is None or not _is_ours(main.path):
             return  # another application's configs
         search_path.prepend("silvertune", "schema://silvertune.schema")
-        search_path.prepend("silvertune", f"experiments://{shipped / 'experiments'}")
-        for folder, scheme in (("experiments", "experiments"), ("conf", "file")):
-            own = Path.cwd() / folder
-            if own.is_dir() and own.resolve() != (shipped / folder).resolve():
-                search_path.prepend("user", f"{scheme}://{own}")
+        search_path.prepend("silvertune", f"experiments://{SHIPPED / 'experiments'}")
+        for folder, scheme in (("experiments", "experiments"), ("conf", "groups")):
+            users = Path.cwd() / folder
+            if users.is_dir() and users.resolve() != (SHIPPED / folder).resolve():
+                search_path.prepend("user", f"{scheme}://{users}")
+
+
+def _is_ours(path: str) -> bool:
+    return (
+        "://" not in path.removeprefix("file://")
+        and Path(path.removeprefix("file://")).resolve() == (SHIPPED / "conf").resolve()
+    )
 
 
 class SchemaSource(ConfigSource):
@@ -60,6 +67,37 @@ class SchemaSource(ConfigSource):
         return ["schema"] if config_path == "" and results_filter != ObjectType.GROUP else []
 
 
+class GroupsSource(ConfigSource):
+    """The groups of a folder of configs, and nothing that stands beside them.
+
+    The user's `./conf` may hold the `config.yaml` of another application, which must not replace silvertune's.
+    """
+
+    def __init__(self, provider: str, path: str) -> None:
+        super().__init__(provider=provider, path=path)
+        self.files = _files(provider, self.path)
+
+    @staticmethod
+    def scheme() -> str:
+        return "groups"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        return self.files.load_config(config_path)
+
+    def available(self) -> bool:
+        return self.files.available()
+
+    def is_group(self, config_path: str) -> bool:
+        return self.files.is_group(config_path)
+
+    def is_config(self, config_path: str) -> bool:
+        # `hydra/config` is Hydra's own main config.
+        return "/" in config_path and config_path != "hydra/config" and self.files.is_config(config_path)
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        return self.files.list(config_path, ObjectType.GROUP if config_path == "" else results_filter)
+
+
 class ExperimentsSource(ConfigSource):
     """A folder of studies as the group `experiments`, wherever the folder stands.
 
@@ -68,9 +106,7 @@ class ExperimentsSource(ConfigSource):
 
     def __init__(self, provider: str, path: str) -> None:
         super().__init__(provider=provider, path=path)
-        from hydra._internal.core_plugins.file_config_source import FileConfigSource
-
-        self.files = FileConfigSource(provider=provider, path=f"file://{self.path}")
+        self.files = _files(provider, self.path)
 
     @staticmethod
     def scheme() -> str:
@@ -98,3 +134,9 @@ class ExperimentsSource(ConfigSource):
     @staticmethod
     def _inside(config_path: str) -> str:
         return config_path.removeprefix("experiments/")
+
+
+def _files(provider: str, path: str) -> ConfigSource:
+    from hydra._internal.core_plugins.file_config_source import FileConfigSource
+
+    return FileConfigSource(provider=provider, path=f"file://{path}")

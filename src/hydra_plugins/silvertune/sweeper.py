@@ -1,24 +1,13 @@
-"""Hydra's side of a sweep; the work is in `silvertune.study.sweep`, imported when there is a sweep to do."""
+"""Hydra's side of a sweep; the work is in `silvertune.study.sweep`, imported when there is a sweep to do.
 
-from dataclasses import dataclass
+`conf/hydra/sweeper/silvertune.yaml` chooses it, so that other applications of Hydra's don't see it.
+"""
+
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.config_store import ConfigStore
-
-
-@dataclass
-class SilvertuneSweeperConf:
-    """`params` as in Hydra's basic sweeper."""
-
-    _target_: str = "hydra_plugins.silvertune.sweeper.SilvertuneSweeper"
-    max_batch_size: int | None = None
-    params: dict[str, str] | None = None
-
-
-ConfigStore.instance().store(
-    group="hydra/sweeper", name="silvertune", node=SilvertuneSweeperConf, provider="silvertune"
-)
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
 
 
 class SilvertuneSweeper(BasicSweeper):
@@ -27,7 +16,28 @@ class SilvertuneSweeper(BasicSweeper):
     A callback could not: with one failed job Hydra re-raises before `on_multirun_end`.
     """
 
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Take what Hydra hands to a sweeper. Raises UserError in an application that is not silvertune."""
+        from silvertune.errors import UserError
+        from silvertune.study import command
+
+        if task_function is not command.job:
+            raise UserError("hydra/sweeper=silvertune: is for silvertune alone; choose another for this application")
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+
     def sweep(self, arguments: list[str]) -> Any:
+        """Do the sweep.
+
+        Args:
+            arguments: The command line's overrides.
+
+        Returns:
+            A `silvertune.SweepResult`.
+
+        Raises:
+            UserError: The sweep can't be done.
+            SweepError: A run failed.
+        """
         from silvertune.study import sweep
 
         assert self.config is not None

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from silvertune import composition, identity, runner
-from silvertune.errors import UserError
-from silvertune.tracking import runs, serving, store
+from silvertune.tracking import runs, serving
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -57,8 +56,8 @@ def hand_over(job: Job) -> None:
 
 
 def _key(config: Mapping[str, Any]) -> str:
-    """A text that is the same before and after the sweep tells a job its parent and what it tries again."""
-    tracking = {**config["tracking"], "parent_run_id": None}
+    """A text that is the same before and after the sweep tells a job its store, its parent and what it tries again."""
+    tracking = {**config["tracking"], "uri": None, "parent_run_id": None}
     return repr({**config, "tracking": tracking, "retry_of": None})
 
 
@@ -69,14 +68,14 @@ def run(cfg: DictConfig, *, choices: Mapping[str, Any], sources: Iterable[Any], 
     """
     config = composition.plain(cfg, sources)
     names = composition.names(config, choices)
-    client = store.client(config["tracking"])
-    parent = config["tracking"]["parent_run_id"]
-    experiment = client.get_run(parent).info.experiment_id
-    if client.get_run(parent).data.tags.get("stop"):
-        raise UserError("was not started: on_error=stop, and another job failed")
+    tracking = config["tracking"]
+    client, sweep = runs.sweep_of(tracking)
+    all_tags = tags(config, names)
     with (
-        _stopping_others(client, parent, config["on_error"]),
-        runs.open_run(client, experiment, run_name(config, names), tags(config, names), parent) as run_id,
+        _stopping_others(client, sweep.info.run_id, config["on_error"]),
+        runs.open_run(
+            client, sweep.info.experiment_id, run_name(config, names), all_tags, sweep.info.run_id, tracking
+        ) as run_id,
     ):
         started = time.perf_counter()
         runs.log_config(client, run_id, config, overrides)
@@ -84,15 +83,19 @@ def run(cfg: DictConfig, *, choices: Mapping[str, Any], sources: Iterable[Any], 
         source = str(config["dataset"].get("path") or config["dataset"].get("files") or names["dataset"])
         runs.log_data(client, run_id, parts.data, names["dataset"], source)
         client.set_tag(run_id, "data", parts.data.digest)
-        result = runner.run(parts)
-        runs.log_result(
-            client,
-            run_id,
-            result,
-            title=run_name(config, names),
-            save_models=partial(_save_models, result, parts) if config["tracking"]["save_models"] else None,
-        )
-        runs.log_metrics(client, run_id, {"wall_s": time.perf_counter() - started})
+        kept = runs.result_kept_earlier(client, tracking, all_tags["identity"]) if config["resume"] else None
+        if kept is None:
+            result = runner.run(parts)
+            kept = runs.keep_result(
+                result,
+                tracking,
+                run_id,
+                identity=all_tags["identity"],
+                title=run_name(config, names),
+                started=started,
+                save_models=partial(_save_models, result, parts) if tracking["save_models"] else None,
+            )
+        runs.log_kept(client, run_id, kept)
     return run_id
 
 
@@ -112,7 +115,8 @@ def _stopping_others(client: "MlflowClient", parent: str, on_error: str) -> Iter
         yield
     except Exception:
         if on_error == "stop":
-            client.set_tag(parent, "stop", "true")
+            with suppress(Exception):  # a store that can't be written to must not hide why the job failed
+                client.set_tag(parent, "stop", "true")
         raise
 
 

@@ -17,25 +17,34 @@ if TYPE_CHECKING:
 
 @contextmanager
 def shown(client: "MlflowClient", experiment: str, parent: str, total: int) -> Iterator[None]:
-    """Watch the runs under `parent` until `total` of them have ended; read from the store, so with any launcher."""
+    """Show the progress of a sweep while the block runs. It is read from the store, so it works with any launcher.
+
+    Args:
+        client: A client of the store.
+        experiment: Id of the experiment.
+        parent: Id of the sweep's own run.
+        total: How many runs the sweep is to end.
+    """
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
-    query = f"tags.`mlflow.parentRunId` = '{parent}'"
-    before = {found.info.run_id for found in store.runs(client, experiment, query)}
+    query = f"tags.`{store.PARENT}` = '{parent}'"
+    before = {run.info.run_id for run in store.runs(client, experiment, query)}
     stop = threading.Event()
 
     def look(progress: Progress, seen: set[str]) -> None:
         try:
-            there = store.runs(client, experiment, query)
+            if not store.answers(client.tracking_uri):
+                return
+            runs = store.runs(client, experiment, query)
         except Exception:  # a store that does not answer for a moment must not end what is going on
             return
-        for found in there:
-            if found.info.run_id in seen or found.info.status == store.RUNNING:
+        for run in runs:
+            if run.info.run_id in seen or run.info.status == store.RUNNING:
                 continue
-            seen.add(found.info.run_id)
-            progress.console.print(_line(found), highlight=False, soft_wrap=True)
+            seen.add(run.info.run_id)
+            progress.console.print(_line(run), highlight=False, soft_wrap=True, markup=False)
             elapsed = progress.tasks[0].elapsed or 0.0
             done = len(seen - before)
             progress.update(
@@ -62,13 +71,13 @@ def shown(client: "MlflowClient", experiment: str, parent: str, total: int) -> I
             look(progress, seen)
 
 
-def _line(found: "Run") -> str:
-    values = found.data.metrics
-    if found.info.status != store.FINISHED:
-        return f"{found.info.status} {found.info.run_name}: {found.data.tags.get('error', '')}"
-    alarms = found.data.tags.get("alarms")
+def _line(run: "Run") -> str:
+    metrics = run.data.metrics
+    if run.info.status != store.FINISHED:
+        return f"{run.info.status} {run.info.run_name}: {run.data.tags.get('error', '')}"
+    alarms = run.data.tags.get("alarms")
     return (
-        f"{found.info.run_name}: F1 {values.get('test/f1', float('nan')):.3f}, kept "
-        f"{values.get('labels/kept_fraction', float('nan')):.0%} of the labels, {values.get('wall_s', 0):.1f} s"
+        f"{run.info.run_name}: F1 {metrics.get('test/f1', float('nan')):.3f}, kept "
+        f"{metrics.get('labels/kept_fraction', float('nan')):.0%} of the labels, {metrics.get('wall_s', 0):.1f} s"
         + (f"\n  ALARM: {alarms}" if alarms else "")
     )

@@ -6,17 +6,21 @@ final state, failures are listed, and what is finished is compared.
 
 import hashlib
 import json
+import os
+import shlex
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -24,9 +28,11 @@ from silvertune import composition
 from silvertune.errors import UserError, cause_and_place
 from silvertune.evaluation import comparison, metrics
 from silvertune.reports import figures, study_report
-from silvertune.study import check, expand, plan, progress
+from silvertune.study import check, expand, launchers, overrides, plan, progress
+from silvertune.study.console import open_console
 from silvertune.study.job import Job, hand_over
-from silvertune.tracking import runs, store
+from silvertune.study.result import Failure, SweepError, SweepResult
+from silvertune.tracking import disk, processes, runs, store, unlogged
 from silvertune.tracking.finished import read
 
 if TYPE_CHECKING:
@@ -40,11 +46,19 @@ Launch = Callable[..., Sequence[JobReturn]]
 class Sweep:
     """What is going on: the jobs, those of them that are to be done, and where they are logged.
 
-    name, experiment: of the MLflow experiment, and its id. parent: id of the sweep's own run.
-    earlier: the run that counted for each job before this sweep began.
+    Attributes:
+        client: A client of the store.
+        tracking: The configuration's `tracking`, with the store's address as `uri`.
+        name: Name of the MLflow experiment.
+        experiment: Its id.
+        parent: Id of the sweep's own run.
+        jobs: All jobs.
+        todo: Those that are to be done.
+        earlier: The run that counted for each job before this sweep began.
     """
 
     client: "MlflowClient"
+    tracking: Mapping[str, Any]
     name: str
     experiment: str
     parent: str
@@ -55,61 +69,95 @@ class Sweep:
     def finished(self) -> "list[tuple[Job, Run]]":
         """The jobs that are finished, with their runs; one that was to be done again counts only if it was."""
         latest = store.latest(self.client, self.experiment)
-        old = {self.earlier[job.key].info.run_id for job in self.todo if job.key in self.earlier}
-        found = [(job, latest[job.key]) for job in self.jobs if job.key in latest]
-        return [(job, run) for job, run in found if run.info.status == store.FINISHED and run.info.run_id not in old]
+        replaced = {self.earlier[job.key].info.run_id for job in self.todo if job.key in self.earlier}
+        with_runs = [(job, latest[job.key]) for job in self.jobs if job.key in latest]
+        return [
+            (job, run)
+            for job, run in with_runs
+            if run.info.status == store.FINISHED and run.info.run_id not in replaced
+        ]
+
+    def result(self, failures: Sequence[Failure]) -> SweepResult:
+        """What is given back to Python."""
+        run_ids = {job.name: run.info.run_id for job, run in self.finished()}
+        address = store.printable(store.uri(self.tracking))
+        return SweepResult(address, self.name, self.parent, run_ids, tuple(failures))
 
 
-@dataclass(frozen=True)
-class Failure:
-    name: str
-    error: str
+def run(arguments: Sequence[str], *, config: DictConfig, loader: ConfigLoader, launch: Launch) -> SweepResult:
+    """Do a sweep.
 
+    Args:
+        arguments: The command line's overrides.
+        config: The configuration that they compose, without sweeps.
+        loader: Hydra's config loader.
+        launch: Hydra's launcher: lists of overrides in, what became of each job out.
 
-def run(arguments: Sequence[str], *, config: DictConfig, loader: ConfigLoader, launch: Launch) -> None:
-    """Do the sweep that the command line describes. Raises SystemExit(1) if a job failed."""
+    Returns:
+        Where the sweep is logged, and its finished runs.
+
+    Raises:
+        UserError: The configuration or the data are wrong, or the store can't be used.
+        SweepError: A run failed.
+    """
     _check_settings(config)
-    # Piped into a file, there is no terminal to be narrow.
-    console = Console() if Console().is_terminal else Console(width=240)
+    overrides.check(arguments)
+    output = open_console()
     jobs = expand.expand(arguments, config, loader)
-    tracking = jobs[0].config["tracking"]
-    name = tracking["experiment"] or config.study.name or _study_file(config) or "silvertune"
-    _check_launcher(config, tracking)
+    tracking = _with_address(jobs[0].config["tracking"])
+    name = _experiment(tracking, config)
+    launchers.check(str(config.hydra.launcher["_target_"]), [job.config for job in jobs])
     if config.mode == "plan":
-        plan.show(console, jobs, store.latest_if_any(tracking, name) if config.resume else {})
-        return
+        plan.show(output, jobs, store.latest_if_any(tracking, name) if config.resume else {})
+        return SweepResult(store.printable(store.uri(tracking)), name)
     if config.mode == "check":
-        if not check.show(console, jobs):
-            raise SystemExit(1)
-        return
+        result = SweepResult(store.printable(store.uri(tracking)), name)
+        if not check.show(output, jobs):
+            raise SweepError(replace(result, failures=(Failure("check", "something would fail here"),)))
+        return result
 
+    disk.check(tracking)
     client, experiment = store.prepare(tracking, name)
-    store.reap(client, experiment)
-    earlier = store.latest(client, experiment)
-    done = {job.key for job in jobs if job.key in earlier and earlier[job.key].info.status == store.FINISHED}
-    todo = [job for job in jobs if not (config.resume and job.key in done)]
-    parent = _open_parent(client, experiment, jobs, config)
-    study = OmegaConf.merge(config.study, {"references": _references(config, jobs)})
-    client.log_text(parent, OmegaConf.to_yaml(study, resolve=True), "study.yaml")
-    sweep = Sweep(client, name, experiment, parent, jobs, todo, earlier)
-    console.print(f"{name}: {len(jobs)} run(s), {len(jobs) - len(todo)} already finished, {len(todo)} to do")
+    with store.in_one_line(store.uri(tracking)):
+        processes.reap(client, experiment, store.say)
+        store.bring_home(tracking)
+        earlier = store.latest(client, experiment)
+        done = {job.key for job in jobs if job.key in earlier and earlier[job.key].info.status == store.FINISHED}
+        todo = [job for job in jobs if not (config.resume and job.key in done)]
+        parent = _open_parent(client, experiment, jobs, config)
+        _adopt(client, parent, [earlier[job.key] for job in jobs if job.key in done])
+        study = OmegaConf.merge(config.study, {"references": _references(config, jobs)})
+        client.log_text(parent, OmegaConf.to_yaml(study, resolve=True), "study.yaml")
+    sweep = Sweep(client, tracking, name, experiment, parent, jobs, todo, earlier)
+    output.print(f"{name}: {len(jobs)} run(s), {len(jobs) - len(todo)} already finished, {len(todo)} to do")
+    with processes.beating(client, parent):
+        failures = _done(sweep, config, output, launch)
+    if failures:
+        raise SweepError(sweep.result(failures))
+    return sweep.result(failures)
 
+
+def _done(sweep: Sweep, config: DictConfig, output: Console, launch: Launch) -> list[Failure]:
+    """Launch, compare, and give every run its final state, whatever happens; what failed."""
     status, failures = store.KILLED, []
     try:
         try:
             failures += _launched(sweep, launch)
             status = store.FINISHED
         finally:  # an interrupt comes through here too: what is finished is still compared
+            _check_store(sweep)
             _settle(sweep)
-            failures += _compared(sweep, config, console)
+            failures += _compared(sweep, config, output)
     except BaseException:
         status = store.KILLED
         raise
     finally:
-        _print_failures(sweep, failures)
-        client.set_terminated(parent, store.FAILED if failures and status == store.FINISHED else status)
-    if failures:
-        raise SystemExit(1)
+        if store.answers(store.uri(sweep.tracking)):
+            with _store_failures_explained(sweep):
+                _print_failures(sweep, failures)
+                final = store.FAILED if failures and status == store.FINISHED else status
+                sweep.client.set_terminated(sweep.parent, final)
+    return failures
 
 
 # ----------------------------------------------------------------------------------------------------- before
@@ -119,20 +167,36 @@ def _check_settings(config: DictConfig) -> None:
     for key, want in (("mode", ("run", "plan", "check")), ("on_error", ("continue", "stop"))):
         if config[key] not in want:
             raise UserError(f"{key}={config[key]}: want {' or '.join(want)}")
+    if config.hydra.job.chdir:
+        raise UserError("hydra.job.chdir=true: would make relative paths mean something else in every run; want false")
+    if config.hydra.mode != RunMode.MULTIRUN:
+        raise UserError(f"hydra.mode={RunMode(config.hydra.mode).name}: every command is a sweep; want MULTIRUN")
     if config.evaluation.replicates < 1:
         raise UserError(f"evaluation.replicates={config.evaluation.replicates}: want a number from 1")
 
 
-def _check_launcher(config: DictConfig, tracking: Mapping[str, Any]) -> None:
-    """Workers on other machines can't reach a file on this one."""
-    target = str(config.hydra.launcher["_target_"])
-    local = ("basic_launcher", "joblib_launcher")
-    address = store.uri(tracking)
-    if not any(name in target for name in local) and address.startswith("sqlite:"):
-        raise UserError(
-            f"hydra/launcher={target.split('.')[-1]} starts jobs on other machines, and tracking.uri={address} is a "
-            "file on this one: want http(s)://... or postgresql://..."
+def _with_address(tracking: Mapping[str, Any]) -> dict[str, Any]:
+    """`tracking` with the address that the environment names as `uri`, so that every worker logs to the same store."""
+    if tracking["uri"] is None and not store.is_in_dir(tracking):
+        address = store.uri(tracking)
+        store.say(
+            f"tracking.uri={store.printable(address)}: from MLFLOW_TRACKING_URI in the environment; unset that for the "
+            f"store in {tracking['dir']}"
         )
+        return {**tracking, "uri": address}
+    return dict(tracking)
+
+
+def _experiment(tracking: Mapping[str, Any], config: DictConfig) -> str:
+    """The name of the experiment: the configured one, the environment's, that of the study's file, or `silvertune`."""
+    if configured := tracking["experiment"] or config.study.name:
+        return str(configured)
+    if from_environment := os.environ.get("MLFLOW_EXPERIMENT_NAME"):
+        store.say(f"tracking.experiment={from_environment}: from MLFLOW_EXPERIMENT_NAME in the environment")
+        return from_environment
+    if os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        store.say("MLFLOW_EXPERIMENT_ID in the environment is not used; name the experiment: tracking.experiment=...")
+    return _study_file(config) or "silvertune"
 
 
 def _study_file(config: DictConfig) -> str | None:
@@ -153,18 +217,42 @@ def _open_parent(client: "MlflowClient", experiment: str, jobs: list[Job], confi
     if same:
         tags, resumed = same[-1].data.tags, str(same[-1].info.run_id)
         if same[-1].info.status == store.RUNNING:
-            raise UserError(f"this sweep is already running: process {tags.get('pid')} on {tags.get('host')}")
+            raise UserError(
+                f"this sweep is already running: process {tags.get('pid')} on {tags.get('host')} (run {resumed} of "
+                f"experiment {experiment}; if it is not, end that run in MLflow)"
+            )
         client.update_run(resumed, status=store.RUNNING)
-        for key, value in {**store.process_tags(), "stop": "", "error": ""}.items():
+        for key, value in {**processes.tags(), "stop": "", "error": ""}.items():
             client.set_tag(resumed, key, value)
         return resumed
     parent: str = client.create_run(
         experiment,
         run_name=_study_file(config) or _swept(config) or jobs[0].name,
-        tags={"sweep": digest, "runs": str(len(jobs)), **store.process_tags(), **runs.provenance()},
+        tags={"sweep": digest, "runs": str(len(jobs)), **processes.tags(), **runs.provenance()},
     ).info.run_id
-    client.log_text(parent, "\n".join([*config.hydra.overrides.task, ""]), "overrides.txt")
+    typed = runs.printable_overrides(config.hydra.overrides.task)
+    client.log_text(parent, "\n".join([*typed, ""]), "overrides.txt")
     return parent
+
+
+def _adopt(client: "MlflowClient", parent: str, finished: "Sequence[Run]") -> None:
+    """Put under this sweep the finished runs whose own sweep was deleted in MLflow."""
+    is_gone: dict[str, bool] = {}
+    for run in finished:
+        sweep_id = run.data.tags.get(store.PARENT, "")
+        if sweep_id not in is_gone:
+            is_gone[sweep_id] = not _is_active(client, sweep_id)
+        if is_gone[sweep_id]:
+            client.set_tag(run.info.run_id, store.PARENT, parent)
+
+
+def _is_active(client: "MlflowClient", run_id: str) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return bool(client.get_run(run_id).info.lifecycle_stage == "active")
+    except MlflowException:
+        return False
 
 
 # ----------------------------------------------------------------------------------------------------- during
@@ -174,57 +262,93 @@ def _launched(sweep: Sweep, launch: Launch) -> list[Failure]:
     """Launch what is to be done; what went wrong with it."""
     if not sweep.todo:
         return []
-    overrides = []
+    to_launch = []
     for job in sweep.todo:
         settings = {"tracking.parent_run_id": sweep.parent}
+        if sweep.tracking["uri"] is not None:
+            settings["tracking.uri"] = sweep.tracking["uri"]
         if job.key in sweep.earlier:
             settings["retry_of"] = sweep.earlier[job.key].info.run_id
-        overrides.append(expand.with_settings(job, settings))
+        to_launch.append(expand.with_settings(job, settings))
         hand_over(job)
     failures = []
     try:
         with progress.shown(sweep.client, sweep.experiment, sweep.parent, len(sweep.todo)):
-            returned = launch(overrides, initial_job_idx=0)
+            returned = launch(to_launch, initial_job_idx=0)
     except Exception as error:  # a killed worker takes the launcher's pool down with it
+        _check_store(sweep)
         sweep.client.log_text(sweep.parent, traceback.format_exc(), "traceback.txt")
         failures.append(Failure("launcher", cause_and_place(error)[:300]))
     else:
         for job, answer in zip(sweep.todo, returned, strict=True):
             if answer.status != JobStatus.COMPLETED:
                 failures.append(Failure(job.name, cause_and_place(answer._return_value)))
+    _check_store(sweep)
     _settle(sweep)
-    told = {failure.name for failure in failures} | {job.name for job, _ in sweep.finished()}
-    return failures + [Failure(job.name, "did not finish") for job in sweep.todo if job.name not in told]
+    with_outcome = {failure.name for failure in failures} | {job.name for job, _ in sweep.finished()}
+    return failures + [Failure(job.name, "did not finish") for job in sweep.todo if job.name not in with_outcome]
+
+
+def _check_store(sweep: Sweep) -> None:
+    """Raise UserError where the store is gone: nothing of what follows could be logged."""
+    address = store.uri(sweep.tracking)
+    try:
+        store.check_answers(address)
+    except UserError as error:
+        raise UserError(f"{error} {_what_is_kept(sweep)}") from None
+
+
+@contextmanager
+def _store_failures_explained(sweep: Sweep) -> Iterator[None]:
+    """Turn what the store raises into a UserError that names what is full or gone, and where results are kept."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        address = store.printable(store.uri(sweep.tracking))
+        words = disk.full_place(error, sweep.tracking) or f"tracking.uri={address}: {store.reason(error)};"
+        raise UserError(f"{words} {_what_is_kept(sweep)}") from None
+
+
+def _what_is_kept(sweep: Sweep) -> str:
+    by_place = unlogged.count(sweep.tracking, {job.identity for job in sweep.todo})
+    kept = " and ".join(f"{number} result(s) in {place}" for place, number in by_place.items())
+    return f"{f'kept: {kept}; ' if kept else ''}the same command logs what is kept and goes on from there"
 
 
 def _settle(sweep: Sweep) -> None:
     """No run of the sweep stays RUNNING: its launcher has returned, so whoever worked on it is gone."""
-    query = f"attributes.status = 'RUNNING' and tags.`mlflow.parentRunId` = '{sweep.parent}'"
-    for found in store.runs(sweep.client, sweep.experiment, query):
-        store.kill(sweep.client, found)
+    query = f"attributes.status = 'RUNNING' and tags.`{store.PARENT}` = '{sweep.parent}'"
+    with _store_failures_explained(sweep):
+        for run in store.runs(sweep.client, sweep.experiment, query):
+            processes.kill(sweep.client, run)
 
 
 # ------------------------------------------------------------------------------------------------------ after
 
 
-def _compared(sweep: Sweep, config: DictConfig, console: Console) -> list[Failure]:
+def _compared(sweep: Sweep, config: DictConfig, output: Console) -> list[Failure]:
     """Compare what is finished; why it could not be, if so."""
     try:
-        _compare(sweep, config, console)
+        _compare(sweep, config, output)
     except Exception as error:
-        sweep.client.log_text(sweep.parent, traceback.format_exc(), "traceback.txt")
-        return [Failure("comparison", cause_and_place(error))]
+        with _store_failures_explained(sweep):
+            sweep.client.log_text(sweep.parent, traceback.format_exc(), "traceback.txt")
+        full = disk.full_place(error, sweep.tracking)
+        return [Failure("comparison", full or cause_and_place(error))]
     return []
 
 
-def _compare(sweep: Sweep, config: DictConfig, console: Console) -> None:
+def _compare(sweep: Sweep, config: DictConfig, output: Console) -> None:
     """Write the differences back to the runs and the tables to the parent; print them, and where they are."""
     finished = sweep.finished()
     if not finished:
         return
     client, references = sweep.client, _references(config, sweep.jobs)
     result = comparison.compare(
-        [read(client, found) for _, found in finished],
+        [read(client, run) for _, run in finished],
         references,
         metrics.scored_classes(composition.task_of(sweep.jobs[0].config["task"])),
         replicates=config.evaluation.replicates,
@@ -232,18 +356,24 @@ def _compare(sweep: Sweep, config: DictConfig, console: Console) -> None:
     for run_id, deltas in result.deltas.items():
         if deltas:
             runs.log_metrics(client, run_id, deltas)
-    drawn = figures.styles([job.names["arm"] for job in sweep.jobs])
-    with tempfile.TemporaryDirectory() as made:
-        study_report.write(Path(made), result, references, sweep.name, drawn)
-        client.log_artifacts(sweep.parent, made)
-    study_report.show(console, result, references, sweep.name)
-    address = store.uri(sweep.jobs[0].config["tracking"])
-    view = store.offer_view(client, sweep.experiment, references)
-    server = address if address.startswith("http") else "http://127.0.0.1:5000"
-    lines = [f"logged to {address}, experiment {sweep.name}, run {sweep.parent}"]
-    lines += [] if address.startswith("http") else [f"to see it: mlflow ui --backend-store-uri {address}"]
-    lines += [f"the runs, with the columns that matter: {server}{view}"]
-    console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+    styles = figures.styles([job.names["arm"] for job in sweep.jobs])
+    with tempfile.TemporaryDirectory() as folder:
+        study_report.write(Path(folder), result, references, sweep.name, styles)
+        client.log_artifacts(sweep.parent, folder)
+    study_report.show(output, result, references, sweep.name)
+    _print_places(sweep, output, store.offer_view(client, sweep.experiment, references), [run for _, run in finished])
+
+
+def _print_places(sweep: Sweep, output: Console, view: str, finished: "Sequence[Run]") -> None:
+    """Print where the runs are, and commands that show them and use a model of theirs, as they are typed here."""
+    address = store.uri(sweep.tracking)
+    is_server = address.startswith("http")
+    lines = [f"logged to {store.printable(address)}, experiment {sweep.name}, run {sweep.parent}"]
+    if not is_server:
+        lines.append(f"to see it: mlflow ui --backend-store-uri {shlex.quote(store.printable(address))}")
+    server = store.printable(address) if is_server else "http://127.0.0.1:5000"
+    lines.append(f"the runs, with the columns that matter: {server}{view}")
+    output.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
 
 
 def _references(config: DictConfig, jobs: list[Job]) -> list[str]:

@@ -2,41 +2,54 @@
 
 import json
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from silvertune import identity
 from silvertune.evaluation.comparison import FinishedRun
+from silvertune.tracking import store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+MAY_DIFFER = ("seed", "evaluation.replicates", "dataset.path", "dataset.files")
+"""Whole keys in which runs of one arm may differ: the seed, and where the data are (the tag `data` tells which)."""
+
 
 def read(client: "MlflowClient", run: "Run") -> FinishedRun:
-    """The run with its logged predictions; with its votes too where the labeler itself is the arm."""
-    tags, run_id = run.data.tags, run.info.run_id
+    """Read a finished run.
+
+    Args:
+        client: A client of the store.
+        run: The run.
+
+    Returns:
+        The run with its logged predictions, and with its votes where the labeler itself is the arm.
+    """
+    tags = run.data.tags
     return FinishedRun(
-        run_id=run_id,
+        run_id=run.info.run_id,
         arm=tags["arm"],
         model=tags["model"],
         variant=tags.get("variant", ""),
         seed=int(tags["seed"]),
         simulated=tags["simulated"] == "true",
         data=tags["data"],
-        predictions=_parquet(client, run_id, "predictions").set_index("item_id"),
+        predictions=_parquet(client, run, "predictions").set_index("item_id"),
         metrics=run.data.metrics,
         task=f"{run.data.params['task.classes']}, positive: {run.data.params['task.positive']}",
-        votes=_labelers_votes(client, run_id) if tags["model"] == "none" else None,
+        votes=_labelers_votes(client, run) if tags["model"] == "none" else None,
         settings=_settings(run),
     )
 
 
 def _settings(run: "Run") -> dict[str, str]:
-    """What decides its predictions, by configuration key, but the seed and the data (which the tag `data` tells)."""
+    """What decides its predictions, by configuration key, except `MAY_DIFFER`."""
     params = run.data.params
-    ignored = [*identity.NOT_IN_IDENTITY, "dataset", "seed", "evaluation.replicates"]
+    ignored = [*identity.NOT_IN_IDENTITY, *MAY_DIFFER]
     for key, target in params.items():
         if key.endswith("._target_"):
             part = key.removesuffix("_target_")
@@ -52,11 +65,11 @@ def classes(run: "Run") -> list[str]:
     return [positive] if positive != "null" else [str(name) for name in json.loads(run.data.params["task.classes"])]
 
 
-def _labelers_votes(client: "MlflowClient", run_id: str) -> pd.DataFrame:
-    votes = _parquet(client, run_id, "votes")
+def _labelers_votes(client: "MlflowClient", run: "Run") -> pd.DataFrame:
+    votes = _parquet(client, run, "votes")
     return votes[votes["stage"] == "labeler"]
 
 
-def _parquet(client: "MlflowClient", run_id: str, name: str) -> pd.DataFrame:
-    with tempfile.TemporaryDirectory() as made:
-        return pd.read_parquet(client.download_artifacts(run_id, f"{name}.parquet", made))
+def _parquet(client: "MlflowClient", run: "Run", name: str) -> pd.DataFrame:
+    with tempfile.TemporaryDirectory() as folder:
+        return pd.read_parquet(store.artifact(client, run, f"{name}.parquet", Path(folder)))

@@ -3,11 +3,13 @@
 import hashlib
 import importlib.metadata
 import json
+import logging
+import shutil
 import subprocess
-import tempfile
+import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -16,49 +18,138 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import yaml
 
-from silvertune.errors import cause_and_place
+from silvertune.errors import UserError, cause_and_place
 from silvertune.evaluation import findings
 from silvertune.items import Data
 from silvertune.reports import figures, label_files
 from silvertune.runner import Result
-from silvertune.tracking import store
+from silvertune.tracking import disk, processes, store, unlogged
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 LONGEST_PARAM = 6000
 PACKAGES = ("silvertune", "hydra-core", "mlflow", "numpy", "pandas", "scikit-learn", "torch", "transformers", "peft")
 
 
+def sweep_of(tracking: Mapping[str, Any]) -> "tuple[MlflowClient, Run]":
+    """The sweep that a job belongs to.
+
+    Args:
+        tracking: The configuration's `tracking`; `parent_run_id` is the id of the sweep's own run.
+
+    Returns:
+        A client of the store, and the sweep's own run.
+
+    Raises:
+        UserError: A run of this sweep could not be logged, or is not wanted any more; nothing has been computed.
+    """
+    address = store.uri(tracking)
+    disk.check(tracking)
+    store.check_answers(address)
+    with store.in_one_line(address):
+        client = store.client(tracking)
+        sweep = client.get_run(tracking["parent_run_id"])
+    if sweep.info.lifecycle_stage != "active":
+        raise UserError(f"was not started: the sweep's own run {sweep.info.run_id} was deleted in MLflow")
+    if sweep.data.tags.get("stop"):
+        raise UserError("was not started: on_error=stop, and another job failed")
+    return client, sweep
+
+
 @contextmanager
 def open_run(
-    client: "MlflowClient", experiment: str, name: str, tags: Mapping[str, str], parent: str | None
+    client: "MlflowClient",
+    experiment: str,
+    name: str,
+    tags: Mapping[str, str],
+    parent: str | None,
+    tracking: Mapping[str, Any],
 ) -> Iterator[str]:
-    """A new run, by id. Leaving it marks it FINISHED; an exception FAILED, with its traceback; an interrupt KILLED."""
-    nested = {"mlflow.parentRunId": parent} if parent else {}
-    run = client.create_run(
-        experiment, run_name=name, tags={**tags, **nested, **store.process_tags(), **provenance()}
-    ).info.run_id
+    """A new run, by id.
+
+    Leaving it marks it FINISHED; an exception marks it FAILED and logs its traceback; an interrupt marks it KILLED.
+
+    Args:
+        client: A client of the store.
+        experiment: Id of the experiment.
+        name: The run's name.
+        tags: The run's tags.
+        parent: Id of the sweep's own run.
+        tracking: The configuration's `tracking`.
+
+    Raises:
+        UserError: The store or the disk failed in the block; says which, and where a computed result is kept.
+    """
+    address = store.uri(tracking)
+    with store.in_one_line(address):
+        nested = {store.PARENT: parent} if parent else {}
+        all_tags = {**tags, **nested, **processes.tags(), **provenance()}
+        run_id = client.create_run(experiment, run_name=name, tags=all_tags).info.run_id
     try:
-        yield run
+        yield run_id
+        with store.in_one_line(address):
+            # A run that was given up by its sweep (and perhaps done again) meanwhile stays given up.
+            if client.get_run(run_id).info.status == store.RUNNING:
+                client.set_terminated(run_id, store.FINISHED)
     except BaseException as error:
-        try:
-            client.set_tag(run, "error", cause_and_place(error)[:500])
-            client.log_text(run, traceback.format_exc(), "traceback.txt")
-        finally:
-            client.set_terminated(run, store.FAILED if isinstance(error, Exception) else store.KILLED)
+        explained = _explained(error, tracking, tags.get("identity", ""))
+        if store.answers(address):
+            _mark_failed(client, run_id, error, explained)
+        if explained is not error:
+            raise explained from None
         raise
-    # A run that was given up by its sweep (and perhaps done again) meanwhile stays given up.
-    if client.get_run(run).info.status == store.RUNNING:
-        client.set_terminated(run, store.FINISHED)
+
+
+def _mark_failed(client: "MlflowClient", run_id: str, error: BaseException, explained: BaseException) -> None:
+    """Log why a run failed; a store that refuses even that must not hide why."""
+    steps: tuple[Callable[[], Any], ...] = (
+        lambda: client.set_tag(run_id, "error", cause_and_place(explained)[:500]),
+        lambda: client.log_text(run_id, "".join(traceback.format_exception(error)), "traceback.txt"),
+        lambda: client.set_terminated(run_id, store.FAILED if isinstance(error, Exception) else store.KILLED),
+    )
+    for step in steps:
+        try:
+            step()
+        except Exception as refused:
+            logging.getLogger(__name__).debug("run %s: %s", run_id, refused)
+
+
+def _explained(error: BaseException, tracking: Mapping[str, Any], identity: str) -> BaseException:
+    """A UserError for a full disk or a store that fails, with where the result is kept; else `error` itself."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    if not isinstance(error, Exception):
+        return error
+    full = disk.full_place(error, tracking)
+    address = store.uri(tracking)
+    if full is None and not isinstance(error, (MlflowException, SQLAlchemyError)):
+        return error
+    words = full or f"tracking.uri={store.printable(address)}: could not be logged to ({store.reason(error)})"
+    kept = unlogged.count(tracking, {identity}) if identity else {}
+    where = f"; the result is kept in {next(iter(kept))}, and the same command logs it" if kept else ""
+    return UserError(words + where)
 
 
 def log_config(client: "MlflowClient", run: str, config: Mapping[str, Any], overrides: list[str]) -> None:
-    """The resolved configuration as flat params, and whole, with the overrides, as artifacts."""
+    """Log the resolved configuration as flat params, and whole, with the overrides, as artifacts.
+
+    The password of a tracking URI is left out.
+
+    Args:
+        client: A client of the store.
+        run: The run's id.
+        config: The resolved configuration.
+        overrides: What the job was given on the command line.
+    """
     from mlflow.entities import Param
 
+    if uri := config.get("tracking", {}).get("uri"):
+        config = {**config, "tracking": {**config["tracking"], "uri": store.printable(uri)}}
     client.log_text(run, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), "config.yaml")
-    client.log_text(run, yaml.safe_dump(overrides), "overrides.yaml")
+    client.log_text(run, yaml.safe_dump(printable_overrides(overrides)), "overrides.yaml")
     shown = {key: value for key, value in config.items() if key not in ("tracking", "study", "experiments")}
     named: dict[str, str] = {}
     for key, value in _flat(shown):
@@ -70,6 +161,15 @@ def log_config(client: "MlflowClient", run: str, config: Mapping[str, Any], over
     params = [Param(key, value) for key, value in named.items()]
     for start in range(0, len(params), 100):
         client.log_batch(run, params=params[start : start + 100])
+
+
+def printable_overrides(overrides: Iterable[str]) -> list[str]:
+    """Command-line overrides without the password of a tracking URI."""
+    prefix = "tracking.uri="
+    return [
+        prefix + store.printable(text.removeprefix(prefix).strip("'\"")) if text.startswith(prefix) else text
+        for text in overrides
+    ]
 
 
 def log_data(client: "MlflowClient", run: str, data: Data, name: str, source: str) -> None:
@@ -91,47 +191,104 @@ def log_data(client: "MlflowClient", run: str, data: Data, name: str, source: st
         client.log_inputs(run, datasets=inputs)
 
 
-def log_result(
-    client: "MlflowClient", run: str, result: Result, *, title: str, save_models: Callable[[Path], None] | None
-) -> None:
-    """Everything that a run found: artifacts first, metrics last, so that a run with metrics has its artifacts.
+def keep_result(
+    result: Result,
+    tracking: Mapping[str, Any],
+    run_id: str,
+    *,
+    identity: str,
+    title: str,
+    started: float,
+    save_models: Callable[[Path], None] | None,
+) -> Path:
+    """Write all that a run found to disk, before any of it is logged.
 
-    save_models: writes the tuned models into a folder.
+    Args:
+        result: What the run found.
+        tracking: The configuration's `tracking`.
+        run_id: The run's id.
+        identity: What decides the result, as a digest.
+        title: The title of its figures and pages.
+        started: `time.perf_counter()` at the run's start.
+        save_models: Writes the tuned models into a folder; None: they are not kept.
+
+    Returns:
+        The folder, for `log_kept`.
     """
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        (folder / "figures").mkdir()
-        _parquet(result.votes, folder / "votes.parquet")
-        _parquet(result.decisions.reset_index(), folder / "decisions.parquet")
-        _parquet(result.predictions.reset_index(), folder / "predictions.parquet")
-        result.report.groups.to_csv(folder / "groups.csv")
-        found = findings.find(result.labels)
-        label_files.write(result.labels, found, folder, title)
-        figures.groups(result.report.groups, title).savefig(folder / "figures" / "groups.png")
-        if (matrix := figures.agreement(result.labels.agreement)) is not None:
-            matrix.savefig(folder / "figures" / "agreement.png")
-        epochs = [
-            {"fold": fold, "epoch": number, **epoch}
-            for fold, student in enumerate(result.students)
-            for number, epoch in enumerate(student.history)
-        ]
-        if epochs:
-            pd.DataFrame(epochs).to_csv(folder / "tuning.csv", index=False)
+
+    def write(folder: Path) -> unlogged.Summary:
+        found = _write_artifacts(result, folder, title)
         if save_models is not None:
             save_models(folder / "model")
-        client.log_artifacts(run, made)
-    client.set_tag(run, "findings", ", ".join(dict.fromkeys(finding.name for finding in found)))
-    client.set_tag(run, "mlflow.note.content", findings.markdown(found))  # the UI shows it with the run
-    if result.alarms:
-        client.set_tag(run, "alarms", "; ".join(result.alarms)[:5000])
-    counted = {"alarms": float(len(result.alarms))} if result.students else {}
-    log_metrics(client, run, {**result.report.metrics, **result.labels.metrics, **counted})
+        tags = {
+            "findings": ", ".join(dict.fromkeys(finding.name for finding in found)),
+            "mlflow.note.content": findings.markdown(found),  # the UI shows it with the run
+        }
+        if result.alarms:
+            tags["alarms"] = "; ".join(result.alarms)[:5000]
+        counted = {"alarms": float(len(result.alarms))} if result.students else {}
+        wall = {"wall_s": time.perf_counter() - started}
+        return unlogged.Summary(tags, {**result.report.metrics, **result.labels.metrics, **counted, **wall})
+
+    return unlogged.keep(tracking, identity, run_id, write)
+
+
+def _write_artifacts(result: Result, folder: Path, title: str) -> list[findings.Finding]:
+    (folder / "figures").mkdir()
+    _parquet(result.votes, folder / "votes.parquet")
+    _parquet(result.decisions.reset_index(), folder / "decisions.parquet")
+    _parquet(result.predictions.reset_index(), folder / "predictions.parquet")
+    result.report.groups.to_csv(folder / "groups.csv")
+    found = findings.find(result.labels)
+    label_files.write(result.labels, found, folder, title)
+    figures.groups(result.report.groups, title).savefig(folder / "figures" / "groups.png")
+    if (matrix := figures.agreement(result.labels.agreement)) is not None:
+        matrix.savefig(folder / "figures" / "agreement.png")
+    epochs = [
+        {"fold": fold, "epoch": number, **epoch}
+        for fold, student in enumerate(result.students)
+        for number, epoch in enumerate(student.history)
+    ]
+    if epochs:
+        pd.DataFrame(epochs).to_csv(folder / "tuning.csv", index=False)
+    return found
+
+
+def result_kept_earlier(client: "MlflowClient", tracking: Mapping[str, Any], identity: str) -> Path | None:
+    """The folder of the same result, if an earlier run computed it and could not log it."""
+    from mlflow.exceptions import MlflowException
+
+    def is_at_work(run_id: str) -> bool:
+        try:
+            return bool(client.get_run(run_id).info.status == store.RUNNING)
+        except MlflowException:  # the store has no such run: the result was computed for another
+            return False
+
+    return unlogged.find(tracking, identity, is_at_work)
+
+
+def log_kept(client: "MlflowClient", run_id: str, kept: Path) -> None:
+    """Log a result that is on disk, and then remove it there.
+
+    Artifacts come first and metrics last, so that a run with metrics has its artifacts.
+
+    Args:
+        client: A client of the store.
+        run_id: The run that it is logged to.
+        kept: The result's folder.
+    """
+    summary = unlogged.summary(kept)
+    client.log_artifacts(run_id, str(kept / "artifacts"))
+    computed_by = kept.name.rpartition("-")[2]
+    tags = summary.tags if computed_by == run_id else {**summary.tags, "computed_by": computed_by}
+    for name, value in tags.items():
+        client.set_tag(run_id, name, value)
+    log_metrics(client, run_id, summary.metrics)
+    shutil.rmtree(kept)
 
 
 def log_metrics(client: "MlflowClient", run: str, metrics: Mapping[str, float]) -> None:
     """Metrics in one batch, those that are undefined (NaN) left out."""
-    import time
-
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)

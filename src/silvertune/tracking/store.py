@@ -3,32 +3,54 @@
 import json
 import logging
 import os
-import socket
 import sqlite3
+import sys
 import tempfile
-import urllib.error
-import urllib.request
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote
+from urllib.parse import urlsplit, urlunsplit
 
 from filelock import FileLock
 
 from silvertune.errors import UserError, either
+from silvertune.tracking import database
 
 if TYPE_CHECKING:
-    import psutil
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 FINISHED, FAILED, KILLED, RUNNING = "FINISHED", "FAILED", "KILLED", "RUNNING"
+PARENT = "mlflow.parentRunId"
+"""The tag by which MLflow knows that a run belongs to another."""
 
 
 def uri(tracking: Mapping[str, Any]) -> str:
-    """The tracking URI: the configured one, or the SQLite store in `tracking.dir`, absolute."""
-    return tracking["uri"] or f"sqlite:///{quote(str(Path(tracking['dir']).absolute() / 'mlflow.db'))}"
+    """The tracking URI: `tracking.uri`, else the environment's, else the SQLite store in `tracking.dir`.
+
+    Args:
+        tracking: The configuration's `tracking`.
+
+    Returns:
+        The URI; a local store's is absolute.
+    """
+    configured = tracking["uri"] or os.environ.get("MLFLOW_TRACKING_URI")
+    return configured or database.address_of(Path(tracking["dir"]).absolute() / "mlflow.db")
+
+
+def is_in_dir(tracking: Mapping[str, Any]) -> bool:
+    """Whether the store is the SQLite store in `tracking.dir`."""
+    return not (tracking["uri"] or os.environ.get("MLFLOW_TRACKING_URI"))
+
+
+def printable(address: str) -> str:
+    """A tracking URI without its password."""
+    parts = urlsplit(address)
+    if parts.password is None:
+        return address
+    user, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}"))
 
 
 def client(tracking: Mapping[str, Any]) -> "MlflowClient":
@@ -36,6 +58,8 @@ def client(tracking: Mapping[str, Any]) -> "MlflowClient":
     # An inherited run id would make this process log into somebody else's run (mlflow#15713).
     os.environ.pop("MLFLOW_RUN_ID", None)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # About a minute: time for a server to be restarted. What can't be logged then is kept (`unlogged`).
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     from mlflow import MlflowClient
@@ -44,120 +68,194 @@ def client(tracking: Mapping[str, Any]) -> "MlflowClient":
 
 
 def prepare(tracking: Mapping[str, Any], experiment: str) -> tuple["MlflowClient", str]:
-    """Create what is missing: database, schema, experiment. Returns a client and the experiment's id.
+    """Create what is missing: database, schema, experiment.
 
-    Raises UserError if the store can't be reached or written.
+    Args:
+        tracking: The configuration's `tracking`.
+        experiment: Name of the experiment.
+
+    Returns:
+        A client, and the experiment's id.
+
+    Raises:
+        UserError: The store can't be reached or written, or the experiment is deleted.
     """
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
+    from mlflow.exceptions import RestException
 
     folder = Path(tracking["dir"]).absolute()
     address = uri(tracking)
-    if address.startswith("file:") or "://" not in address:
-        raise UserError(f"tracking.uri={address}: MLflow keeps no runs in plain files any more; want sqlite:///..., "
-                        "postgresql://... or http(s)://...")  # fmt: skip
-    _check_answers(address)
-    try:
+    refuse_plain_files(address)
+    check_answers(address)
+    file = database.path_of(address)
+    local = (folder / "artifacts").as_uri() if is_in_dir(tracking) else None
+    with in_one_line(address):
         folder.mkdir(parents=True, exist_ok=True)
+        if file is not None and not file.absolute().parent.is_dir():
+            raise FileNotFoundError(f"{file.absolute().parent} is no folder")
         # Two sweeps started together must not both create the schema (hydraflow#245).
-        with FileLock(folder / "mlflow.lock"):
-            if address.startswith("sqlite:///"):
-                with closing(sqlite3.connect(unquote(address.removeprefix("sqlite:///")), timeout=60)) as database:
-                    database.execute("PRAGMA journal_mode=WAL")  # readers (the UI) don't block writers
-            made = client(tracking)
-            found = made.get_experiment_by_name(experiment)
+        with FileLock(file.absolute().with_suffix(".lock") if file else folder / "mlflow.lock"):
+            if file is not None:
+                database.make(file.absolute(), local, say)
+            store = client(tracking)
+            found = store.get_experiment_by_name(experiment)
             if found is None:
-                local = (folder / "artifacts").as_uri() if tracking["uri"] is None else None
-                return made, made.create_experiment(experiment, artifact_location=local)
-    except (MlflowException, OSError, sqlite3.Error, SQLAlchemyError, ImportError) as error:
-        raise UserError(f"tracking.uri={address}: can't be used ({str(error).splitlines()[0]})") from None
+                try:
+                    return store, store.create_experiment(experiment, artifact_location=local)
+                except RestException:  # a sweep on another machine was faster
+                    if (found := store.get_experiment_by_name(experiment)) is None:
+                        raise
     if found.lifecycle_stage != "active":
         raise UserError(f"tracking.experiment={experiment}: that experiment is deleted; restore it or name another")
-    return made, found.experiment_id
+    return store, found.experiment_id
+
+
+def bring_home(tracking: Mapping[str, Any]) -> None:
+    """Have the artifacts of a local store whose folder was moved found where it is now (`database.bring_home`).
+
+    Args:
+        tracking: The configuration's `tracking`.
+
+    Raises:
+        UserError: A sweep is at work in this store under its old address.
+    """
+    if is_in_dir(tracking):
+        folder = Path(tracking["dir"]).absolute()
+        with in_one_line(uri(tracking)), FileLock(folder / "mlflow.lock"):
+            database.bring_home(folder / "mlflow.db", folder / "artifacts", say)
 
 
 def existing(tracking: Mapping[str, Any], experiment: str) -> tuple["MlflowClient", str]:
-    """A client and the id of an experiment that is there; creates nothing. Raises UserError if it is not."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
+    """Open an experiment that is there; creates nothing.
 
+    Args:
+        tracking: The configuration's `tracking`.
+        experiment: Name of the experiment.
+
+    Returns:
+        A client, and the experiment's id.
+
+    Raises:
+        UserError: There is no such store or experiment, or the store can't be reached.
+    """
     address = uri(tracking)
-    path = Path(unquote(address.removeprefix("sqlite:///")))
-    if address.startswith("sqlite:///") and not path.is_file():
-        raise UserError(f"{path}: there is no such store; name another with --dir or --uri")
-    _check_answers(address)
-    try:
-        made = client(tracking)
-        found = made.get_experiment_by_name(experiment)
+    refuse_plain_files(address)
+    file = database.path_of(address)
+    if file is not None and not file.is_file():
+        raise UserError(f"{file}: there is no such store; name another with --dir or --uri")
+    check_answers(address)
+    with in_one_line(address):
+        store = client(tracking)
+        found = store.get_experiment_by_name(experiment)
         if found is None:
-            names = [one.name for one in made.search_experiments() if one.name != "Default"]
-            raise UserError(f"{experiment}: no such experiment in {address}; there are {either(names) or 'none'}")
-    except (MlflowException, OSError, sqlite3.Error, SQLAlchemyError, ImportError) as error:
-        raise UserError(f"{address}: can't be used ({str(error).splitlines()[0]})") from None
-    return made, found.experiment_id
+            names = [one.name for one in store.search_experiments() if one.name != "Default"]
+            raise UserError(
+                f"{experiment}: no such experiment in {printable(address)}; there are {either(names) or 'none'}"
+            )
+    return store, found.experiment_id
+
+
+def artifact(client: "MlflowClient", run: "Run", name: str, folder: Path) -> Path:
+    """The place of one of a run's artifacts on this disk.
+
+    Args:
+        client: A client of the store.
+        run: The run.
+        name: The artifact's path below the run.
+        folder: Where it is downloaded to, if it isn't on this disk.
+
+    Raises:
+        MlflowException: There is no such artifact.
+    """
+    file = database.path_of(client.tracking_uri)
+    if file is not None:  # wherever the store's folder has been moved since
+        beside: Path = file.absolute().parent / "artifacts" / run.info.run_id / "artifacts" / name
+        if beside.exists():
+            return beside
+    return Path(client.download_artifacts(run.info.run_id, name, str(folder)))
 
 
 def text(client: "MlflowClient", run: "Run", name: str) -> str:
     """A text that was logged with the run; empty if it was not."""
     from mlflow.exceptions import MlflowException
 
-    with tempfile.TemporaryDirectory() as made:
+    with tempfile.TemporaryDirectory() as folder:
         try:
-            return Path(client.download_artifacts(run.info.run_id, name, made)).read_text(encoding="utf-8")
+            return artifact(client, run, name, Path(folder)).read_text(encoding="utf-8")
         except (MlflowException, OSError):
             return ""
 
 
-def _check_answers(address: str) -> None:
-    """MLflow's own client tries a server that does not answer for minutes, without a word."""
+def refuse_plain_files(address: str) -> None:
+    """Raise UserError for a store in plain files, where MLflow itself refuses one."""
+    is_path = address.startswith("file:") or ("://" not in address and address.partition(":")[0] not in NAMED_STORES)
+    if is_path and os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
+        raise UserError(
+            f"tracking.uri={address}: MLflow no longer develops stores in plain files and refuses them; want "
+            "sqlite:///..., postgresql://..., http(s)://..., databricks, or MLFLOW_ALLOW_FILE_STORE=true in the "
+            "environment"
+        )
+
+
+NAMED_STORES = ("databricks", "databricks-uc", "uc")
+"""Tracking URIs of MLflow that have no `://`."""
+
+
+def check_answers(address: str) -> None:
+    """Raise UserError if the server at `address` doesn't answer, at once; other stores are not asked.
+
+    MLflow's client tries a server that does not answer for a minute or more, without a word. Its own request function
+    is used here, so that certificates, tokens and passwords are those that it will use.
+    """
     if not address.startswith(("http://", "https://")):
         return
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
     try:
-        urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=10).close()
-    except urllib.error.HTTPError:
-        return  # it answers; what it says of /health is its own business
-    except (OSError, ValueError) as error:
-        raise UserError(f"tracking.uri={address}: no answer ({error}); is the server running?") from None
+        credentials = get_default_host_creds(address)  # type: ignore[no-untyped-call]
+        http_request(  # type: ignore[no-untyped-call]
+            credentials, "/health", "GET", timeout=10, max_retries=0, raise_on_status=False
+        )
+    except (MlflowException, OSError, ValueError) as error:
+        raise UserError(
+            f"tracking.uri={printable(address)}: no answer ({reason(error)}); is the server running?"
+        ) from None
 
 
-def process_tags() -> dict[str, str]:
-    """What tells later whether the process that owns a run is still there."""
-    import psutil
-
-    return {
-        "host": socket.gethostname(),
-        "pid": str(os.getpid()),
-        "pid_started": str(psutil.Process().create_time()),
-    }
+def answers(address: str) -> bool:
+    """Whether the server at `address` answers; True for a store that is no server."""
+    try:
+        check_answers(address)
+    except UserError:
+        return False
+    return True
 
 
-def reap(client: "MlflowClient", experiment: str) -> int:
-    """Mark as KILLED the runs left RUNNING on this host whose process, or whose sweep's, is gone. Returns how many.
-
-    Workers outlive a sweep that is killed: what they would still finish is about to be done again, so they
-    are ended first.
-    """
-    here = [
-        run
-        for run in runs(client, experiment, "attributes.status = 'RUNNING'")
-        if run.data.tags.get("host") == socket.gethostname()
-    ]
-    alive = {run.info.run_id for run in here if _process(run.data.tags) is not None}
-    orphans = [run for run in here if run.data.tags.get("mlflow.parentRunId", run.info.run_id) not in alive]
-    dead = [run for run in here if run.info.run_id not in alive or run in orphans]
-    for run in dead:
-        kill(client, run)
-    return len(dead)
+def reason(error: BaseException) -> str:
+    """The last cause of an error that a library wrapped in others, on one line of at most 300 characters."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    words = " ".join(str(error).split()) or type(error).__name__
+    return words if len(words) <= 300 else f"{words[:300]}..."
 
 
-def kill(client: "MlflowClient", run: "Run") -> None:
-    """Mark a run as KILLED, and end the process of this host, other than this one, that still works on it."""
-    process = _process(run.data.tags) if run.data.tags.get("host") == socket.gethostname() else None
-    if process is not None and process.pid != os.getpid():
-        process.kill()
-        process.wait(10)
-    client.set_tag(run.info.run_id, "error", "its process ended without a word (killed?)")
-    client.set_terminated(run.info.run_id, KILLED)
+@contextmanager
+def in_one_line(address: str) -> Iterator[None]:
+    """Turn what a store's client raises in the block into a UserError that names the store."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, OSError, sqlite3.Error, SQLAlchemyError, ImportError) as error:
+        words = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"tracking.uri={printable(address)}: can't be used ({words[:300]})") from None
+
+
+def say(line: str) -> None:
+    """Print a line about the store for the user, beside what the sweep prints."""
+    print(f"silvertune: {line}", file=sys.stderr)
 
 
 Key = tuple[str, str]
@@ -166,34 +264,39 @@ Key = tuple[str, str]
 
 def latest(client: "MlflowClient", experiment: str) -> "dict[Key, Run]":
     """The run that counts for each arm and identity: the newest FINISHED one, else the newest."""
-    found: dict[Key, Run] = {}
+    by_key: dict[Key, Run] = {}
     for run in runs(client, experiment, "tags.identity != ''"):
         key = run.data.tags["arm"], run.data.tags["identity"]
-        if key not in found or run.info.status == FINISHED or found[key].info.status != FINISHED:
-            found[key] = run
-    return found
+        if key not in by_key or run.info.status == FINISHED or by_key[key].info.status != FINISHED:
+            by_key[key] = run
+    return by_key
 
 
 def latest_if_any(tracking: Mapping[str, Any], experiment: str) -> "dict[Key, Run]":
     """`latest` for a plan, which creates nothing: empty where there is no store or no such experiment."""
-    if tracking["uri"] is None and not (Path(tracking["dir"]) / "mlflow.db").is_file():
+    address = uri(tracking)
+    refuse_plain_files(address)
+    file = database.path_of(address)
+    if file is not None and not file.is_file():
         return {}
-    there = client(tracking)
-    found = there.get_experiment_by_name(experiment)
-    return latest(there, found.experiment_id) if found is not None else {}
+    check_answers(address)
+    with in_one_line(address):
+        store = client(tracking)
+        found = store.get_experiment_by_name(experiment)
+        return latest(store, found.experiment_id) if found is not None else {}
 
 
 def runs(client: "MlflowClient", experiment: str, query: str) -> "list[Run]":
-    """All runs of the experiment that match, oldest first."""
-    found: list[Run] = []
+    """All runs of the experiment that match an MLflow search, oldest first."""
+    matching: list[Run] = []
     token = None
     while True:
         page = client.search_runs(
             [experiment], query, max_results=1000, order_by=["attributes.start_time ASC"], page_token=token
         )
-        found += page
+        matching += page
         if not (token := page.token):
-            return found
+            return matching
 
 
 VIEW = "silvertune"
@@ -210,10 +313,17 @@ COLUMNS = (
 
 
 def offer_view(client: "MlflowClient", experiment: str, references: Sequence[str]) -> str:
-    """Save a view of the experiment with the columns that matter; returns its address.
+    """Save a view of the experiment with the columns that matter.
 
     It is what the UI's own "share" button stores: a run has far more metrics than a table of runs can show.
-    The address is relative to wherever the UI is served.
+
+    Args:
+        client: A client of the store.
+        experiment: Id of the experiment.
+        references: The arms that every other arm is compared with.
+
+    Returns:
+        The view's address, relative to wherever the UI is served.
     """
     columns = [*COLUMNS, *(f"delta/{name}/f1" for name in references)]
     view = {
@@ -231,17 +341,3 @@ def offer_view(client: "MlflowClient", experiment: str, references: Sequence[str
     }
     client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{VIEW}", json.dumps(view))
     return f"/#/experiments/{experiment}/runs?viewStateShareKey={VIEW}"
-
-
-def _process(tags: Mapping[str, str]) -> "psutil.Process | None":
-    """The process that the tags name, if it is still there and not another one with its number."""
-    import psutil
-
-    try:
-        process = psutil.Process(int(tags["pid"]))
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return None
-        started = process.create_time()
-    except (psutil.NoSuchProcess, KeyError, ValueError):
-        return None
-    return process if abs(started - float(tags.get("pid_started", started))) < 1 else None

@@ -1,0 +1,126 @@
+"""A sweep from its overrides: for the command line through Hydra's application, and for Python as a function."""
+
+import os
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import hydra
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobRuntime
+from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
+from hydra.version import VersionBase, setbase
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from silvertune import SHIPPED
+from silvertune.errors import UserError, in_one_line
+from silvertune.study import overrides as command_line_overrides
+from silvertune.study.result import SweepResult
+
+VERSION_BASE = "1.3"
+CONFIG_FOLDER = str(SHIPPED / "conf")
+CONFIG_NAME = "config"
+
+_one_at_a_time = threading.RLock()
+"""Hydra keeps the configuration of the current job in a singleton of the process."""
+
+
+def run(overrides: Sequence[str]) -> SweepResult:
+    """Do a sweep, as `silvertune OVERRIDES...` does on the command line: same checks, same store, same output.
+
+    It works in a thread, several times in one process, and inside another Hydra application; sweeps of one process
+    are done one after another. It handles no signals: KeyboardInterrupt is passed on when the sweep's runs have their
+    final state.
+
+    Args:
+        overrides: What would stand on the command line, without the shell's quotes: `["experiments=soe_table3",
+            "dataset.path=tables.jsonl"]`.
+
+    Returns:
+        Where the sweep is logged, and its finished runs.
+
+    Raises:
+        UserError: The configuration or the data are wrong, or the store can't be used.
+        SweepError: A run failed (a UserError with the result of the others).
+    """
+    if os.getcwd() not in sys.path:  # the user's own functions stand in the working directory
+        sys.path.append(os.getcwd())
+    with _one_at_a_time, _hydra_restored(), mistakes_in_one_line():
+        setbase(VERSION_BASE)
+        loader = ConfigLoaderImpl(config_search_path=create_config_search_path(CONFIG_FOLDER))
+        application = Hydra(task_name="silvertune", config_loader=loader)
+        result = application.multirun(CONFIG_NAME, job, overrides=list(overrides), with_log_configuration=False)
+    if not isinstance(result, SweepResult):
+        raise UserError("hydra/sweeper: want silvertune")
+    return result
+
+
+def from_command_line() -> None:
+    """Do what `sys.argv` says.
+
+    Raises:
+        UserError: The command line, the configuration or the data are wrong, or the store can't be used.
+        SweepError: A run failed.
+        SystemExit: Hydra was asked for help, or its own options are wrong.
+    """
+    # Hydra prints a traceback for what is not its own; with this it hands every exception on to us.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    with mistakes_in_one_line():
+        hydra.main(version_base=VERSION_BASE, config_path=CONFIG_FOLDER, config_name=CONFIG_NAME)(job)()
+
+
+def job(cfg: DictConfig) -> str:
+    """Do one job of a sweep: compose, run, log.
+
+    Args:
+        cfg: The job's configuration, as Hydra composed it.
+
+    Returns:
+        The id of its run in MLflow.
+    """
+    from silvertune.study import job
+
+    settings = HydraConfig.get()
+    if cfg.tracking.parent_run_id is None:
+        sweeper = settings.runtime.choices.get("hydra/sweeper")
+        raise UserError(
+            f"hydra.mode={RunMode(settings.mode).name}, hydra/sweeper={sweeper}: every command is a sweep, of one run "
+            "or many; leave hydra.mode=MULTIRUN and hydra/sweeper=silvertune as they are"
+        )
+    return job.run(
+        cfg,
+        choices=settings.runtime.choices,
+        sources=settings.runtime.config_sources,
+        overrides=list(settings.overrides.task),
+    )
+
+
+@contextmanager
+def mistakes_in_one_line() -> Iterator[None]:
+    """Turn what Hydra, OmegaConf and YAML say of a user's mistake into a UserError of one line."""
+    try:
+        yield
+    except OverrideParseException as error:
+        raise command_line_overrides.unreadable(error) from None
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        raise UserError(in_one_line(error)) from None
+
+
+@contextmanager
+def _hydra_restored() -> Iterator[None]:
+    """Leave Hydra's singletons as they are, for an application of Hydra's that this runs in."""
+    config, base = HydraConfig.instance().cfg, VersionBase.instance().version_base
+    name = JobRuntime.instance().conf.name
+    try:
+        yield
+    finally:
+        HydraConfig.instance().cfg = config
+        VersionBase.instance().version_base = base
+        JobRuntime.instance().set("name", name)

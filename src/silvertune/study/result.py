@@ -1,0 +1,51 @@
+"""What a sweep gives back to Python."""
+
+from dataclasses import dataclass, field
+
+from silvertune.errors import UserError
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Something of a sweep that failed.
+
+    Attributes:
+        name: The run's name, or the step's.
+        error: Why, on one line.
+    """
+
+    name: str
+    error: str
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """Where a sweep is logged, and what became of it.
+
+    Attributes:
+        tracking_uri: The MLflow tracking URI.
+        experiment: Name of the MLflow experiment.
+        parent_run_id: Id of the sweep's own run, with the tables and figures; None if nothing was run (`mode=plan`).
+        run_ids: Name of each finished run -> its id, in the study's order.
+        failures: What failed.
+    """
+
+    tracking_uri: str
+    experiment: str
+    parent_run_id: str | None = None
+    run_ids: dict[str, str] = field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
+
+
+class SweepError(UserError):
+    """Some part of a sweep failed; what is finished is logged.
+
+    Attributes:
+        result: The sweep's result.
+    """
+
+    def __init__(self, result: SweepResult) -> None:
+        first = result.failures[0]
+        more = f" (and {len(result.failures) - 1} more)" if len(result.failures) > 1 else ""
+        super().__init__(f"{len(result.failures)} failed: {first.name}: {first.error}{more}")
+        self.result = result
