@@ -230,6 +230,38 @@ def test_where_a_class_is_missing_in_validation_the_loss_decides(
     assert all("validation_auprc" not in epoch and epoch["validation_loss"] > 0 for epoch in predictor.history)
 
 
+@pytest.mark.parametrize("class_is_missing", [True, False])
+def test_an_epoch_whose_validation_loss_is_not_finite_is_never_the_best(
+    class_is_missing: bool, student: Student, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validation = training(10)
+    if class_is_missing:
+        validation = validation[validation["label"] == "tea"]
+    logits_by_epoch: list[np.ndarray] = []
+    real = EncoderPredictor.logits
+
+    def overflowing_at_first(self: EncoderPredictor, texts: list[str]) -> np.ndarray:
+        logits_by_epoch.append(real(self, TEXTS))
+        return real(self, texts) * (np.nan if len(logits_by_epoch) == 1 else 1.0)
+
+    with monkeypatch.context() as changed:
+        changed.setattr(EncoderPredictor, "logits", overflowing_at_first)
+        changed.setattr(EncoderPredictor, "compare_fast_path", lambda *_: None)
+        predictor = student(epochs=2, patience=2).fit(training(), validation, 0)
+    assert [np.isfinite(epoch["validation_loss"]) for epoch in predictor.history] == [False, True]
+    np.testing.assert_array_equal(predictor.logits(TEXTS), logits_by_epoch[1])
+
+
+@pytest.mark.parametrize("patience", [1, 5])
+def test_a_validation_loss_that_is_never_finite_is_told(
+    patience: int, student: Student, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validation = training(10)
+    monkeypatch.setattr(training_loop, "_validated", lambda *_: {"validation_loss": float("nan")})
+    with made.refused("model.learning_rate=0.01", "the validation loss was nan in every epoch", "want a lower rate"):
+        student(epochs=2, patience=patience).fit(training(), validation[validation["label"] == "tea"], 0)
+
+
 def test_without_validation_the_last_epoch_is_kept(student: Student) -> None:
     predictor = student(epochs=3, patience=1).fit(training(), NOTHING, 0)
     assert [sorted(epoch) for epoch in predictor.history] == [["loss"]] * 3

@@ -1,7 +1,7 @@
 """The training loop of the encoder student."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ import pandas as pd
 
 from silvertune import progress_bar
 from silvertune.errors import UserError
-from silvertune.models.encoder_predictor import EncoderPredictor
+from silvertune.models.encoder_predictor import EncoderPredictor, Inputs
 from silvertune.votes import one_hot, prob_columns
 
 if TYPE_CHECKING:
@@ -25,7 +25,13 @@ CHUNK = 16
 
 @dataclass(frozen=True)
 class Examples:
-    """One a view of an item. target: (n, classes), rows sum to 1. weight: (n,)."""
+    """What is learned from, one example a view of an item.
+
+    Attributes:
+        texts: n texts.
+        target: (n, classes); each row is a distribution and sums to 1.
+        weight: (n,), from 0.
+    """
 
     texts: list[str]
     target: np.ndarray
@@ -33,29 +39,37 @@ class Examples:
 
 
 def examples(items: pd.DataFrame, predictor: EncoderPredictor, *, soft: bool = False) -> Examples:
-    """The views of `items` with their labels; with `soft`, with the `prob:<class>` that an item has instead.
+    """Make the examples of some items.
 
-    A label that is not among the predictor's classes is left out (a class may be missing in training).
+    Args:
+        items: Views, `label`, `weight`, and with `soft` perhaps `prob:<class>` columns; indexed by item_id.
+        predictor: Its views are read, and its classes are the columns of the target.
+        soft: Whether an item's `prob:<class>` columns are its target where they are a distribution.
+
+    Returns:
+        An example for each view of each item. An item whose label is none of the predictor's classes is left out
+        (a class may be missing in training).
     """
     texts, target, weight = [], [], []
-    onehot = one_hot(items["label"], predictor.classes).astype(float)
+    target_by_item = one_hot(items["label"], predictor.classes).astype(float)
     columns = prob_columns(predictor.classes)
     if soft and set(columns) <= set(items.columns):
-        given = items[columns].to_numpy(dtype=float)
-        total = given.sum(axis=1, keepdims=True)
-        onehot = np.where(np.isfinite(total) & (total > 0), given / np.where(total > 0, total, 1), onehot)
+        probs = items[columns].to_numpy(dtype=float)
+        total = probs.sum(axis=1, keepdims=True)
+        is_distribution = np.isfinite(total) & (total > 0)
+        target_by_item = np.where(is_distribution, probs / np.where(total > 0, total, 1), target_by_item)
     for view in predictor.views:
-        there = items[view].notna().to_numpy() & (onehot.sum(axis=1) > 0)
-        texts += items[view][there].tolist()
-        target.append(onehot[there])
-        weight.append(items["weight"].to_numpy(dtype=float)[there])
+        usable = items[view].notna().to_numpy() & (target_by_item.sum(axis=1) > 0)
+        texts += items[view][usable].tolist()
+        target.append(target_by_item[usable])
+        weight.append(items["weight"].to_numpy(dtype=float)[usable])
     return Examples(texts, np.concatenate(target), np.concatenate(weight))
 
 
 def tune(
     predictor: EncoderPredictor,
-    learned: Examples,
-    held_out: Examples | None,
+    training: Examples,
+    validation: Examples | None,
     *,
     learning_rate: float,
     weight_decay: float,
@@ -64,30 +78,48 @@ def tune(
     batch_size: int,
     class_weight: str | None,
 ) -> list[dict[str, float]]:
-    """Tune the predictor's network in place (settings: see `EncoderClassifier`), in the order of torch's generator.
+    """Tune the predictor's network in place, in the order of torch's random generator.
 
-    Returns one dict an epoch: `loss`, and `validation_loss` and `validation_auprc` where `held_out` is given;
-    the weights are then those of the best epoch. Raises UserError if the loss is not finite.
+    Args:
+        predictor: Its network is tuned.
+        training: The examples to learn from.
+        validation: The examples that choose the epoch, or None.
+        learning_rate: See `silvertune.models.EncoderClassifier`, as for all settings below.
+        weight_decay: Of AdamW.
+        epochs: The highest number of epochs.
+        patience: The number of epochs without a better one after which tuning ends.
+        batch_size: Examples a step.
+        class_weight: `balanced` or None.
+
+    Returns:
+        One dict an epoch: `loss`, and where there is a validation set `validation_loss` and, unless a class is missing
+        in it, `validation_auprc`. With a validation set the weights are those of the best epoch: the one of the highest
+        AUPRC, of the lowest loss where no AUPRC is known. An epoch whose validation loss is not finite is never the
+        best.
+
+    Raises:
+        UserError: The loss, or the validation loss of every epoch, is not finite.
     """
     import torch
 
     network = predictor.network
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=weight_decay)
-    inputs = predictor.inputs(learned.texts)
-    importance = _importance(learned, class_weight)
-    steps_in_all = epochs * math.ceil(len(learned.texts) / batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(steps_in_all))
+    inputs = predictor.inputs(training.texts)
+    importance = _importance(training, class_weight)
+    total_steps = epochs * math.ceil(len(training.texts) / batch_size)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(total_steps))
     history: list[dict[str, float]] = []
-    best: tuple[float, float] = (-np.inf, -np.inf)
-    kept: list[torch.Tensor] = []
+    best_score: tuple[float, float] = (-np.inf, -np.inf)
+    best_weights: list[torch.Tensor] = []
+    epochs_since_best = 0
     for epoch in range(epochs):
         total = 0.0
-        with inputs.network(), _dropping(network):
-            steps = _shuffled(inputs.batches, len(learned.texts), batch_size)
-            shown = f"tuning on {len(learned.texts)} texts, epoch {epoch + 1} of at most {epochs}"
+        with inputs.network(), _with_dropout(network):
+            steps = _shuffled(inputs, len(training.texts), batch_size)
+            shown = f"tuning on {len(training.texts)} texts, epoch {epoch + 1} of at most {epochs}"
             for rows in progress_bar.over(steps, shown):
-                loss = _loss(predictor.forward(inputs, rows), learned.target[rows], importance[rows])
+                loss = _loss(predictor.forward(inputs, rows), training.target[rows], importance[rows])
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(weights, 1.0)
@@ -98,84 +130,89 @@ def tune(
             raise UserError(
                 f"model.learning_rate={learning_rate}: the loss was {total} in epoch {epoch + 1}; want a lower rate"
             )
-        history.append({"loss": total / len(learned.texts)})
-        if held_out is None or not held_out.texts:
+        history.append({"loss": total / len(training.texts)})
+        if validation is None or not validation.texts:
             continue
-        history[-1] |= _validated(predictor, held_out, class_weight)
+        history[-1] |= _validated(predictor, validation, class_weight)
         score = (history[-1].get("validation_auprc", -np.inf), -history[-1]["validation_loss"])
-        if score > best:
-            best, since, kept = score, 0, [weight.detach().clone() for weight in weights]
+        if math.isfinite(score[1]) and score > best_score:
+            best_score, best_weights = score, [weight.detach().clone() for weight in weights]
+            epochs_since_best = 0
         else:
-            since += 1
-            if since >= patience:
+            epochs_since_best += 1
+            if epochs_since_best >= patience:
                 break
+    if "validation_loss" in history[-1] and not best_weights:
+        raise UserError(
+            f"model.learning_rate={learning_rate}: the validation loss was {history[-1]['validation_loss']} in every "
+            f"epoch up to {len(history)}; want a lower rate"
+        )
     with torch.no_grad():
-        for weight, value in zip(weights, kept, strict=False):
+        for weight, value in zip(weights, best_weights, strict=False):
             weight.copy_(value)
     return history
 
 
 @contextmanager
-def _dropping(network: Any) -> Iterator[None]:
+def _with_dropout(network: Any) -> Iterator[None]:
     """The adapters' dropout is on inside."""
-    own = [module for name, module in network.named_modules() if ".lora_dropout." in name]
-    for module in own:
+    dropouts = [module for name, module in network.named_modules() if ".lora_dropout." in name]
+    for module in dropouts:
         module.train()
     try:
         yield
     finally:
-        for module in own:
+        for module in dropouts:
             module.eval()
 
 
-def _shuffled(batches: Any, count: int, size: int) -> list[np.ndarray]:
+def _shuffled(inputs: Inputs, count: int, size: int) -> list[np.ndarray]:
     """Batches of like length in random order; which texts are together changes with every epoch."""
     import torch
 
     order = torch.randperm(count).numpy()
-    made = [
-        batch for start in range(0, count, size * CHUNK) for batch in batches(order[start : start + size * CHUNK], size)
-    ]
-    return [made[place] for place in torch.randperm(len(made)).tolist()]
+    chunks = [order[start : start + size * CHUNK] for start in range(0, count, size * CHUNK)]
+    batches = [batch for chunk in chunks for batch in inputs.batches(chunk, size)]
+    return [batches[place] for place in torch.randperm(len(batches)).tolist()]
 
 
-def _importance(these: Examples, class_weight: str | None) -> np.ndarray:
+def _importance(examples: Examples, class_weight: str | None) -> np.ndarray:
     """A weight an example, 1 on average; balanced: the (unweighted) counts of the classes are evened out."""
-    weight = these.weight.copy()
+    weight = examples.weight.copy()
     if class_weight == "balanced":
-        share = these.target.mean(axis=0)
-        weight *= (these.target / np.where(share > 0, share * len(share), 1)).sum(axis=1)
+        share = examples.target.mean(axis=0)
+        weight *= (examples.target / np.where(share > 0, share * len(share), 1)).sum(axis=1)
     return weight / weight.mean() if weight.sum() > 0 else weight
 
 
 def _loss(logits: "torch.Tensor", target: np.ndarray, importance: np.ndarray) -> "torch.Tensor":
+    """The mean over examples of the weighted cross-entropy."""
     import torch
 
     log_probs = torch.log_softmax(logits.float(), dim=-1)
-    wanted = torch.from_numpy(target).to(log_probs)
-    by_example = -(wanted * log_probs).sum(dim=-1)
+    by_example = -(torch.from_numpy(target).to(log_probs) * log_probs).sum(dim=-1)
     return (by_example * torch.from_numpy(importance).to(log_probs)).mean()
 
 
-def _rate(steps: int) -> Any:
-    """Up in the first tenth of the steps, then down to 0."""
+def _rate(steps: int) -> Callable[[int], float]:
+    """The learning rate's factor at a step: up in the first tenth of the steps, then down to 0."""
     warm = max(WARM_UP * steps, 1)
     return lambda step: min((step + 1) / warm, max(steps - step, 0) / max(steps - warm, 1), 1.0)
 
 
-def _validated(predictor: EncoderPredictor, held_out: Examples, class_weight: str | None) -> dict[str, float]:
+def _validated(predictor: EncoderPredictor, validation: Examples, class_weight: str | None) -> dict[str, float]:
     """The loss, and the macro average over classes of the average precision, one class against the rest."""
     import torch
     from sklearn.metrics import average_precision_score
 
-    logits = torch.from_numpy(predictor.logits(held_out.texts))
-    found = {"validation_loss": float(_loss(logits, held_out.target, _importance(held_out, class_weight)))}
-    hard = held_out.target.argmax(axis=1)
-    if len(set(hard)) == len(predictor.classes):
-        scores = logits.softmax(dim=-1).numpy()
-        by_class = [
-            average_precision_score(hard == number, scores[:, number], sample_weight=held_out.weight)
-            for number in range(len(predictor.classes))
-        ]
-        found["validation_auprc"] = float(np.mean(by_class))
-    return found
+    logits = torch.from_numpy(predictor.logits(validation.texts))
+    loss = float(_loss(logits, validation.target, _importance(validation, class_weight)))
+    true_class = validation.target.argmax(axis=1)
+    if not math.isfinite(loss) or len(set(true_class)) < len(predictor.classes):
+        return {"validation_loss": loss}
+    scores = logits.softmax(dim=-1).numpy()
+    by_class = [
+        average_precision_score(true_class == number, scores[:, number], sample_weight=validation.weight)
+        for number in range(len(predictor.classes))
+    ]
+    return {"validation_loss": loss, "validation_auprc": float(np.mean(by_class))}
