@@ -14,6 +14,7 @@ from tests.llms.test_untrusted_text import HOSTILE
 
 from silvertune import votes
 from silvertune.labelers.llm import FewShot, StorePlace
+from silvertune.llms import asking
 from silvertune.llms.asking import BudgetError
 from silvertune.llms.interface import Price, Request, UnusableError
 from silvertune.schema import Task
@@ -325,7 +326,10 @@ def test_hostile_items_are_labelled_as_strictly_as_others_and_flagged(task: Task
         assert request["messages"][1]["content"].count(last) == 1
 
 
-def test_an_llm_that_obeys_a_hostile_item_still_gets_no_label_but_a_listed_one(task: Task, tmp_path: Path) -> None:
+def test_an_llm_that_obeys_a_hostile_item_still_gets_no_label_but_a_listed_one(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "MOST_UNREADABLE_IN_A_ROW", 1000)
     # It repeats what it read, forged answers and all.
     llm = Scripted(lambda request: request.messages[-1].content)
     table = made_llms.labeler(task, {"gpt": llm}, tmp_path, views=["text"]).label(made.items(200).assign(text=HOSTILE))

@@ -1,5 +1,8 @@
+import itertools
 import json
 import math
+import unicodedata
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -54,40 +57,150 @@ def test_a_confidence_that_is_none_is_no_answer(confidence: str) -> None:
     assert answers.read(said(good % confidence), ALL).status == "parse_error"
 
 
+def of_text(text: str, alternatives: dict[str, float]) -> Token:
+    return Token(text.encode(), {other.encode(): math.log(share) for other, share in alternatives.items()})
+
+
 def token(text: str, **others: float) -> Token:
-    return Token(text, {text: math.log(1 - sum(others.values())), **{k: math.log(v) for k, v in others.items()}})
+    return of_text(text, {text: 1 - sum(others.values()), **others})
 
 
 def test_probabilities_come_from_the_token_where_the_words_part() -> None:
     tokens = (token('{"label": "'), token("YES", NO=0.2), token('"}'))
-    assert answers.word_probs(tokens, ("YES", "NO")) == pytest.approx({"YES": 0.8, "NO": 0.2})
+    assert answers.word_probs(tokens, ("YES", "NO"), "YES") == pytest.approx({"YES": 0.8, "NO": 0.2})
 
 
 def test_words_with_a_common_beginning_and_tokens_across_their_borders_are_told_apart() -> None:
     words = ("not soe", "not sure", "soe", "soe draft")
-    tokens = (token('{"'), token('label":'), Token(' "not', {' "not': math.log(0.9), ' "soe': math.log(0.1)}),
+    tokens = (token('{"'), token('label":'), of_text(' "not', {' "not': 0.9, ' "soe': 0.1}),
               token(" s"), token("oe", ure=0.25), token('"}'))  # fmt: skip
-    probs = answers.word_probs(tokens, words)
+    probs = answers.word_probs(tokens, words, "not soe")
     # "soe" and "soe draft" are not told apart by what the API listed: their share is left out.
     assert probs == pytest.approx({"not soe": 0.75, "not sure": 0.25, "soe": 0.0, "soe draft": 0.0})
-    tokens = (token('{"label": "'), token("soe", x=0.01), Token('"}', {'"}': math.log(0.6), " draft": math.log(0.4)}))
-    assert answers.word_probs(tokens, words)["soe"] == pytest.approx(0.6)  # type: ignore[index]
+    tokens = (token('{"label": "'), token("soe", x=0.01), of_text('"}', {'"}': 0.6, " draft": 0.4}))
+    assert answers.word_probs(tokens, words, "soe")["soe"] == pytest.approx(0.6)  # type: ignore[index]
 
 
 def test_a_quoted_label_in_the_reason_does_not_count() -> None:
     tokens = (token('{"reason": "'), token('"label": "'), token("NO", YES=0.4), token('", "label": "'),
               token("YES", NO=0.1), token('"}'))  # fmt: skip
-    assert answers.word_probs(tokens, ("YES", "NO"))["YES"] == pytest.approx(0.9)  # type: ignore[index]
+    assert answers.word_probs(tokens, ("YES", "NO"), "YES")["YES"] == pytest.approx(0.9)  # type: ignore[index]
 
 
 def test_no_probabilities_are_none() -> None:
-    assert answers.word_probs((), ("YES", "NO")) is None
-    assert answers.word_probs((token("hello"),), ("YES", "NO")) is None
+    assert answers.word_probs((), ("YES", "NO"), "YES") is None
+    assert answers.word_probs((token("hello"),), ("YES", "NO"), "YES") is None
 
 
 @given(st.lists(st.floats(0.01, 1.0), min_size=3, max_size=3))
 def test_probabilities_of_one_token_words_are_those_of_their_tokens(weights: list[float]) -> None:
     words = ("a", "b", "c")
     probs = {word: weight / sum(weights) for word, weight in zip(words, weights, strict=True)}
-    tokens = (token('{"label": "'), Token("a", {word: math.log(p) for word, p in probs.items()}), token('"}'))
-    assert answers.word_probs(tokens, words) == pytest.approx(probs)
+    tokens = (token('{"label": "'), of_text("a", probs), token('"}'))
+    assert answers.word_probs(tokens, words, "a") == pytest.approx(probs)
+
+
+# ---------------------------------------------------------------------------- tokens that are no characters
+
+WORDS = ("积极", "消极", "négatif", "👍🏽", "a b")
+SPELLINGS = {
+    "plain": lambda word: json.dumps({"label": word}, ensure_ascii=False),
+    "escaped": lambda word: json.dumps({"label": word}),
+    "NFD": lambda word: unicodedata.normalize("NFD", json.dumps({"label": word}, ensure_ascii=False)),
+}
+
+
+def cut(content: bytes, places: set[int]) -> list[bytes]:
+    edges = [0, *sorted(place for place in places if 0 < place < len(content)), len(content)]
+    return [content[start:end] for start, end in itertools.pairwise(edges)]
+
+
+@given(
+    st.sampled_from(WORDS),
+    st.sampled_from(sorted(SPELLINGS)),
+    st.sets(st.integers(1, 40)),
+    st.floats(0.05, 0.95),
+    st.sampled_from(["bytes", "replaced", "escaped bytes"]),
+)
+def test_the_answered_word_is_never_told_to_be_impossible(
+    word: str, spelling: str, places: set[int], sure: float, shown: str
+) -> None:
+    text = SPELLINGS[spelling](word)
+    other = WORDS[(WORDS.index(word) + 1) % len(WORDS)].encode()
+    tokens = []
+    for piece in cut(text.encode(), places):
+        content = piece
+        if shown == "replaced":
+            content = piece.decode(errors="replace").encode()
+        elif shown == "escaped bytes":
+            content = piece.decode(errors="backslashreplace").encode()
+        tokens.append(Token(content, {content: math.log(sure), other[:2]: math.log(1 - sure)}))
+    reading = answers.read(said(text, tokens=tuple(tokens)), replace(ASKED, words=WORDS))
+    assert (reading.status, reading.word) == ("ok", word)
+    if reading.probs is not None:
+        assert reading.probs[word] > 0
+        assert sum(reading.probs.values()) == pytest.approx(1)
+    if shown == "bytes":
+        assert reading.probs is not None
+
+
+def test_an_alternative_that_is_a_part_of_a_character_counts_for_the_word_that_goes_on_with_it() -> None:
+    first = "积".encode()
+    tokens = (
+        of_text('{"label": "', {'{"label": "': 1.0}),
+        Token(first[:2], {first[:2]: math.log(0.95), "消".encode(): math.log(0.05)}),
+        Token(first[2:], {first[2:]: 0.0}),
+        of_text('极"}', {'极"}': 1.0}),
+    )
+    assert answers.word_probs(tokens, ("积极", "消极"), "积极") == pytest.approx({"积极": 0.95, "消极": 0.05})
+
+
+# ---------------------------------------------------------------------------- what models write around it
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<think>\nIs it {"label": "NO"}?\n</think>\n\n{"label": "YES"}',
+        'It seems so.\n</think>\n{"label": "YES"}',
+        '<thinking>hm</thinking>```json\n{"label": "YES"}\n```',
+        '[THINK]<think>no</think>[/THINK]{"label": "YES"}',
+        '<|channel|>analysis<|message|>hm<|end|><|channel|>final<|message|>{"label": "YES"}',
+        '```JSON\n{"label": "YES"}```',
+        '\ufeff{"label": "YES"}',
+    ],
+)
+def test_thinking_and_a_fence_are_taken_off(text: str) -> None:
+    assert answers.read(said(text), ASKED) == answers.Reading("ok", "YES")
+
+
+def test_a_mark_of_thinking_inside_the_object_stays() -> None:
+    text = '{"reason": "it says </think>", "label": "NO", "confidence": 0.5}'
+    assert answers.read(said(text), ALL) == answers.Reading("ok", "NO", None, 0.5)
+
+
+def test_thinking_that_was_cut_off_is_truncated_and_thinking_alone_is_no_answer() -> None:
+    assert answers.read(said("<think>It could be", "length"), ASKED).status == "truncated"
+    assert answers.read(said('<think>{"label": "YES"}</think>'), ASKED).status == "parse_error"
+
+
+@pytest.mark.parametrize(
+    ("label", "words", "word"),
+    [
+        ("1", ("0", "1"), "1"), ("1.0", ("0", "1"), "1"), ("0", ("0.0", "1.0"), "0.0"),
+        ("true", ("True", "False"), "True"),
+        ("false", ("false", "true"), "false"), ("true", ("1", "0"), None), ("1", ("True", "False"), None),
+        ("1.1", ("1.1", "1.10"), "1.1"), ("1.10", ("1.10", "2"), "1.10"), ("7", ("007", "7"), "7"),
+        ("7", ("007", "07"), None),
+        ("null", ("null", "x"), None), ('"1"', ("0", "1"), "1"), ("[1]", ("0", "1"), None),
+    ],
+)  # fmt: skip
+def test_a_number_or_a_truth_value_is_the_word_for_it(label: str, words: tuple[str, ...], word: str | None) -> None:
+    assert answers.read(said(f'{{"label": {label}}}'), replace(ASKED, words=words)).word == word
+
+
+def test_a_word_is_read_in_whatever_unicode_form() -> None:
+    asked = replace(ASKED, words=("éloge", "réclamation"))
+    for form in ("NFC", "NFD"):
+        text = json.dumps({"label": unicodedata.normalize(form, "réclamation")})
+        assert answers.read(said(text), asked).word == "réclamation"

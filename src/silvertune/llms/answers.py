@@ -3,17 +3,38 @@
 import json
 import math
 import re
+import unicodedata
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 from silvertune.llms.interface import Answer, Request, Token
 
-_FENCE = re.compile(r"\A```(?:json)?\s*\n(.*)\n\s*```\Z", re.DOTALL)
+_FENCE = re.compile(r"\A```(?:json)?\s(.*)```\Z", re.DOTALL | re.IGNORECASE)
+_END_OF_THINKING = (
+    "</think>",
+    "</thinking>",
+    "</thought>",
+    "</reasoning>",
+    "[/THINK]",
+    "◁/think▷",
+    "<|channel|>final<|message|>",
+    "<|end_of_thought|>",
+)
+"""What models write between their thinking and their answer. Some chat templates open the block themselves."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """status: as in `silvertune.votes`. word: the label's word where it is ok. probs: word -> probability.
-    confidence: the one it claims, 0-1."""
+    """What an answer says.
+
+    Attributes:
+        status: As in `silvertune.votes`.
+        word: The label's word, where the status is `ok`.
+        probs: Word -> probability, where the LLM tells probabilities; the answered word has more than 0.
+        confidence: What the LLM claims, 0-1.
+    """
 
     status: str
     word: str | None = None
@@ -22,28 +43,80 @@ class Reading:
 
 
 def read(answer: Answer, request: Request) -> Reading:
-    """What `answer` says: one JSON object with exactly the request's fields, or no label at all.
+    """Read an answer: one JSON object with exactly the request's fields, or no label at all.
 
-    A code fence around the whole of it is taken off, as many models put one there. A word of the answers that merely
-    stands somewhere in a sentence, in other letters, or in an object with other members is no label.
+    Thinking before the object and a code fence around it are taken off. A word of the answers that merely stands
+    somewhere in a sentence, in other letters, or in an object with other members is no label. A number or a truth
+    value is a label where the answers have a word for it.
+
+    Args:
+        answer: What came back.
+        request: What was asked.
+
+    Returns:
+        The label, or the status that says why there is none.
     """
     if answer.finish == "refused":
         return Reading("refused")
-    text = answer.text.strip()
-    fenced = _FENCE.match(text)
-    try:
-        content = json.loads(fenced[1] if fenced else text, object_pairs_hook=_without_duplicates)
-    except (ValueError, RecursionError):
+    content = _object_in(answer.text)
+    if content is None:
         return Reading("truncated" if answer.finish == "length" else "parse_error")
-    if not isinstance(content, dict) or set(content) != set(request.fields) or content["label"] not in request.words:
+    if set(content) != set(request.fields):
         return Reading("parse_error")
-    confidence = content.get("confidence")
-    if "confidence" in content and (
-        isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1
-    ):
+    word = _word(content["label"], request.words)
+    confidence = _share(content.get("confidence"))
+    if word is None or ("confidence" in content and confidence is None):
         return Reading("parse_error")
-    probs = dict(answer.probs) if answer.probs is not None else word_probs(answer.tokens, request.words)
-    return Reading("ok", content["label"], probs, None if confidence is None else float(confidence))
+    probs = dict(answer.probs) if answer.probs is not None else word_probs(answer.tokens, request.words, word)
+    return Reading("ok", word, probs, confidence)
+
+
+def _object_in(text: str) -> dict[str, object] | None:
+    """The JSON object that an answer is, with or without thinking before it; None where it is none."""
+    text = text.strip().lstrip("\ufeff")
+    ends = [place + len(mark) for mark in _END_OF_THINKING if (place := text.rfind(mark)) >= 0]
+    for candidate in (text, text[max(ends, default=0) :].strip()):
+        fenced = _FENCE.match(candidate)
+        try:
+            content = json.loads(fenced[1] if fenced else candidate, object_pairs_hook=_without_duplicates)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(content, dict):
+            return content
+    return None
+
+
+def _word(label: object, words: Sequence[str]) -> str | None:
+    """The word that a JSON value is: in whatever Unicode form, or written as a number or a truth value."""
+    if isinstance(label, str):
+        same = [word for word in words if _nfc(word) == _nfc(label)]
+    elif isinstance(label, bool):
+        same = [word for word in words if word.lower() == str(label).lower()]
+    elif isinstance(label, int | float):
+        same = [word for word in words if word == json.dumps(label)] or [
+            word for word in words if _number(word) == label
+        ]
+    else:
+        return None
+    exact = [word for word in same if word == label]
+    return exact[0] if exact else same[0] if len(same) == 1 else None
+
+
+def _nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text) if text.isascii() else None
+    except ValueError:
+        return None
+
+
+def _share(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value <= 1 else None
 
 
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -53,39 +126,67 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return content
 
 
-def word_probs(tokens: tuple[Token, ...], words: tuple[str, ...]) -> dict[str, float] | None:
+def word_probs(tokens: Sequence[Token], words: Sequence[str], answered: str) -> dict[str, float] | None:
     """The probability of each word, from the alternatives to the tokens that the label was written with.
 
-    A word that leaves the written one at some token has the probability of what was written up to there, times that
-    of the alternatives which it goes on with; what no word goes on with is left out, and the rest adds up to 1. An
-    alternative that the API did not list (it lists the few likeliest) counts nothing. None where nothing is told.
+    A word that leaves the answered one at some token has the probability of what was written up to there, times that
+    of the alternatives which it goes on with. What no word goes on with is left out, and the rest adds up to 1. An
+    alternative that the API did not list (it lists the few likeliest) counts nothing.
+
+    Args:
+        tokens: The generated tokens.
+        words: What could be answered.
+        answered: The word that was answered.
+
+    Returns:
+        Word -> probability. None where the tokens tell none, and where they do not spell the answered word: an API
+        that garbles parts of characters would give it the probability 0.
     """
-    text = "".join(token.text for token in tokens)
+    written = b"".join(token.content for token in tokens)
     # The last one: a reason before it may quote anything.
-    place = list(re.finditer(r'"label"\s*:\s*"', text))
-    if not place:
+    places = list(re.finditer(rb'"label"\s*:\s*"', written))
+    spelling = _spelling(written[places[-1].end() :], answered) if places else None
+    if spelling is None:
         return None
-    start, probs = place[-1].end(), dict.fromkeys(words, 0.0)
+    endings = {word: spelling(word) + b'"' for word in words}
+    start, probs = places[-1].end(), dict.fromkeys(words, 0.0)
     at, reached = 0, 1.0
     for token in tokens:
-        begin, at = at, at + len(token.text)
+        begin, at = at, at + len(token.content)
         if at <= start or not token.alternatives:
             continue
         # What stands of the label before this token, and what of the token stands before the label.
-        written, lead = text[start:begin] if begin > start else "", text[begin:start] if begin < start else ""
+        before, lead = written[start:begin] if begin > start else b"", written[begin:start] if begin < start else b""
         going = 0.0
         for alternative, log_probability in token.alternatives.items():
             if not alternative.startswith(lead):
                 continue
-            rest = written + alternative[len(lead) :]
-            fitting = [word for word in words if (f'{word}"').startswith(rest) or rest.startswith(f'{word}"')]
-            share = reached * math.exp(log_probability)
+            rest = before + alternative[len(lead) :]
+            fitting = [word for word, ending in endings.items() if ending.startswith(rest) or rest.startswith(ending)]
+            share = reached * math.exp(min(log_probability, 0.0))
             if len(fitting) == 1:
                 probs[fitting[0]] += share
-            elif alternative == token.text and len(fitting) > 1:
+            elif alternative == token.content and len(fitting) > 1:
                 going = share
         if not going:
             break
         reached = going
     total = sum(probs.values())
-    return {word: value / total for word, value in probs.items()} if total > 0 else None
+    if not probs[answered] > 0 or not math.isfinite(total):
+        return None
+    return {word: value / total for word, value in probs.items()}
+
+
+def _spelling(label: bytes, answered: str) -> Callable[[str], bytes] | None:
+    """How words are spelt in the JSON of an answer that begins with `label`; None where that is not `answered`."""
+    spellings = [partial(_in_json, form=form, escaped=escaped) for form in _FORMS for escaped in (False, True)]
+    return next((spelling for spelling in spellings if label.startswith(spelling(answered) + b'"')), None)
+
+
+_FORMS: tuple[Literal["NFC", "NFD"] | None, ...] = (None, "NFC", "NFD")
+"""Unicode forms that a word may be written in; None is the task's own."""
+
+
+def _in_json(word: str, *, form: Literal["NFC", "NFD"] | None, escaped: bool) -> bytes:
+    text = word if form is None else unicodedata.normalize(form, word)
+    return json.dumps(text, ensure_ascii=escaped)[1:-1].encode("utf-8", "surrogatepass")

@@ -16,6 +16,8 @@ from silvertune.llms.interface import LLM, Answer, Ask, Request, UnusableError
 from silvertune.llms.rate_limits import GaveUpError, Politeness
 
 GRACE_S = 5.0
+MOST_UNREADABLE_IN_A_ROW = 36
+"""After so many answers in a row that hold no label, nothing further is asked: the next will hold none either."""
 """How long an interrupt waits for what is under way and perhaps already paid for."""
 _LOOK_AGAIN_S = 0.2
 T = TypeVar("T")
@@ -65,6 +67,7 @@ class _Asking:
         self.outcomes: dict[str, Outcome] = {}
         self.failure: BaseException | None = None
         self.under_way = 0
+        self.unreadable_in_a_row = 0
         # All of the store's work is done in one thread, one transaction at a time.
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="label-store")
         self.polite = Politeness(llm.limits)
@@ -142,17 +145,29 @@ class _Asking:
             answers = [await self.polite.ask(ask, request, self._tokens(request))]
         except GaveUpError as error:
             return Outcome("api_error", None, None, None, str(error)[:500], signs, "", 0, 0, 0.0)
-        reading = parsed(answers[0], request)
+        reading = _read(answers[0], request)
         if reading.status == "parse_error" and not self.stopping.is_set():
             again = prompts.repair(request, answers[0].text)
             try:
                 answers.append(await self.polite.ask(ask, again, self._tokens(again)))
-                reading = parsed(answers[-1], again)
+                reading = _read(answers[-1], again)
             except GaveUpError:
                 pass  # the first answer is paid for and stands as it is
             except UnusableError as error:
                 self._stop(error)
+        self._notice(reading, answers[-1])
         return self._paid(answers, reading, signs)
+
+    def _notice(self, reading: Reading, answer: Answer) -> None:
+        """Stop where an LLM answers, and never with a label."""
+        unreadable = reading.status in ("parse_error", "truncated")
+        self.unreadable_in_a_row = self.unreadable_in_a_row + 1 if unreadable else 0
+        if self.unreadable_in_a_row >= MOST_UNREADABLE_IN_A_ROW:
+            self._stop(UnusableError(
+                f"labeler.llm.<name>: {answer.model or 'the LLM'} gave no label in its last {self.unreadable_in_a_row} "
+                f"answers (the last is {reading.status}: {shortened(answer.text)!r}); want a JSON object with a label. "
+                "A model that thinks aloud needs a larger max_tokens, or thinking switched off"
+            ))  # fmt: skip
 
     def _paid(self, answers: Sequence[Answer], reading: Reading, signs: str | None) -> Outcome:
         tokens_in, tokens_out = sum(each.tokens_in for each in answers), sum(each.tokens_out for each in answers)
@@ -207,6 +222,20 @@ class _Asking:
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.thread, function, *arguments)
+
+
+def _read(answer: Answer, request: Request) -> Reading:
+    """What an answer says; an answer that our reading fails on costs its item, not the run."""
+    try:
+        return parsed(answer, request)
+    except Exception:
+        return Reading("parse_error")
+
+
+def shortened(text: str, most: int = 160) -> str:
+    """A text on one line, with its middle left out where it is long."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most // 2]} … {line[-most // 2 :]}"
 
 
 async def _ended(tasks: Sequence["asyncio.Task[None]"]) -> None:

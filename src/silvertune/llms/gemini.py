@@ -275,12 +275,19 @@ def _tokens(told: "types.LogprobsResult | None") -> tuple[Token, ...]:
     if told is None or not told.chosen_candidates:
         return ()
     tops = told.top_candidates or []
-    made = []
+    tokens = []
     for place, chosen in enumerate(told.chosen_candidates):
-        others = (tops[place].candidates or []) if place < len(tops) else []
-        alternatives = {other.token or "": other.log_probability or 0.0 for other in [chosen, *others]}
-        made.append(Token(chosen.token or "", alternatives))
-    return tuple(made)
+        alternatives = {}
+        for one in [chosen, *((tops[place].candidates or []) if place < len(tops) else [])]:
+            if one.log_probability is None:
+                return ()  # a missing log probability is no probability of 1
+            alternatives[_bytes(one.token)] = one.log_probability
+        tokens.append(Token(_bytes(chosen.token), alternatives))
+    return tuple(tokens)
+
+
+def _bytes(token: str | None) -> bytes:
+    return (token or "").encode("utf-8", "surrogatepass")
 
 
 def _retry_after(details: Any) -> float | None:

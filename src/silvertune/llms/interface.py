@@ -49,10 +49,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Token:
-    """A generated token. alternatives: text -> log probability, this token's own among them."""
+    """A generated token, as UTF-8 bytes: a token may be a part of a character.
 
-    text: str
-    alternatives: Mapping[str, float]
+    Attributes:
+        content: The bytes of the token.
+        alternatives: Bytes of each token that could stand here -> its log probability; this token is among them.
+    """
+
+    content: bytes
+    alternatives: Mapping[bytes, float]
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ import json
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from silvertune.errors import UserError
@@ -19,6 +19,7 @@ from silvertune.llms.interface import (
     Ask,
     Finding,
     Limits,
+    Message,
     Price,
     RejectedError,
     Request,
@@ -34,6 +35,16 @@ _KEY = "labeler.llm.<name>"
 _OPTIONAL = {"response_format": ("response_format", "json_schema"), "logprobs": ("logprobs", "top_logprobs"),
              "seed": ("seed",)}  # fmt: skip
 """Members of a request that a server may do without, and by which words it names them where it refuses."""
+_PROBE = Request((Message("user", 'Answer with this JSON object: {"label": "a"}'),), ("a", "b"), ("label",), repeat=1)
+"""A question whose words no item chose: by it a server shows which members it takes."""
+_FINISHES: dict[Literal["length", "refused", "error"], tuple[str, ...]] = {
+    "length": ("length", "max_tokens", "max_output_tokens", "max_completion_tokens", "model_length",
+               "model_context_window_exceeded"),
+    "refused": ("content_filter", "content_filtered", "refusal", "refused", "safety", "recitation", "blocklist",
+                "prohibited_content", "spii", "guardrail_intervened", "sensitive"),
+    "error": ("error", "failed", "malformed_function_call", "network_error"),
+}  # fmt: skip
+"""Why an answer ended -> the words of providers and proxies for it, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +101,8 @@ class OpenAICompatible:
         key = credentials.from_environment(self.api_key_env, f"{_KEY}.api_key_env")
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
         without: set[str] = set()
+        taken: set[str] = set()
+        probing = asyncio.Lock()
         async with aiohttp.ClientSession(
             headers=headers,
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
@@ -102,13 +115,38 @@ class OpenAICompatible:
                     sent = frozenset(without)
                     try:
                         return await self._post(session, request, sent, key)
-                    except _UnsupportedError as error:
-                        if error.member not in without:
-                            without.add(error.member)
-                            told = f"silvertune: {self.model} does not take {error.member}; asking without it"
-                            print(told, file=sys.stderr)
+                    except _SuspectError as error:
+                        async with probing:
+                            if error.member not in without | taken:
+                                refused = await self._refuses(session, error.member, frozenset(without), key)
+                                (without if refused else taken).add(error.member)
+                                if refused:
+                                    print(f"silvertune: {self.model} does not take {error.member}; asking without it",
+                                          file=sys.stderr)  # fmt: skip
+                        if error.member in sent or error.member in taken:
+                            raise RejectedError(error.words) from None
 
             yield ask
+
+    async def _refuses(
+        self, session: "aiohttp.ClientSession", member: str, without: frozenset[str], key: str | None
+    ) -> bool:
+        """Whether the server refuses a member of the request: of a question of ours, whose words no item chose."""
+        try:
+            await self._post(session, _PROBE, without, key)
+        except _SuspectError:
+            pass
+        except RejectedError:
+            return False
+        else:
+            return False
+        try:
+            await self._post(session, _PROBE, without | {member}, key)
+        except RejectedError:
+            return False
+        except _SuspectError as error:
+            return error.member != member  # it names another member now, which is probed next
+        return True
 
     async def _post(
         self, session: "aiohttp.ClientSession", request: Request, without: frozenset[str], key: str | None
@@ -124,9 +162,18 @@ class OpenAICompatible:
             raise UnusableError(f"{_KEY}.base_url: is no address") from None
         except (aiohttp.ClientError, OSError) as error:
             raise TransientError(f"{type(error).__name__} on the way to {_KEY}.base_url") from None
+        text = content.decode(errors="replace")
         if status == 200:
-            return _answer(content)
-        return self._failed(status, headers, credentials.hidden(content.decode(errors="replace"), key), without)
+            try:
+                body = json.loads(text)
+                if body.get("choices") or not body.get("error"):
+                    return _answer(body)
+            except (TransientError, UnusableError):
+                raise
+            except Exception as error:  # an unforeseen form costs its item, not the run
+                raise TransientError(f"an answer that is not as the API's should be ({type(error).__name__})") from None
+            status = _status(body["error"])
+        return self._failed(status, headers, credentials.hidden(text, key), without)
 
     def _body(self, request: Request, without: frozenset[str]) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -165,7 +212,7 @@ class OpenAICompatible:
         if status in (400, 422, 500, 501):  # llama-cpp-python answers 500 to a response_format that it does not know
             for member, names in _OPTIONAL.items():
                 if member not in without and any(name in text for name in names):
-                    raise _UnsupportedError(member)
+                    raise _SuspectError(member, f"{status}: {told}")
         if status in (408, 409, 425, 429) or status >= 500:
             raise TransientError(f"{status}: {told}", _retry_after(headers))
         if code in ("content_filter", "content_policy_violation"):
@@ -215,38 +262,79 @@ class OpenAICompatible:
             return []
 
 
-class _UnsupportedError(Exception):
-    """The server does not know an optional member of the request."""
+class _SuspectError(Exception):
+    """An error that names an optional member of the request: the server may not take it, or it quotes the request.
 
-    def __init__(self, member: str) -> None:
-        super().__init__(member)
-        self.member = member
+    Attributes:
+        member: The member that it names.
+        words: The server's words.
+    """
 
-
-def _answer(content: bytes) -> Answer:
-    try:
-        body = json.loads(content)
-        if not body["choices"]:
-            raise TransientError("an answer without a choice")
-        choice = body["choices"][0]
-        message, usage = choice["message"], body.get("usage") or {}
-        text, finish = message.get("content") or "", choice.get("finish_reason")
-        refused = bool(message.get("refusal")) or finish == "content_filter"
-        return Answer(
-            text=message.get("refusal") or text,
-            finish="refused" if refused else "length" if finish == "length" else "stop",
-            model=str(body.get("model") or ""),
-            tokens_in=int(usage.get("prompt_tokens") or 0),
-            tokens_out=int(usage.get("completion_tokens") or 0),
-            tokens=tuple(_token(entry) for entry in (choice.get("logprobs") or {}).get("content") or ()),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise TransientError(f"an answer that is not as the API's should be ({type(error).__name__})") from None
+    def __init__(self, member: str, words: str) -> None:
+        super().__init__(words)
+        self.member, self.words = member, words
 
 
-def _token(entry: Mapping[str, Any]) -> Token:
-    alternatives = {other["token"]: float(other["logprob"]) for other in entry.get("top_logprobs") or ()}
-    return Token(entry["token"], {entry["token"]: float(entry["logprob"]), **alternatives})
+def _status(error: Any) -> int:
+    """The status that an error body in an answer of status 200 stands for; 502 where it tells none."""
+    code = str(error.get("code")) if isinstance(error, Mapping) else ""
+    return int(code) if code.isdigit() and 400 <= int(code) < 600 else 502
+
+
+def _words(error: Any) -> str:
+    told = error.get("message") or error if isinstance(error, Mapping) else error
+    return " ".join(str(told).split())[:200]
+
+
+def _answer(body: Mapping[str, Any]) -> Answer:
+    """What a completion says. Raises whatever it does where it is not as the API's should be."""
+    if not body["choices"]:
+        raise TransientError("an answer without a choice")
+    choice = body["choices"][0]
+    finish = _finish(choice)
+    if choice.get("error") or finish == "error":
+        raise TransientError(f"the provider ended the answer with an error: {_words(choice.get('error') or 'error')}")
+    message, usage = choice["message"], body.get("usage") or {}
+    # Some servers put all that a reasoning model says into the field of its thoughts.
+    text = _text(message.get("content")) or _text(message.get("reasoning_content") or message.get("reasoning"))
+    return Answer(
+        text=_text(message.get("refusal")) or text,
+        finish="refused" if message.get("refusal") else finish,
+        model=str(body.get("model") or ""),
+        tokens_in=int(usage.get("prompt_tokens") or 0),
+        tokens_out=int(usage.get("completion_tokens") or 0),
+        tokens=_tokens((choice.get("logprobs") or {}).get("content") or ()),
+    )
+
+
+def _finish(choice: Mapping[str, Any]) -> Literal["stop", "length", "refused", "error"]:
+    """The provider's word for why the answer ended, in whatever spelling, as one of ours."""
+    reason = str(choice.get("finish_reason") or "stop").lower()
+    return next((finish for finish, reasons in _FINISHES.items() if reason in reasons), "stop")
+
+
+def _text(content: Any) -> str:
+    """The text of a message: a string, or the text parts of a list of parts. Thoughts and images are no text."""
+    if isinstance(content, list):
+        parts = [part if isinstance(part, Mapping) else {"type": "text", "text": part} for part in content]
+        return "".join(_text(part.get("text")) for part in parts if part.get("type") in ("text", "output_text"))
+    return content if isinstance(content, str) else ""
+
+
+def _tokens(entries: Sequence[Mapping[str, Any]]) -> tuple[Token, ...]:
+    """The generated tokens; none where a log probability is missing, as then no distribution is told."""
+    listed = [(entry, [entry, *(entry.get("top_logprobs") or ())]) for entry in entries]
+    if any(one.get("logprob") is None for _, alternatives in listed for one in alternatives):
+        return ()
+    return tuple(
+        Token(_bytes(entry), {_bytes(one): float(one["logprob"]) for one in reversed(alternatives)})
+        for entry, alternatives in listed
+    )
+
+
+def _bytes(token: Mapping[str, Any]) -> bytes:
+    """A token's bytes: the text of a part of a character is a stand-in that each server writes in its own way."""
+    return bytes(token["bytes"]) if token.get("bytes") else str(token["token"]).encode("utf-8", "surrogatepass")
 
 
 def _error(text: str) -> tuple[str, str]:

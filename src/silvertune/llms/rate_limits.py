@@ -50,6 +50,11 @@ class Politeness:
                 failure, least = f"no answer within {self.limits.timeout_s:g} s", 0.0
             except TransientError as error:
                 failure, least = str(error), error.retry_after or 0.0
+            except UnusableError:
+                raise
+            except Exception as error:  # an answer that nobody foresaw costs its item, not the run
+                self._count_failure(f"{type(error).__name__}: {error}")
+                raise GaveUpError(f"{type(error).__name__}: {error}") from None
             else:
                 self._failed_in_row = 0
                 self._tokens.correct(answer.tokens_in + answer.tokens_out - tokens)

@@ -24,9 +24,10 @@ def fit(text: str, most: int) -> str:
     for parse, show in ((_columns, _as_columns), (_rows, _as_rows), (_lines, _as_lines)):
         cells = parse(text)
         if cells is not None:
-            # The most cells that fit, by bisection: what is shown grows with the number of cells.
+            # The most cells that fit, by bisection: what is shown grows with the number of cells. Each takes a byte
+            # at least, and a token is three of them.
             order = _by_importance(cells)
-            low, high = 0, len(order)
+            low, high = 0, min(len(order), 3 * most)
             while low < high:
                 middle = (low + high + 1) // 2
                 if tokens(show({place: cells[place] for place in order[:middle]})) <= most:
@@ -55,7 +56,7 @@ def _by_importance(cells: Cells) -> list[tuple[int, int]]:
 def _json(text: str) -> object:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

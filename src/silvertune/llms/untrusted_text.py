@@ -8,6 +8,7 @@ What it says can still mislead a model: `signs` tells where a text looks as if i
 import hashlib
 import re
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Sequence
 
 # Control characters but for line break and tab; and what is there and is not seen: zero-width, bidirectional and
@@ -19,36 +20,39 @@ _UNSEEN = re.compile(
 _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
 _OPENERS = re.compile(r"<(?=[<|｜/!?A-Za-z])|\[(?=/?[A-Z_]{3,}\])")
 _SUSPECT = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\U000e0000-\U000e0fff]")
-_SIGNS = {
-    "instructions": (
-        r"\b(ignore|disregard|forget|override|overrule|bypass|skip)\b.{0,40}"
-        r"\b(above|previous|prior|earlier|preceding|instructions?|prompt|rules?|guidelines|everything|context)\b"
-        r"|\b(new|real|updated|actual) (instructions?|task|rules?)\b|\bsystem (prompt|message|override)\b"
-        r"|\b(you are now|you must now|from now on|pretend|jailbreak|developer mode|as an ai|act as)\b"
-        r"|\bignorier\w*\b.{0,40}\banweisung|\bignore[zr]\b.{0,40}\binstructions\b|\bignor[ae]\w*\b.{0,40}\binstruc",
-        ("ignor", "disregard", "forget", "overr", "bypass", "skip", "instruction", "task", "rule", "system ", "you are",
-         "you must", "from now", "pretend", "jailbreak", "developer mode", "as an ai", "act as"),
-    ),
-    "turn": (
-        r"<\|\w+\|>|<｜|\[/?inst\]|<</?sys>>|<(start|end)_of_turn>|</?s>|<bos>|<eos>"
-        r"|(^\s*|#{2,}\s*)(system|assistant|user|human|response|instruction)\s*:",
-        ("<", "inst", "system", "assistant", "user", "human", "response"),
-    ),
-    "delimiter": (
-        r"</?\s*(item|data|document|text|table|input|content|system|instructions?|prompt)\b[^<>\n]{0,40}>"
-        r"|-{3,}\s*end\b|\bend of (item|data|document|text|table|input)\b",
-        ("<", "---", "end of"),
-    ),
-    "forged answer": (
-        r"[\"'“”]\s*(label|answer|output|verdict)\s*[\"'“”]\s*:",
-        ("label", "answer", "output", "verdict"),
-    ),
-}  # fmt: skip
+_FLAGS = re.IGNORECASE | re.MULTILINE
+_NEAR = 40
+"""Characters that may stand between the two halves of an order."""
+# Anybody may have written a text, so that every pattern here takes linear time: no repetition meets another one that
+# takes the same characters, nor can it begin in the middle of what it repeats.
+_ORDERS = [
+    (re.compile(first, _FLAGS), re.compile(second, _FLAGS))
+    for first, second in (
+        (r"\b(?:ignore|disregard|forget|override|overrule|bypass|skip)\b",
+         r"\b(?:above|previous|prior|earlier|preceding|instructions?|prompt|rules?|guidelines|everything|context)\b"),
+        (r"\bignorier\w*", r"\banweisung"),
+        (r"\bignore[zr]\b", r"\binstructions\b"),
+        (r"\bignor[ae]\w*", r"\binstruc"),
+    )
+]  # fmt: skip
+"""Two halves of an order; the second begins within `_NEAR` characters after the end of the first."""
 _PATTERNS = {
-    name: (re.compile(pattern, re.IGNORECASE | re.MULTILINE | re.DOTALL), triggers)
-    for name, (pattern, triggers) in _SIGNS.items()
+    name: re.compile(pattern, _FLAGS)
+    for name, pattern in {
+        "instructions": r"\b(?:new|real|updated|actual) (?:instructions?|task|rules?)\b"
+        r"|\bsystem (?:prompt|message|override)\b"
+        r"|\b(?:you are now|you must now|from now on|pretend|jailbreak|developer mode|as an ai|act as)\b",
+        "turn": r"<\|\w+\|>|<｜|\[/?inst\]|<</?sys>>|<(?:start|end)_of_turn>|</?s>|<bos>|<eos>"
+        r"|(?:^|##)[^\S\n]*(?:system|assistant|user|human|response|instruction)\s*:",
+        "delimiter": r"</?\s*(?:item|data|document|text|table|input|content|system|instructions?|prompt)\b"
+        r"[^<>\n]{0,40}>"
+        r"|---\s*end\b|\bend of (?:item|data|document|text|table|input)\b",
+        "forged answer": r"[\"'“”]\s*(?:label|answer|output|verdict)\s*[\"'“”]\s*:",
+    }.items()
 }
-"""Each with words of which one stands in whatever it finds: most texts have none, and need no further look."""
+_MOST_MARKS = 30
+"""Combining marks on one character, as Unicode's stream-safe format has it (UAX 15, section 13); normalizing a longer
+run takes time that grows with its square."""
 _ASKING = ("answer", "respond", "reply", "output", "return", "label", "verdict", "classif", "say")
 
 
@@ -75,21 +79,44 @@ def signs(text: str, words: Sequence[str]) -> list[str]:
         text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         text = text.replace("\\n", "\n").replace('\\"', '"')
-    found = ["hidden characters"] if not text.isascii() and _SUSPECT.search(text) else []
-    plain = unicodedata.normalize("NFKC", _UNSEEN.sub("", text))
-    low = plain.lower()
-    for name, (pattern, triggers) in _PATTERNS.items():
-        if any(trigger in low for trigger in triggers) and pattern.search(plain):
-            found.append(name)
-    if "instructions" not in found and any(word in low for word in _ASKING) and _asks_for(plain, words):
-        found.append("instructions")
+    plain = unicodedata.normalize("NFKC", _without_piles(_UNSEEN.sub("", text)))
+    found = {name for name, pattern in _PATTERNS.items() if pattern.search(plain)}
+    if not text.isascii() and _SUSPECT.search(text):
+        found.add("hidden characters")
+    if "instructions" not in found and (_has_order(plain) or _asks_for(plain, words)):
+        found.add("instructions")
     return sorted(found)
+
+
+def _without_piles(text: str) -> str:
+    """The text without the marks of a character that has more than `_MOST_MARKS` of them."""
+    if text.isascii():
+        return text
+    marks, kept = 0, []
+    for character in text:
+        marks = marks + 1 if unicodedata.combining(character) else 0
+        if marks <= _MOST_MARKS:
+            kept.append(character)
+    return "".join(kept)
+
+
+def _has_order(text: str) -> bool:
+    """Whether both halves of an order stand near each other."""
+    for first, second in _ORDERS:
+        begins = [match.start() for match in second.finditer(text)]
+        for match in first.finditer(text) if begins else ():
+            place = bisect_left(begins, match.end())
+            if place < len(begins) and begins[place] - match.end() <= _NEAR:
+                return True
+    return False
 
 
 def _asks_for(text: str, words: Sequence[str]) -> bool:
     """`answer YES`, `the label is "soe"`: a word of the answers right after a verb or noun of answering."""
     choices = "|".join(re.escape(word) for word in words)
     verbs = "|".join(word + r"\w*" * (word == "classif") for word in _ASKING)
-    asking = rf"\b({verbs})\b( \w+){{0,3}}\W{{1,4}}({choices})\b"
-    either = rf"({choices})\W{{1,4}}(or|and|/)\W{{0,3}}({choices})\b|({choices})/({choices})\b"
-    return re.search(asking, re.sub(either, "", text, flags=re.IGNORECASE), re.IGNORECASE) is not None
+    asking = re.compile(rf"\b(?:{verbs})\b(?: \w+){{0,3}}\W{{1,4}}(?:{choices})\b", re.IGNORECASE)
+    if not asking.search(text):
+        return False
+    either = rf"(?:{choices})\W{{1,4}}(?:or|and|/)\W{{0,3}}(?:{choices})\b|(?:{choices})/(?:{choices})\b"
+    return asking.search(re.sub(either, "", text, flags=re.IGNORECASE)) is not None

@@ -305,6 +305,6 @@ def test_another_task_is_refused() -> None:
 def test_the_shipped_yaml_loads() -> None:
     dataset = yaml.safe_load((CONF / "dataset" / "synthetic_protocols.yaml").read_text(encoding="utf-8"))
     task = yaml.safe_load((CONF / "task" / "soe.yaml").read_text(encoding="utf-8"))
-    data = load_data({"dataset": dataset | {"protocols": 2}, "task": task})
+    data = load_data({"dataset": dataset | {"protocols": 2}, "task": task, "tracking": {"dir": "mlruns"}})
     assert list(data.items.columns) == ["group_id", "json", "text"]
     assert data.items["group_id"].nunique() == 2

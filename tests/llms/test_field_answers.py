@@ -1,0 +1,213 @@
+"""Answers of servers whose API is not quite OpenAI's: each costs its item at most, and says why."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from tests import made
+from tests.llms import made_llms
+from tests.llms.openai_double import served
+
+from silvertune.llms.asking import MOST_UNREADABLE_IN_A_ROW
+from silvertune.schema import Task
+
+Body = dict[str, Any]
+
+
+@pytest.fixture
+def task(task: Task) -> Task:
+    task.answers = {"soe": "YES", "other": "NO"}
+    return task
+
+
+LABEL = '{"label": "YES"}'
+
+
+TEXT_PART = {"type": "text", "text": LABEL}
+
+
+def completion(content: Any = LABEL, *, message: Body | None = None, usage: Body | None = None, **choice: Any) -> Body:
+    told = {"role": "assistant", "content": content} | (message or {})
+    return {
+        "model": "double",
+        "choices": [{"index": 0, "message": told, "finish_reason": "stop"} | choice],
+        "usage": usage or {"prompt_tokens": 100, "completion_tokens": 10},
+    }
+
+
+def logprobs(*tokens: tuple[str, float | None]) -> Body:
+    return {
+        "content": [
+            {"token": text, "logprob": value, "top_logprobs": [{"token": text, "logprob": value}]}
+            for text, value in tokens
+        ]
+    }
+
+
+@contextmanager
+def answering(says: Callable[[Body], Body | web.Response]) -> Iterator[tuple[str, list[Body]]]:
+    """The address of a server that answers by `says`, and the requests that it got."""
+    requests: list[Body] = []
+
+    async def chat(request: web.Request) -> web.Response:
+        requests.append(await request.json())
+        answer = says(requests[-1])
+        return answer if isinstance(answer, web.Response) else web.json_response(answer)
+
+    with served(lambda app: app.router.add_post("/v1/chat/completions", chat)) as address:
+        yield f"{address}/v1", requests
+
+
+def votes_of(
+    task: Task, folder: Path, says: Callable[[Body], Body | web.Response], n: int = 6, **llm: Any
+) -> tuple[Any, list[Body]]:
+    settings = {"limits_": made_llms.limits(retries=2, concurrency=4)} | llm
+    with answering(says) as (url, requests):
+        labeler = made_llms.labeler(task, {"gpt": made_llms.openai(url, **settings)}, folder, views=["text"])
+        return labeler.label(made.items(n)), requests
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        completion([{"type": "text", "text": LABEL}]),
+        completion([{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, TEXT_PART]),
+        completion([LABEL[:5], {"type": "output_text", "text": LABEL[5:]}, {"type": "image", "url": "x"}]),
+        completion(f"<think>hm</think>{LABEL}"),
+        completion(None, message={"reasoning_content": LABEL}),
+        completion("", message={"reasoning": LABEL}),
+        completion(logprobs=logprobs(('{"label": "', None), ("YES", -0.1), ('"}', 0.0))),
+        completion(logprobs={"content": [{"token": "YES", "logprob": -0.1, "top_logprobs": [{"token": "x"}]}]}),
+        completion(finish_reason=None, usage={"prompt_tokens": None, "completion_tokens": None}),
+        completion(finish_reason="STOP") | {"error": None},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_label_is_read_however_it_is_wrapped(task: Task, tmp_path: Path, answer: Body) -> None:
+    table, requests = votes_of(task, tmp_path, lambda _: answer)
+    assert table["label"].tolist() == ["soe"] * 6
+    assert table["confidence"].isna().all()
+    assert len(requests) == 6
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "asked"),
+    [
+        ({"finish_reason": "SAFETY"}, "refused", 1), ({"finish_reason": "Content_Filter"}, "refused", 1),
+        ({"finish_reason": "RECITATION"}, "refused", 1), ({"finish_reason": "guardrail_intervened"}, "refused", 1),
+        ({"finish_reason": "MAX_TOKENS"}, "truncated", 1), ({"finish_reason": "model_length"}, "truncated", 1),
+        ({"finish_reason": "error", "error": {"code": 502, "message": "overloaded"}}, "api_error", 3),
+        ({"finish_reason": "Error"}, "api_error", 3),
+    ],
+)  # fmt: skip
+def test_why_an_answer_ended_is_told_in_whatever_spelling(
+    task: Task, tmp_path: Path, ending: Body, status: str, asked: int
+) -> None:
+    table, requests = votes_of(task, tmp_path, lambda _: completion(None, **ending), n=3)
+    assert set(table["status"]) == {status}
+    assert len(requests) == 3 * asked  # an error is asked again as often as `retries` says; the others are paid once
+    if status == "api_error" and "error" in ending:
+        assert "overloaded" in table["raw"].iloc[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ({"message": "Insufficient credits", "code": 402}, "the account's quota is used up (402"),
+        ({"message": "No auth credentials found", "code": 401}, "refused the key (401)"),
+        ({"message": "quota", "code": "insufficient_quota"}, "the account's quota is used up"),
+    ],
+)
+def test_an_error_in_an_answer_of_status_200_that_no_item_can_mend_stops_at_once(
+    task: Task, tmp_path: Path, error: Body, words: str
+) -> None:
+    with made.refused("labeler.llm", words):
+        votes_of(task, tmp_path, lambda _: {"error": error, "user_id": "u"}, n=24)
+
+
+def test_an_error_in_an_answer_of_status_200_is_told_in_the_providers_words(task: Task, tmp_path: Path) -> None:
+    def says(_: Body) -> Body:
+        return {"error": {"message": "Rate limit exceeded: free-models-per-day", "code": 429}}
+
+    table, requests = votes_of(task, tmp_path, says, n=2)
+    assert set(table["status"]) == {"api_error"}
+    assert set(table["raw"]) == {"429: Rate limit exceeded: free-models-per-day"}
+    assert len(requests) == 6
+
+
+@pytest.mark.parametrize("form", [[], {"choices": 3}, {"choices": [{"message": []}]}, {"choices": [None]}, "text", 7])
+def test_an_unforeseen_form_costs_its_item(task: Task, tmp_path: Path, form: Any) -> None:
+    odd = made.items(6)["text"].iloc[2]
+
+    def says(body: Body) -> web.Response:
+        text = str(body["messages"])
+        return web.json_response(form if odd in text else completion())
+
+    table, _ = votes_of(task, tmp_path, says)
+    assert Counter(table["status"]) == {"ok": 5, "api_error": 1}
+
+
+# -------------------------------------------------------------------------------------------- what a server takes
+
+
+def takes_all_but(*members: str, quotes: str = "") -> Callable[[Body], Body | web.Response]:
+    """A server that refuses `members`, and whose error for a text with `quotes` in it names members that it takes."""
+
+    def says(body: Body) -> Body | web.Response:
+        if refused := [member for member in members if member in body]:
+            return web.json_response({"error": {"message": f"{refused[0]} is not supported"}}, status=400)
+        if quotes and quotes in str(body["messages"]):
+            words = "could not process; received {'response_format': {...}, 'logprobs': True, 'seed': None}"
+            return web.json_response({"error": {"message": words}}, status=400)
+        told = logprobs(('{"label": "', 0.0), ("YES", math.log(0.9)), ('"}', 0.0)) if "logprobs" in body else None
+        return completion(logprobs=told)
+
+    return says
+
+
+def test_an_error_that_quotes_the_request_switches_nothing_off(task: Task, tmp_path: Path) -> None:
+    quoted = made.items(12)["text"].iloc[1]
+    table, requests = votes_of(task, tmp_path, takes_all_but(quotes=quoted), n=12)
+    of_item = table.set_index("item_id")["status"]
+    assert of_item.drop(of_item.index[1]).tolist() == ["ok"] * 11
+    assert of_item.iloc[1] == "api_error"
+    assert table["confidence"].notna().sum() == 11
+    own = [body for body in requests if "item-" not in str(body["messages"])]
+    assert len(own) <= 3  # one probe of ours for each member that the error names
+    assert all("response_format" in body and "logprobs" in body for body in requests)
+
+
+@pytest.mark.parametrize("members", [("logprobs",), ("response_format",), ("response_format", "logprobs")])
+def test_what_a_server_refuses_is_left_out_and_said_once(
+    task: Task, tmp_path: Path, members: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, requests = votes_of(task, tmp_path, takes_all_but(*members), n=12)
+    assert set(table["status"]) == {"ok"}
+    told = capsys.readouterr().err
+    for member in members:
+        assert told.count(f"does not take {member}") == 1
+    assert sum(member not in body for body in requests for member in members[:1]) >= 12
+
+
+# -------------------------------------------------------------------------------------------- answers without end
+
+
+def test_an_llm_that_never_gives_a_label_is_not_asked_on(task: Task, tmp_path: Path) -> None:
+    def says(_: Body) -> Body:
+        return completion("As an assistant I would rather not say.")
+
+    with made.refused("labeler.llm", f"no label in its last {MOST_UNREADABLE_IN_A_ROW}", "I would rather not say"):
+        votes_of(task, tmp_path, says, n=300)
+
+
+def test_an_llm_that_thinks_aloud_now_and_then_is_asked_on(task: Task, tmp_path: Path) -> None:
+    def says(body: Body) -> Body:
+        return completion(LABEL if len(str(body)) % 3 else "hm")
+
+    table, _ = votes_of(task, tmp_path, says, n=200)
+    assert len(table) == 200
