@@ -20,6 +20,7 @@ class Double:
     def __init__(self, *, tells_logprobs: bool = True) -> None:
         self.tells_logprobs = tells_logprobs
         self.fixed: Callable[[], web.Response] | None = None
+        self.drops = False
         self.requests: list[dict[str, Any]] = []
         self.paths: list[str] = []
         self.headers: list[dict[str, str]] = []
@@ -35,6 +36,10 @@ class Double:
         for turn in body["contents"]:
             _TURN.model_validate(turn, extra="forbid")
         config = _CONFIG.model_validate(body["generationConfig"], extra="forbid")
+        if self.drops:
+            assert request.transport is not None
+            request.transport.close()  # read, perhaps answered and billed; the answer is lost
+            return web.Response()
         if self.fixed is not None:
             return self.fixed()
         if config.response_logprobs and not self.tells_logprobs:

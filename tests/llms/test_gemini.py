@@ -169,6 +169,17 @@ def test_it_labels(double: Double, tmp_path: Path) -> None:
     assert set(table["cost_usd"]) == {100e-6 + 14e-6}
 
 
+@pytest.mark.parametrize("lost", ["connection", "503"])
+def test_a_request_whose_answer_is_lost_is_sent_once(double: Double, lost: str) -> None:
+    """The SDK's implicit retry would send it again, by itself and without a word: paid twice, counted once."""
+
+    double.drops = lost == "connection"
+    double.fixed = lambda: error(503, "The model is overloaded.", "UNAVAILABLE")
+    with pytest.raises(TransientError):
+        answer(double, top_logprobs=None)
+    assert len(double.requests) == 1
+
+
 def test_a_model_that_google_has_shut_down_is_refused_with_another(double: Double) -> None:
     for name in ("text-bison@001", "gemini-pro", "gemini-1.5-flash"):
         with made.refused(f"model={name}", "use gemini-2.5-flash"):

@@ -91,7 +91,10 @@ class Gemini:
             from google.auth.exceptions import GoogleAuthError
         except ImportError:
             raise UnusableError(f"{_KEY}: Gemini needs google-genai: pip install 'silvertune[vertex]'") from None
-        options = genai.types.HttpOptions(base_url=self.base_url) if self.base_url else None
+        # Left alone, the SDK sends a request again whose answer was lost: paid twice and counted once.
+        options = genai.types.HttpOptions(
+            base_url=self.base_url, retry_options=genai.types.HttpRetryOptions(attempts=1)
+        )
         if self.project is None:
             key = credentials.from_environment(self.api_key_env, f"{_KEY}.api_key_env")
             if key is None:
