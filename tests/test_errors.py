@@ -1,8 +1,11 @@
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
+from tests import made
 
-from silvertune.errors import UserError, cause_and_place
+from silvertune.errors import UserError, cause_and_place, check_choice, check_number, check_whole_number
 
 
 def test_a_failure_is_placed_where_our_code_called_the_library() -> None:
@@ -10,7 +13,7 @@ def test_a_failure_is_placed_where_our_code_called_the_library() -> None:
         pd.Series([1, 2]) <= "abc"  # noqa: B015
     told = cause_and_place(caught.value)
     assert told.startswith("TypeError: Invalid comparison")
-    assert told.endswith("(test_errors.py:10)")
+    assert told.endswith("(test_errors.py:13)")
 
 
 def test_what_the_user_has_to_mend_has_no_place() -> None:
@@ -25,3 +28,43 @@ def test_an_exception_without_words_is_its_type() -> None:
 
 def test_a_failure_that_was_never_raised_has_no_place() -> None:
     assert cause_and_place(np.linalg.LinAlgError("singular")) == "LinAlgError: singular"
+
+
+@pytest.mark.parametrize(
+    ("value", "limits", "message"),
+    [
+        (2, {"most": 1}, "my.key=2: want a number from 0 to 1"),
+        (float("nan"), {"most": 1}, "my.key=nan: want a number from 0 to 1"),
+        (True, {"most": 1}, "my.key=True: want a number from 0 to 1"),
+        ("0.5", {"most": 1}, "my.key=0.5: want a number from 0 to 1"),
+        (None, {}, "my.key=None: want a number from 0"),
+        (float("inf"), {}, "my.key=inf: want a number from 0"),
+        (0, {"above": True}, "my.key=0: want a number above 0"),
+        (0, {"most": 1, "above": True}, "my.key=0: want a number above 0, at most 1"),
+        (1.0, {"most": 1, "below": True}, "my.key=1.0: want a number from 0, below 1"),
+        (0.4, {"least": 0.5, "most": 1}, "my.key=0.4: want a number from 0.5 to 1"),
+    ],
+)
+def test_a_number_outside_its_range_is_refused(value: object, limits: dict[str, Any], message: str) -> None:
+    with made.refused(message):
+        check_number("my.key", value, **limits)
+
+
+def test_the_limits_of_a_range_are_inside_unless_they_are_excluded() -> None:
+    check_number("my.key", 0, most=1)
+    check_number("my.key", 1, most=1)
+    check_number("my.key", 1, most=1, above=True)
+    check_number("my.key", 0, most=1, below=True)
+
+
+@pytest.mark.parametrize("value", [0, 1.0, True, "2", None])
+def test_what_is_no_whole_number_from_the_least_on_is_refused(value: object) -> None:
+    with made.refused(f"my.key={value}: want a whole number from 1"):
+        check_whole_number("my.key", value, 1)
+    check_whole_number("my.key", 1, 1)
+
+
+def test_a_word_that_is_no_choice_is_refused() -> None:
+    with made.refused("my.key='d': want a, b or c"):
+        check_choice("my.key", "d", ("a", "b", "c"))
+    check_choice("my.key", "b", ("a", "b", "c"))

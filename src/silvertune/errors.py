@@ -1,8 +1,10 @@
-"""The one exception that is shown to a user as a single line, and how others become one."""
+"""The exception that a user sees as a single line, the checks of settings that raise it, and how others become one."""
 
+import math
 import re
 import sysconfig
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 _HERE = Path(__file__).resolve().parent
@@ -26,6 +28,65 @@ def either(names: list[str] | tuple[str, ...]) -> str:
         `a, b or c`; empty if there are none.
     """
     return " or ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def check_number(
+    key: str, value: object, least: float = 0.0, most: float = math.inf, *, above: bool = False, below: bool = False
+) -> None:
+    """Refuse a setting that is not a finite number in a range.
+
+    Args:
+        key: The configuration key, for the message.
+        value: The setting.
+        least: The lowest number that is allowed.
+        most: The highest number that is allowed.
+        above: Whether `least` itself is not allowed.
+        below: Whether `most` itself is not allowed.
+
+    Raises:
+        UserError: If `value` is no number, NaN, infinite or outside the range.
+    """
+    in_range = (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and (value > least if above else value >= least)
+        and (value < most if below else value <= most)
+    )
+    if not in_range:
+        upper = "" if most == math.inf else f", below {most:g}" if below else f", at most {most:g}" if above else None
+        range_in_words = f"{'above' if above else 'from'} {least:g}{f' to {most:g}' if upper is None else upper}"
+        raise UserError(f"{key}={value}: want a number {range_in_words}")
+
+
+def check_whole_number(key: str, value: object, least: int) -> None:
+    """Refuse a setting that is not a whole number from `least` on.
+
+    Args:
+        key: The configuration key, for the message.
+        value: The setting.
+        least: The lowest number that is allowed.
+
+    Raises:
+        UserError: If `value` is no whole number, or lower.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"{key}={value}: want a whole number from {least}")
+
+
+def check_choice(key: str, value: object, choices: Sequence[str]) -> None:
+    """Refuse a setting that is not one of some words.
+
+    Args:
+        key: The configuration key, for the message.
+        value: The setting.
+        choices: The words that are allowed.
+
+    Raises:
+        UserError: If `value` is none of them.
+    """
+    if value not in choices:
+        raise UserError(f"{key}={value!r}: want {either(list(choices))}")
 
 
 def in_one_line(error: BaseException) -> str:

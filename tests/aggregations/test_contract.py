@@ -12,7 +12,7 @@ import yaml
 from crowdkit.aggregation import Wawa
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tests import made
+from tests import docstrings, made
 
 from silvertune import aggregations
 from silvertune.schema import Task
@@ -60,6 +60,12 @@ def casts(task: Task) -> st.SearchStrategy[Cast]:
 
 def columns(name: str, task: Task) -> list[str]:
     return ["label", "confidence", "n_votes", *(f"prob:{each}" for each in task.classes if name in SOFT)]
+
+
+@pytest.mark.parametrize("name", aggregations.__all__)
+def test_its_docstring_has_all_that_the_catalogue_shows(name: str) -> None:
+    assert docstrings.gaps(getattr(aggregations, name)) == []
+    assert "\nConfidence: " in str(getattr(aggregations, name).__doc__).replace("    ", "")
 
 
 def test_every_shipped_aggregation_has_a_case() -> None:

@@ -151,5 +151,5 @@ def test_quantile_wants_a_fraction_for_each_class(task: Task) -> None:
     about = made.usual_evidence(task)
     with made.refused("filter.quantile_per_class.fraction=", "one for each of"):
         quantile_per_class(about.votes, about.labels, task, fraction={"soe": 0.5})
-    with made.refused("filter.quantile_per_class.fraction=2", "from 0 to 1"):
+    with made.refused("filter.quantile_per_class.fraction=2: want a number above 0, at most 1"):
         quantile_per_class(about.votes, about.labels, task, fraction=2)

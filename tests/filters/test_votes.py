@@ -61,8 +61,8 @@ def test_a_view_that_could_not_be_read_counts_against_the_item(task: Task) -> No
         ({"at_least": 80}, "filter.agreement.at_least=80: want a number from 0 to 1"),
         ({"at_least": float("nan")}, "filter.agreement.at_least=nan"),
         ({"weights": {"json": 1}}, "no weight for view 'text'"),
-        ({"weights": {"json": 1, "text": -1}}, "want numbers from 0"),
-        ({"weights": {"json": 0, "text": 0}}, "not all of them 0"),
+        ({"weights": {"json": 1, "text": -1}}, "filter.agreement.weights.text=-1: want a number from 0"),
+        ({"weights": {"json": 0, "text": 0}}, "want at least one weight above 0"),
     ],
 )
 def test_agreement_refuses_what_it_can_not_do(task: Task, change: dict[str, Any], told: str) -> None:

@@ -76,7 +76,7 @@ def test_mixture_names_the_class_that_it_can_not_start_from(count: int) -> None:
 
 
 def test_given_shares_come_in_the_order_of_the_classes_and_as_floats() -> None:
-    shares = class_shares.given({"soe": 1 / 4, "other": 3 / 4}, ["other", "soe"], "shares")
+    shares = class_shares.checked_shares({"soe": 1 / 4, "other": 3 / 4}, ["other", "soe"], "shares")
     assert list(shares.items()) == [("other", 0.75), ("soe", 0.25)]
 
 
@@ -93,7 +93,7 @@ def test_given_shares_come_in_the_order_of_the_classes_and_as_floats() -> None:
 )
 def test_given_shares_that_are_none_are_refused(shares: dict[str, float]) -> None:
     with made.refused("my.key=", "a share above 0 for each of other, soe that sum to 1"):
-        class_shares.given(shares, ["other", "soe"], "my.key")
+        class_shares.checked_shares(shares, ["other", "soe"], "my.key")
 
 
 # -------------------------------------------------------------------------------- from a classifier's probabilities

@@ -1,11 +1,13 @@
-"""Votes -> one label per item.
+"""Aggregations: votes -> one label per item.
 
-Every function takes `(votes, task, ...)` and returns the *labels* table, indexed by `item_id`: `label` (a
-class name, or None where no vote had a label), `confidence` (0-1; each function says what it means; NaN where it
-would be a vote's own and there is none) and `n_votes` (votes that had a label). Votes without a label are left
-out of the count everywhere; each function says if they matter otherwise. An aggregation that knows a distribution
-over the classes adds it as `prob:<class>` (rows sum to 1, NaN where no vote had a label): soft labels, for a
-model that takes them.
+Every function takes `(votes, task, ...)` and returns the *labels* table, indexed by `item_id`: `label` (a class name,
+or None where no vote has a label), `confidence` (0-1; each function says what it means; NaN where it would be a vote's
+own and there is none) and `n_votes` (how many votes have a label). Votes without a label do not count; a function says
+so if they matter otherwise. An aggregation that knows a distribution over the classes adds it as `prob:<class>` (rows
+sum to 1, NaN where no vote has a label): soft labels, for a model that takes them.
+
+The docstring of an aggregation has the parts of a filter's (`silvertune.filters`), and a paragraph that starts with
+`Confidence:`.
 """
 
 from silvertune.aggregations.annotator_models import dawid_skene

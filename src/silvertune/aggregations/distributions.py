@@ -8,9 +8,21 @@ from silvertune.votes import class_scores
 
 
 def mean_distribution(votes: pd.DataFrame, task: Task) -> pd.DataFrame:
-    """The likeliest class of the mean of the votes' distributions (`silvertune.votes.class_scores`).
+    """Take the likeliest class of the mean of the votes' distributions (`silvertune.votes.class_scores`).
 
-    Ties go to the class listed first. Confidence: that class's mean probability; `prob:<class>` is the mean.
-    The soft vote of an ensemble (e.g. Kuncheva 2014, "Combining pattern classifiers", section 5.2.1, the mean rule).
+    Ties go to the class listed first.
+
+    Confidence: the mean probability of the label; `prob:<class>` is the mean.
+
+    Source: the soft vote of an ensemble: the mean rule (Kuncheva 2014, "Combining pattern classifiers", section 5.2.1).
+
+    Args:
+        votes: The votes, one a row.
+        task: The task, for its classes.
+
+    Returns:
+        The labels table with `prob:<class>` columns.
+
+    Fails where the annotators' probabilities mean different things: one that is always sure then decides.
     """
     return labels_of_distribution(votes, with_label(votes), class_scores(votes, task.classes).round(12), task)

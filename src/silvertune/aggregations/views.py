@@ -3,82 +3,126 @@
 import pandas as pd
 
 from silvertune.aggregations.counting import extreme_confidence, labels_table, most_frequent, with_label
-from silvertune.errors import UserError
+from silvertune.errors import UserError, check_choice
 from silvertune.schema import Task
 
 
 def any_view(votes: pd.DataFrame, task: Task) -> pd.DataFrame:
-    """Positive if any vote is positive (Kumar et al. 2024, section 3: the decision of every model).
+    """Take the positive class if any vote is positive (an OR); otherwise the most frequent label.
 
-    Otherwise the most frequent label. Confidence: the highest among the positive votes; of a negative
-    label, the lowest among its votes, as one doubtful view is enough to overturn it.
+    Confidence: the highest among the positive votes; for a negative label the lowest among its votes, as one
+    doubtful view is enough to overturn it.
+
+    Source: Kumar et al. 2024, section 3 (the decision of every model).
+
+    Args:
+        votes: The votes, one a row.
+        task: The task, with a positive class.
+
+    Returns:
+        The labels table.
+
+    Raises:
+        UserError: If the task has no positive class.
+
+    Fails where a view has many false positives: each of them becomes the item's label.
     """
     positive = _positive(task, "any_view")
-    cast = with_label(votes)
-    is_positive = cast["label"] == positive
-    lost = cast[~cast["item_id"].isin(cast.loc[is_positive, "item_id"])]
+    labelled = with_label(votes)
+    is_positive = labelled["label"] == positive
+    of_negative_items = labelled[~labelled["item_id"].isin(labelled.loc[is_positive, "item_id"])]
     return labels_table(
         votes,
-        cast,
+        labelled,
         pd.concat(
             [
-                extreme_confidence(cast[is_positive], "max").assign(label=positive),
-                most_frequent(lost, task)[["label"]].join(extreme_confidence(lost, "min")),
+                extreme_confidence(labelled[is_positive], "max").assign(label=positive),
+                most_frequent(of_negative_items, task)[["label"]].join(extreme_confidence(of_negative_items, "min")),
             ]
         ),
     )
 
 
 def all_views(votes: pd.DataFrame, task: Task) -> pd.DataFrame:
-    """Positive only if every vote is positive; otherwise the most frequent of the other labels.
+    """Take the positive class only if every vote is positive (an AND); otherwise the most frequent other label.
 
-    Confidence: the lowest among the votes of a positive label; the highest among those against it.
+    Confidence: for a positive label the lowest among its votes; for another label the highest among the votes
+    that are not positive.
+
+    Source: the counterpart of `any_view` (Kumar et al. 2024, section 3).
+
+    Args:
+        votes: The votes, one a row.
+        task: The task, with a positive class.
+
+    Returns:
+        The labels table.
+
+    Raises:
+        UserError: If the task has no positive class.
+
+    Fails where a view misses many positives: each miss makes the item's label negative.
     """
     positive = _positive(task, "all_views")
-    cast = with_label(votes)
-    against = cast[cast["label"] != positive]
-    unanimous = cast[~cast["item_id"].isin(against["item_id"])]
+    labelled = with_label(votes)
+    negative_votes = labelled[labelled["label"] != positive]
+    of_positive_items = labelled[~labelled["item_id"].isin(negative_votes["item_id"])]
     return labels_table(
         votes,
-        cast,
+        labelled,
         pd.concat(
             [
-                extreme_confidence(unanimous, "min").assign(label=positive),
-                most_frequent(against, task)[["label"]].join(extreme_confidence(against, "max")),
+                extreme_confidence(of_positive_items, "min").assign(label=positive),
+                most_frequent(negative_votes, task)[["label"]].join(extreme_confidence(negative_votes, "max")),
             ]
         ),
     )
 
 
 def and_relabel(votes: pd.DataFrame, task: Task, *, negative: str | None) -> pd.DataFrame:
-    """The label that all votes agree on; where they differ, the negative class.
+    """Take the label that all votes agree on; where they differ, the negative class.
 
-    The control that Kumar et al. 2024 lack: what the filter would drop is relabelled by AND instead. With two
-    classes it is `all_views`; here more may agree, and no `task.positive` is needed.
-    negative: the class of disagreements; null is the one that is not task.positive, of two.
-    Confidence: the lowest among the votes that agree; of a negative label the highest among those for it, 0 if none.
+    With two classes this is `all_views`; with more, the votes may agree on any class, and `task.positive` is not
+    needed.
+
+    Confidence: the lowest among the votes that agree; for a negative label the highest among the negative votes, 0
+    if there are none.
+
+    Source: Control: what the agreement filter of Kumar et al. 2024 drops gets a label by AND instead.
+
+    Args:
+        votes: The votes, one a row.
+        task: The task, for its classes.
+        negative: The class of items whose votes differ; null: of two classes, the one that is not task.positive.
+
+    Returns:
+        The labels table.
+
+    Raises:
+        UserError: If `negative` is no class, or null where more than one class is not positive.
+
+    Fails where views often differ on positive items: all of these become negative.
     """
     if negative is None:
         others = [name for name in task.classes if name != task.positive]
         if len(others) != 1:
             raise UserError(f"aggregation.negative=null: say which class disagreements get: {', '.join(task.classes)}")
         negative = others[0]
-    if negative not in task.classes:
-        raise UserError(f"aggregation.negative={negative!r}: is no class; want one of {', '.join(task.classes)}")
-    cast = with_label(votes)
-    differ = cast.groupby("item_id", sort=False)["label"].transform("nunique") > 1
-    agreed = cast[~differ & (cast["label"] != negative)]
-    lost = pd.Index(cast.loc[differ | (cast["label"] == negative), "item_id"].unique(), name="item_id")
-    for_it = cast[cast["label"] == negative]
-    against = extreme_confidence(for_it, "max")["confidence"].reindex(lost)
-    against = against.where(lost.isin(for_it["item_id"]), 0.0)
+    check_choice("aggregation.negative", negative, task.classes)
+    labelled = with_label(votes)
+    differs = labelled.groupby("item_id", sort=False)["label"].transform("nunique") > 1
+    agreeing = labelled[~differs & (labelled["label"] != negative)]
+    is_negative = labelled["label"] == negative
+    negative_ids = pd.Index(labelled.loc[differs | is_negative, "item_id"].unique(), name="item_id")
+    confidence = extreme_confidence(labelled[is_negative], "max")["confidence"].reindex(negative_ids)
+    confidence = confidence.where(negative_ids.isin(labelled.loc[is_negative, "item_id"]), 0.0)
     return labels_table(
         votes,
-        cast,
+        labelled,
         pd.concat(
             [
-                most_frequent(agreed, task)[["label"]].join(extreme_confidence(agreed, "min")),
-                pd.DataFrame({"label": negative, "confidence": against}, index=lost),
+                most_frequent(agreeing, task)[["label"]].join(extreme_confidence(agreeing, "min")),
+                pd.DataFrame({"label": negative, "confidence": confidence}, index=negative_ids),
             ]
         ),
     )

@@ -2,54 +2,91 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 
 from silvertune.aggregations.counting import heaviest, labels_table, most_frequent, with_label
-from silvertune.errors import UserError
+from silvertune.errors import UserError, check_number
 from silvertune.schema import Task
 
 
 def majority(votes: pd.DataFrame, task: Task) -> pd.DataFrame:
-    """The most frequent label; ties go to the higher summed confidence, then to the class listed first.
+    """Take the most frequent label; ties go to the higher summed confidence, then to the class listed first.
 
-    Confidence: the share of the votes with a label that gave it.
+    Confidence: the share of the item's labelled votes that gave the label.
+
+    Source: majority voting, the baseline of every study of annotators (e.g. Sheng, Provost & Ipeirotis 2008, "Get
+    another label?").
+
+    Args:
+        votes: The votes, one a row.
+        task: The task, for its classes.
+
+    Returns:
+        The labels table.
+
+    Fails where most annotators make the same mistakes.
     """
-    cast = with_label(votes)
-    return labels_table(votes, cast, most_frequent(cast, task))
+    labelled = with_label(votes)
+    return labels_table(votes, labelled, most_frequent(labelled, task))
 
 
 def first(votes: pd.DataFrame, task: Task) -> pd.DataFrame:
-    """The first vote that has a label, in the order of the table (the rule of the paper's panel).
+    """Take the first vote that has a label, in the order of the table.
 
-    Confidence: that vote's own.
+    Confidence: that of the vote.
+
+    Source: Kumar et al. 2024 (the rule of the non-experts' panel).
+
+    Args:
+        votes: The votes, one a row.
+        task: The task; not used.
+
+    Returns:
+        The labels table.
+
+    Fails where the first annotator is not the best one: it does not read the other votes.
     """
-    cast = with_label(votes)
-    return labels_table(votes, cast, cast.drop_duplicates("item_id").set_index("item_id")[["label", "confidence"]])
+    labelled = with_label(votes)
+    firsts = labelled.drop_duplicates("item_id").set_index("item_id")
+    return labels_table(votes, labelled, firsts[["label", "confidence"]])
 
 
 def weighted_majority(votes: pd.DataFrame, task: Task, *, weights: Mapping[str, float] | str) -> pd.DataFrame:
-    """The label with the most weight behind it; ties go to the class listed first.
+    """Take the label with the most weight of votes; ties go to the class listed first.
 
-    weights: annotator -> weight, from 0 on, one for each that votes; or `agreement`: the share of the votes of an
-        annotator on a view that give the item's `majority` label, as Wawa does ("worker agreement with aggregate",
-        Appen; `crowdkit.aggregation.Wawa`), estimated from the same votes, without gold.
-    Confidence: the share of the weight that gave it. Where all weights of an item are 0, its votes count alike.
-    Fails where most annotators err alike: they then outweigh the one who does not.
+    Where all votes of an item have weight 0, they count alike.
+
+    Confidence: the share of the item's weight that gave the label.
+
+    Source: Wawa ("worker agreement with aggregate", Appen; `crowdkit.aggregation.Wawa`) for `weights=agreement`.
+
+    Args:
+        votes: The votes, one a row.
+        task: The task, for its classes.
+        weights: Annotator -> weight from 0 on, one for each that votes; or `agreement` (usual): the share of the votes
+            of an annotator on a view that give the item's `majority` label, estimated from the same votes, without
+            gold.
+
+    Returns:
+        The labels table.
+
+    Raises:
+        UserError: If an annotator has no weight, or one below 0.
+
+    Fails where most annotators make the same mistakes: they then outweigh the one who does not.
     """
-    cast = with_label(votes)
+    labelled = with_label(votes)
     if isinstance(weights, str):
         if weights != "agreement":
             raise UserError(f"aggregation.weights={weights!r}: want `agreement` or a weight for each annotator")
-        agrees = cast["label"].to_numpy() == majority(cast, task)["label"].reindex(cast["item_id"]).to_numpy()
-        weight = (
-            pd.Series(agrees.astype(float), cast.index).groupby([cast["annotator"], cast["view"]]).transform("mean")
-        )
+        majority_label = majority(labelled, task)["label"].reindex(labelled["item_id"])
+        agrees = pd.Series(labelled["label"].to_numpy() == majority_label.to_numpy(), labelled.index, dtype=float)
+        weight = agrees.groupby([labelled["annotator"], labelled["view"]]).transform("mean")
     else:
-        if missing := sorted(set(cast["annotator"]) - set(weights)):
+        if missing := sorted(set(labelled["annotator"]) - set(weights)):
             raise UserError(f"aggregation.weights={dict(weights)}: no weight for annotator {missing[0]!r}")
-        if wrong := [name for name, value in weights.items() if not 0 <= value < np.inf]:
-            raise UserError(f"aggregation.weights.{wrong[0]}={weights[wrong[0]]}: want a number from 0")
-        weight = cast["annotator"].map(weights).astype(float)
-    heard = weight.groupby(cast["item_id"]).transform("sum") > 0
-    return labels_table(votes, cast, heaviest(cast, weight.where(heard, 1.0), task))
+        for name, value in weights.items():
+            check_number(f"aggregation.weights.{name}", value)
+        weight = labelled["annotator"].map(weights).astype(float)
+    has_weight = weight.groupby(labelled["item_id"]).transform("sum") > 0
+    return labels_table(votes, labelled, heaviest(labelled, weight.where(has_weight, 1.0), task))

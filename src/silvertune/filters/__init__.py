@@ -1,12 +1,16 @@
-"""Which silver labels to keep: one module a kind of evidence, one function a filter.
+"""Filters: which of the aggregated labels to keep. One module a kind of evidence, one function a filter.
 
-Parameters named like evidence (`silvertune.evidence.evidence`) are filled from it; the others come from the filter's
-yaml. A filter returns a boolean Series indexed by item_id, True = keep, or a DataFrame with `keep` and any of
-`score` (higher = rather keep), `weight`, `reason`. Labels are never changed here, and items without a label are
-never kept, whatever a filter says of them.
+The run fills the parameters of a filter that are named like evidence (`silvertune.part_inputs`); the filter's yaml
+sets the others. A filter returns a boolean Series indexed by item_id, True = keep, or a DataFrame with `keep` and any
+of `score` (higher = rather keep), `weight`, `reason`. A filter never changes a label, and an item without a label is
+never kept.
 
-What keeps a fraction of each class rounds up, so that no class is lost; where a threshold loses one, the run
-fails and says which (`silvertune.runner`).
+A filter that keeps a fraction of each class rounds up, so that no class is lost. Where a threshold loses a class, the
+run fails and names it (`silvertune.runner`).
+
+The docstring of a filter says, in this order: what it keeps; `Source:` (a paper and section, or `Control:`); `Args:`,
+each with its unit, range and usual value; `Returns:`; `Raises:`; and a paragraph that starts with `Fails where`. The
+catalogue of filters in the documentation is made from it.
 """
 
 from silvertune.filters.calibrated import calibrated_threshold, conformal

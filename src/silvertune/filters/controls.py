@@ -1,4 +1,4 @@
-"""Controls: what any filter has to be held against."""
+"""Controls: what every other filter is compared with."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,7 +8,18 @@ import pandas as pd
 
 
 def none(labels: pd.DataFrame) -> pd.Series:
-    """Keep every label."""
+    """Keep every label.
+
+    Source: Control: the labels as they are.
+
+    Args:
+        labels: The aggregated labels, indexed by item_id.
+
+    Returns:
+        True for every item.
+
+    Fails where many labels are wrong: the student learns from all of them.
+    """
     return pd.Series(True, index=labels.index)
 
 
@@ -20,11 +31,22 @@ def random_matched(
     like: Mapping[str, Any],
     per_class: bool,
 ) -> pd.Series:
-    """Control: keep as many labels as another filter does, but at random.
+    """Keep as many labels as another filter does, but at random.
 
-    like: the other filter (the name of its yaml on the command line).
-    per_class: keep as many *of each class* as it does. A filter whose gain survives this control found the
-        right items; one whose gain does not only changed how many of each class there are.
+    Source: Control: a filter whose gain survives the comparison `per_class` found the right items; one whose gain
+    does not only changed how many labels each class has.
+
+    Args:
+        labels: The aggregated labels, indexed by item_id.
+        kept_by: A function that runs other filters on the same evidence.
+        rng: Random numbers of the run's seed.
+        like: The other filter: the name of its yaml, or its config.
+        per_class: Whether to keep as many of each class as it does, instead of as many overall.
+
+    Returns:
+        True for the items that are drawn.
+
+    Fails where the other filter keeps nearly everything: a random drop of as many labels then hardly differs from it.
     """
     kept = kept_by(like)
     keep = pd.Series(False, index=labels.index)
@@ -36,8 +58,18 @@ def random_matched(
 
 
 def oracle(labels: pd.DataFrame, gold: pd.Series) -> pd.Series:
-    """Control: keep exactly the labels that gold says are right (where there is gold; drop the rest).
+    """Keep exactly the labels that are right by gold; drop those of items without gold.
 
-    What a perfect filter would reach. It sees gold: its yaml says `_gold_: true` and the run is tagged.
+    Source: Control: the best that any filter could reach. It sees gold: its yaml says `_gold_: true` and the run is
+    tagged.
+
+    Args:
+        labels: The aggregated labels, indexed by item_id.
+        gold: The gold label of the items that have one, by item_id.
+
+    Returns:
+        True for the items whose label is their gold label.
+
+    Fails where few items have gold: it drops all others.
     """
     return labels["label"].notna() & (labels["label"] == gold.reindex(labels.index))

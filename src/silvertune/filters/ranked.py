@@ -5,13 +5,14 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 
-from silvertune.errors import UserError
-from silvertune.filters.selection import best_of_each_class, one_of, up, views_agree, within
+from silvertune.errors import UserError, check_choice, check_number
+from silvertune.filters.selection import best_of_each_class, class_score_of_label, rounded_up, views_agree
 from silvertune.schema import Task
 from silvertune.stats import class_shares
-from silvertune.votes import class_scores, score_of_label
+from silvertune.votes import class_scores
 
 ESTIMATORS = ("mixture", "saerens_em", "bbse")
+"""Methods that estimate class shares without gold."""
 
 
 def top_k_per_class(
@@ -25,50 +26,65 @@ def top_k_per_class(
 ) -> pd.DataFrame:
     """Keep, of each class, the labels with the highest scores, in the proportions of the population.
 
+    Of n labels, the `fraction x share of the class x n` (rounded up, at least one) with the highest class score (mean
+    over the votes, `silvertune.votes.class_scores`) are kept, or all where there are fewer.
+
     Source: class-balanced self-training (Zou et al. 2018, "Unsupervised domain adaptation for semantic segmentation
     via class-balanced self-training", section 4.2), with the population's shares for its quotas.
 
-    Of class c, the `fraction x share_c x n` labels (rounded up, at least one) with the highest class score (mean
-    over the votes, `silvertune.votes.class_scores`) are kept, or all where there are fewer.
-    fraction: how much of the population to keep (0-1].
-    shares: class -> share of the population; or how to estimate it without gold (`silvertune.stats.class_shares`):
-        `mixture` from the scores; `saerens_em` or `bbse` from a student of the labels that the views agree on.
+    Args:
+        votes: The votes on the training pool, one a row.
+        labels: The aggregated labels, indexed by item_id.
+        task: The task, for its classes.
+        out_of_fold: A function that tunes students on the labels that it gets and predicts all items, each by a
+            student that never saw the item's group.
+        fraction: How much of the population to keep, 0-1, above 0; usual .5.
+        shares: Class -> share of the population; or a method that estimates it without gold
+            (`silvertune.stats.class_shares`): `mixture` (usual) from the scores; `saerens_em` or `bbse` from a student
+            of the labels that the views agree on.
+
+    Returns:
+        `keep`, and as `score` the class score of the label, 0-1.
+
+    Raises:
+        UserError: If a setting is outside its range, or the shares can't be estimated.
+
     Fails where the shares are wrong: too large a share fills a class with its doubtful labels.
     """
     key = "filter.top_k_per_class.shares"
-    within("filter.top_k_per_class.fraction", fraction, above_zero=True)
+    check_number("filter.top_k_per_class.fraction", fraction, most=1, above=True)
     if isinstance(shares, str):
-        one_of(key, shares, (*ESTIMATORS, f"a share for each of {', '.join(task.classes)}"))
+        check_choice(key, shares, (*ESTIMATORS, f"a share for each of {', '.join(task.classes)}"))
     else:
-        wanted = class_shares.given(shares, task.classes, key)
+        share_by_class = class_shares.checked_shares(shares, task.classes, key)
     labelled = labels[labels["label"].notna()]
     if labelled.empty:
         return pd.DataFrame({"keep": False, "score": np.nan}, index=labels.index)
     scores = class_scores(votes[votes["item_id"].isin(labelled.index)], task.classes).reindex(labelled.index)
     if isinstance(shares, str):
         try:
-            wanted = _estimated(shares, votes, labelled["label"], scores, out_of_fold)
+            share_by_class = _estimated_shares(shares, votes, labelled["label"], scores, out_of_fold)
         except UserError as error:
             raise UserError(f"{key}={shares}: {error}") from None
     keep = pd.Series(False, index=labels.index)
     score = pd.Series(np.nan, index=labels.index)
-    for name, share in wanted.items():
-        own = scores.loc[labelled["label"] == name, name]
-        score[own.index] = own
+    for name, share in share_by_class.items():
+        class_score = scores.loc[labelled["label"] == name, name]
+        score[class_score.index] = class_score
         # A stable sort on a table in item_id order: ties fall the same way whatever order the items came in.
-        ranked = own.sort_index().sort_values(ascending=False, kind="stable")
-        keep[ranked.index[: max(up(fraction * share * len(labelled)), 1)]] = True
+        ranked = class_score.sort_index().sort_values(ascending=False, kind="stable")
+        keep[ranked.index[: max(rounded_up(fraction * share * len(labelled)), 1)]] = True
     return pd.DataFrame({"keep": keep, "score": score})
 
 
-def _estimated(
+def _estimated_shares(
     method: str,
     votes: pd.DataFrame,
     labels: pd.Series,
     scores: pd.DataFrame,
     out_of_fold: Callable[[pd.Series], pd.DataFrame],
 ) -> dict[str, float]:
-    """The classes' shares among the labelled items, by one of ESTIMATORS."""
+    """The share of each class among the labelled items, by one of ESTIMATORS."""
     if method == "mixture":
         return class_shares.mixture(scores, labels)
     agreed = labels[views_agree(votes, labels)]
@@ -81,22 +97,30 @@ def quantile_per_class(
 ) -> pd.DataFrame:
     """Keep, of each class, the same fraction of its labels: those with the highest scores.
 
+    The scores are class scores (`silvertune.votes.class_scores`). Ties go to the lower item_id.
+
     Source: class-balanced self-training (Zou et al. 2018, section 4.2: one threshold a class, so that each keeps
     the same portion).
-    fraction: of each class's own labels (0-1], or class -> fraction. Usual: .2-.8. Scores are the class scores of
-        `silvertune.votes.class_scores`; ties go to the lower item_id.
+
+    Args:
+        votes: The votes on the training pool, one a row.
+        labels: The aggregated labels, indexed by item_id.
+        task: The task, for its classes.
+        fraction: The share of each class's labels to keep, 0-1, above 0; or class -> share. Usual: .2-.8.
+
+    Returns:
+        `keep`, and as `score` the class score of the label, 0-1.
+
+    Raises:
+        UserError: If a fraction is outside its range, or a class has none.
+
     Fails where the labeler over-calls a class: the proportions among the labels stay as wrong as they were
-    (`top_k_per_class` corrects them, if it is told the right shares).
+    (`top_k_per_class` corrects them, if it has the right shares).
     """
-    shares = fraction if isinstance(fraction, Mapping) else dict.fromkeys(task.classes, fraction)
-    if set(shares) != set(task.classes):
-        raise UserError(f"filter.quantile_per_class.fraction={dict(shares)}: want one for each of {task.classes}")
-    for value in shares.values():
-        within("filter.quantile_per_class.fraction", value, above_zero=True)
-    return best_of_each_class(own_score(votes, labels, task), labels, shares)
-
-
-def own_score(votes: pd.DataFrame, labels: pd.DataFrame, task: Task) -> pd.Series:
-    """Each item's class score (`silvertune.votes.class_scores`) of its own label; NaN where it has none."""
-    scores = class_scores(votes, task.classes).reindex(labels.index)
-    return score_of_label(scores, labels["label"]).round(12)  # a tie stays one, however it was summed
+    fractions = fraction if isinstance(fraction, Mapping) else dict.fromkeys(task.classes, fraction)
+    if set(fractions) != set(task.classes):
+        classes = ", ".join(task.classes)
+        raise UserError(f"filter.quantile_per_class.fraction={dict(fractions)}: want one for each of {classes}")
+    for value in fractions.values():
+        check_number("filter.quantile_per_class.fraction", value, most=1, above=True)
+    return best_of_each_class(class_score_of_label(votes, labels, task), labels, fractions)

@@ -1,9 +1,10 @@
-"""Filters by the labeler's own scores. Nothing is calibrated here: thresholds mean what the labeler's scores mean."""
+"""Filters by the labeler's scores. They calibrate nothing: a threshold means what the labeler's scores mean."""
 
 import numpy as np
 import pandas as pd
 
-from silvertune.filters.selection import at_least_or_top, within
+from silvertune.errors import check_number
+from silvertune.filters.selection import at_least_or_top
 from silvertune.schema import Task
 from silvertune.votes import class_scores, one_hot, score_of_label
 
@@ -11,13 +12,24 @@ from silvertune.votes import class_scores, one_hot, score_of_label
 def confidence(labels: pd.DataFrame, *, at_least: float | None, top: float | None) -> pd.DataFrame:
     """Keep labels whose confidence is high.
 
+    A label without a confidence is not kept.
+
     Source: selective classification by softmax response (Geifman & El-Yaniv 2017, "Selective classification for
     deep neural networks").
-    at_least: keep those with at least this confidence (0-1); its meaning is the aggregation's. Or, where it is null,
-    top: keep this fraction (0-1) of all labels, the most confident; ties at the cut are all kept. Usual: .5-.8.
-    A label without a confidence is not kept.
-    Fails where confidence is stable bias, and with `top` where one class is the more confident: it then
-    crowds the other out (`quantile_per_class` does not).
+
+    Args:
+        labels: The aggregated labels, indexed by item_id.
+        at_least: The lowest confidence (0-1) to keep; the aggregation says what it means. If it is null, `top` decides.
+        top: The fraction (0-1) of all labels to keep, the most confident; all ties at the cut are kept. Usual: .5-.8.
+
+    Returns:
+        `keep`, and as `score` the confidence.
+
+    Raises:
+        UserError: If both settings are null, or one is outside its range.
+
+    Fails where high confidence is a stable bias, and with `top` where one class is the more confident: it then crowds
+    the other out (`quantile_per_class` does not).
     """
     score = labels["confidence"].where(labels["label"].notna())
     return at_least_or_top(score, at_least, top, "filter.confidence")
@@ -26,15 +38,28 @@ def confidence(labels: pd.DataFrame, *, at_least: float | None, top: float | Non
 def margin(
     votes: pd.DataFrame, labels: pd.DataFrame, task: Task, *, at_least: float | None, top: float | None
 ) -> pd.DataFrame:
-    """Keep labels whose class score is well above the next class's.
+    """Keep labels whose class score is well above that of the next class.
+
+    The score is the class score (`silvertune.votes.class_scores`) of the item's label less the highest other one. It
+    is negative, and below every threshold, where the aggregation overruled the mean of the votes, as an OR does.
 
     Source: Scheffer, Decomain & Wrobel 2001 ("Active hidden Markov models for information extraction": the margin
-    of the two most likely classes); Settles 2009 ("Active learning literature survey"), section 3.1. Here it is the
-    score of the item's label less the highest other one, by `silvertune.votes.class_scores`: negative where the
-    aggregation overruled the mean of the votes (an OR does), and then below every threshold.
-    at_least: keep margins from this on (0-1); or, where it is null, top: keep this fraction (0-1) of all labels.
-        Usual: top .5-.8.
-    Fails as `confidence` does; with two classes and one vote an item it orders them as `confidence` does.
+    of the two most likely classes); Settles 2009 ("Active learning literature survey"), section 3.1.
+
+    Args:
+        votes: The votes on the training pool, one a row.
+        labels: The aggregated labels, indexed by item_id.
+        task: The task, for its classes.
+        at_least: The lowest margin (0-1) to keep. If it is null, `top` decides.
+        top: The fraction (0-1) of all labels to keep, those with the largest margins. Usual: .5-.8.
+
+    Returns:
+        `keep`, and as `score` the margin, from -1 to 1.
+
+    Raises:
+        UserError: If both settings are null, or one is outside its range.
+
+    Fails where `confidence` does; with two classes and one vote an item it orders the labels as `confidence` does.
     """
     scores = class_scores(votes, task.classes).reindex(labels.index)
     others = np.where(one_hot(labels["label"], task.classes), -np.inf, scores).max(axis=1, initial=-np.inf)
@@ -45,14 +70,28 @@ def margin(
 def entropy(
     votes: pd.DataFrame, labels: pd.DataFrame, task: Task, *, at_least: float | None, top: float | None
 ) -> pd.DataFrame:
-    """Keep labels of items whose votes are decided between the classes, whatever they say.
+    """Keep labels of items whose votes favour one class clearly, whichever class that is.
 
-    Source: Settles 2009 ("Active learning literature survey"), section 3.1 (entropy as uncertainty). The score is 1
-    less the entropy of `silvertune.votes.class_scores` over log(number of classes): 1 is certain, 0 is even.
-    at_least: keep scores from this on (0-1); or, where it is null, top: keep this fraction (0-1) of all labels.
-        Usual: top .5-.8.
-    Fails where one class is the more certain, as `confidence` does. It does not look at the label: one that the
-    aggregation took against certain votes is kept (`margin` does not).
+    The score is 1 less the entropy of `silvertune.votes.class_scores` over log(number of classes): 1 is certain, 0 is
+    even.
+
+    Source: Settles 2009 ("Active learning literature survey"), section 3.1 (entropy as uncertainty).
+
+    Args:
+        votes: The votes on the training pool, one a row.
+        labels: The aggregated labels, indexed by item_id.
+        task: The task, for its classes.
+        at_least: The lowest score (0-1) to keep. If it is null, `top` decides.
+        top: The fraction (0-1) of all labels to keep, those with the highest scores. Usual: .5-.8.
+
+    Returns:
+        `keep` and `score` (0-1).
+
+    Raises:
+        UserError: If both settings are null, or one is outside its range.
+
+    Fails where one class is the more certain, as `confidence` does. It does not look at the label: it keeps one that
+    the aggregation took against certain votes (`margin` does not).
     """
     scores = class_scores(votes, task.classes).reindex(labels.index).to_numpy()
     logs = np.log(scores, out=np.zeros_like(scores), where=scores > 0)
@@ -64,12 +103,23 @@ def entropy(
 def confidence_weighted(labels: pd.DataFrame, *, floor: float) -> pd.DataFrame:
     """Keep every label and weigh it by its confidence: soft labels for a student that takes weights only.
 
+    A label without a confidence weighs as little as the least confident one. Where none has one, all weigh 1.
+
     Source: common practice in self-training; no one paper.
-    floor: weights are at least this (0-1). Usual: 0.
-    A label without a confidence weighs as little as the least confident one; where none has one, all weigh 1.
+
+    Args:
+        labels: The aggregated labels, indexed by item_id.
+        floor: The lowest weight, 0-1. Usual: 0.
+
+    Returns:
+        `keep`, as `score` the confidence, and `weight`.
+
+    Raises:
+        UserError: If `floor` is outside its range.
+
     Fails where the confidences are alike, or mean nothing: it then does nothing, or harm.
     """
-    within("filter.confidence_weighted.floor", floor)
-    known = labels["confidence"]
-    weight = known.fillna(known.min()).fillna(1.0).clip(lower=floor)
-    return pd.DataFrame({"keep": labels["label"].notna(), "score": labels["confidence"], "weight": weight})
+    check_number("filter.confidence_weighted.floor", floor, most=1)
+    confidences = labels["confidence"]
+    weight = confidences.fillna(confidences.min()).fillna(1.0).clip(lower=floor)
+    return pd.DataFrame({"keep": labels["label"].notna(), "score": confidences, "weight": weight})

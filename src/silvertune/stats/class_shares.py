@@ -47,7 +47,7 @@ def mixture(scores: pd.DataFrame, labels: pd.Series) -> dict[str, float]:
     return {name: float(weight) for name, weight in zip(classes, fit.weights_, strict=True)}
 
 
-def given(shares: Mapping[str, float], classes: Sequence[str], key: str) -> dict[str, float]:
+def checked_shares(shares: Mapping[str, float], classes: Sequence[str], key: str) -> dict[str, float]:
     """`shares` as floats, if they are one share above 0 a class that sum to 1; UserError naming `key` otherwise."""
     numbers = all(isinstance(share, int | float) and share > 0 for share in shares.values())
     if set(shares) != set(classes) or not numbers or abs(sum(shares.values()) - 1) > 1e-3:
@@ -90,7 +90,7 @@ def saerens_em(probs: pd.DataFrame, tuned_on: Mapping[str, float], *, rounds: in
     """
     _not_empty(probs)
     classes = list(probs.columns)
-    prior = np.array(list(given(tuned_on, classes, "tuned_on").values()))
+    prior = np.array(list(checked_shares(tuned_on, classes, "tuned_on").values()))
     likelihood = probs.to_numpy(dtype=float).clip(1e-12) / prior
     shares = prior
     for _ in range(rounds):
