@@ -105,6 +105,7 @@ def build(config: Mapping[str, Any]) -> Parts:
         "task": task,
         "cache": cache,
         "annotations": data.annotations,
+        "item_ids": data.items.index,
         "training": data.training_items,
         "gold": data.gold,
     }

@@ -3,6 +3,7 @@
 Items carry no labels, so no stage that is handed items can see gold by accident.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,3 +53,49 @@ def chosen_views(items: pd.DataFrame, wanted: Sequence[str] | None, key: str) ->
     if missing := set(wanted or ()) - set(there):
         raise UserError(f"{key}={wanted}: no view {sorted(missing)[0]!r}; there is {', '.join(there)}")
     return list(wanted or there)
+
+
+def copy_keys(items: pd.DataFrame) -> pd.Series:
+    """What is the same for items that are copies of one another.
+
+    Two items are copies if each of their views has the same words: letters are compared without case and in Unicode's
+    compatibility form (NFKC), and all blanks are alike. Near copies, with other words, are not found.
+
+    Args:
+        items: Items with their views.
+
+    Returns:
+        A text for each item, by item_id.
+    """
+    views = views_of(items)
+    texts = items[views].to_numpy(dtype=object)
+    keys = ["\x1f".join("" if pd.isna(text) else _normalised(str(text)) for text in row) for row in texts]
+    return pd.Series(keys, index=items.index, dtype=object, name="copy_key")
+
+
+def groups_with_copies_together(items: pd.DataFrame) -> pd.Series:
+    """The groups of items, where groups that have copies in common are one.
+
+    Args:
+        items: Items with `group_id` and their views.
+
+    Returns:
+        The group of each item, by item_id: the first in the order of the items of those that became one.
+    """
+    first_groups: dict[str, str] = {}
+
+    def root(group: str) -> str:
+        while (parent := first_groups.setdefault(group, group)) != group:
+            group = parent
+        return group
+
+    group_of_copies: dict[str, str] = {}
+    for group, key in zip(items["group_id"], copy_keys(items), strict=True):
+        if key.strip("\x1f"):  # items without any text are no copies
+            first = root(group_of_copies.setdefault(key, group))
+            first_groups[root(group)] = first
+    return items["group_id"].map(root).rename("group_id")
+
+
+def _normalised(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())

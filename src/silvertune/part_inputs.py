@@ -15,6 +15,7 @@ below. The part's yaml sets all other parameters. A part may ask for what is kno
 | `task` | `silvertune.schema.Task` | the classes, the positive class, descriptions and prompts | configuration |
 | `cache` | `pathlib.Path` | folder for what is expensive to compute, shared by all runs of a study | configuration |
 | `annotations` | DataFrame of votes | the votes that came with the data (`silvertune.votes`) | data |
+| `item_ids` | Index of str | the ids of all items of the dataset, and nothing else of them | data |
 | `training` | DataFrame of items | the items of groups that no fold tests (`silvertune.items`) | data |
 | `gold` | Series by item_id | trusted labels; the part's yaml has to say `_gold_: true` | data |
 | `votes` | DataFrame of votes | the votes to aggregate; for a filter, those on the training pool | votes |
@@ -35,7 +36,7 @@ from typing import Final
 
 KNOWN_AT: Final[dict[str, tuple[str, ...]]] = {
     "configuration": ("task", "cache"),
-    "data": ("annotations", "training", "gold"),
+    "data": ("annotations", "item_ids", "training", "gold"),
     "votes": ("votes",),
     "labels": (
         "items",

@@ -1,14 +1,16 @@
 """Columns that hold labels: whose, and what their values mean."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import pandas as pd
 
 from silvertune import votes
-from silvertune.datasets.rows import Row, Rows, name_of
+from silvertune.datasets.label_values import LabelValues, Meaning, NoLabel, class_name
+from silvertune.datasets.rows import Row, Rows, value_at
+from silvertune.datasets.values import is_null, name_of, number_of
 from silvertune.errors import UserError, either
 from silvertune.schema import Task
 
@@ -17,156 +19,212 @@ from silvertune.schema import Task
 class Labels:
     """Which column holds labels, and what its values mean.
 
-    column: the column; `a.b` is the key `b` of the object in column `a`.
-    values: raw value -> class. Left out: the values are the classes' names.
-    threshold: or: the column holds a score, and one of at least this means task.positive (two classes).
-    confidence: column of the confidence in the label, 0-1.
-    abstain: raw values that mean "do not know": a vote without a label.
-    ignore: raw values that count as if nothing stood there, as null does.
+    Attributes:
+        column: The column, or a path into it: `a.b` is the key `b` of the object in column `a`, `a.0` the first entry
+            of the list there.
+        values: Value -> class. Left out, the values are the names of the classes.
+        threshold: In place of `values`: the column holds a score, and one of at least this means task.positive
+            (of two classes).
+        confidence: The column of the confidence in the label, 0-1.
+        abstain: Values that mean "do not know": a vote without a label.
+        ignore: Values that count as null.
+        annotator: The column that names who gave the label, where the file has one row an annotation.
     """
 
     column: str
-    values: Mapping[Any, str] | None = None
+    values: Mapping[Any, Any] | None = None
     threshold: float | None = None
     confidence: str | None = None
     abstain: tuple[Any, ...] = ()
     ignore: tuple[Any, ...] = ()
+    annotator: str | None = None
 
 
-def _labels(spec: Mapping[str, Any], key: str, task: Task) -> tuple[Labels, dict[str, str | None]]:
-    """The specification and what each raw value means: a class, or None for an abstention."""
+def specified(spec: Mapping[str, Any], key: str, task: Task) -> Labels:
+    """The column specification that stands under `key` of the configuration.
+
+    Raises:
+        UserError: It is no mapping, has no column or unknown settings, or its settings do not fit the task.
+    """
+    settings = list(Labels.__dataclass_fields__)
     if not isinstance(spec, Mapping):
-        raise UserError(f"{key}={spec}: want {{column: ...}}, with {either(list(Labels.__dataclass_fields__)[1:])}")
-    lists = {name: spec[name] for name in ("abstain", "ignore") if isinstance(spec.get(name), str | int | float)}
+        raise UserError(f"{key}={spec}: want {{column: ...}}, with {either(settings[1:])}")
+    lists = {
+        name: (value,) if isinstance(value := spec[name], str | int | float) else tuple(value or ())
+        for name in ("abstain", "ignore")
+        if name in spec
+    }
     try:
-        labels = Labels(**{**spec, **{name: (value,) for name, value in lists.items()}})
+        labels = Labels(**{**spec, **lists})
     except TypeError:
-        known = list(Labels.__dataclass_fields__)
-        wrong = sorted(set(spec) - set(known))
+        unknown = sorted(set(spec) - set(settings))
         raise UserError(
-            f"{key}.{wrong[0]}: no such setting; want {either(known)}"
-            if wrong
+            f"{key}.{unknown[0]}: no such setting; want {either(settings)}"
+            if unknown
             else f"{key}.column: say which column holds the labels"
         ) from None
     if labels.threshold is not None and (labels.values is not None or task.positive is None or len(task.classes) != 2):
         raise UserError(
             f"{key}.threshold={labels.threshold}: needs a task of two classes with task.positive, and no values"
         )
-    values = {name: name for name in task.classes} if labels.values is None else dict(labels.values)
-    if wrong := [name for name in values.values() if name not in task.classes]:
-        raise UserError(f"{key}.values: {wrong[0]!r} is no class of task {task.name!r}; want {either(task.classes)}")
-    meaning: dict[str, str | None] = {_spelling(raw): name for raw, name in values.items()}
-    return labels, meaning | {_spelling(raw): None for raw in labels.abstain}
+    return labels
 
 
-def gold_of(spec: Mapping[str, Any] | None, rows: Rows, ids: list[str], task: Task) -> pd.Series:
-    """The trusted labels that the column of `spec` holds, indexed by item_id; empty where it is None."""
-    known: dict[str, str] = {}
+def gold_of(spec: Mapping[str, Any] | None, rows: Rows, ids: Sequence[str], task: Task) -> pd.Series:
+    """The trusted labels that the column of `spec` holds.
+
+    Args:
+        spec: A column specification (`Labels`); None where there is no gold.
+        rows: The rows of the files.
+        ids: The item that each row is about.
+        task: Its classes.
+
+    Returns:
+        Class by item_id, of the items that have a trusted label.
+
+    Raises:
+        UserError: A value has no meaning or may have two, or two rows of one item differ.
+    """
+    gold: dict[str, str] = {}
+    first_places: dict[str, str] = {}
     if spec is not None:
-        labels, meaning = _labels(spec, "dataset.gold", task)
-        _require(labels.column, rows, "dataset.gold.column")
-        if labels.column.endswith(".*"):
+        labels = specified(spec, "dataset.gold", task)
+        rows.require(labels.column, "dataset.gold.column")
+        if _names_annotators(labels.column, rows):
             raise UserError(f"dataset.gold.column={labels.column}: gold is one label an item; name one key of it")
-        for (row, place), item in zip(rows, ids, strict=True):
-            vote = _vote(
-                _at(row, labels.column),
-                labels,
-                meaning,
-                f"{place}: dataset.gold.column={labels.column}",
-                task,
-            )
-            if vote is not None and vote["label"] is not None:
-                known[item] = vote["label"]
-    return pd.Series(known, dtype=object, name="gold").rename_axis("item_id")
+        if labels.annotator is not None:
+            raise UserError(f"dataset.gold.annotator={labels.annotator}: gold is one label an item, whoever gave it")
+        values = [value_at(row, labels.column) for row in rows.rows]
+        for item, meaning, place in zip(
+            ids, _meanings(values, rows.places, labels, "dataset.gold", task), rows.places, strict=True
+        ):
+            if isinstance(meaning, str):
+                if gold.setdefault(item, meaning) != meaning:
+                    raise UserError(
+                        f"{place}: dataset.gold.column={labels.column}: item {item!r} is {meaning!r} here and "
+                        f"{gold[item]!r} at {first_places[item]}; gold is one label an item"
+                    )
+                first_places.setdefault(item, place)
+    return pd.Series(gold, dtype=object, name="gold").rename_axis("item_id")
 
 
 def annotations_of(
-    annotations: Mapping[str, Mapping[str, Any]], rows: Rows, ids: list[str], task: Task
+    annotations: Mapping[str, Mapping[str, Any]], rows: Rows, ids: Sequence[str], task: Task
 ) -> pd.DataFrame:
-    """The votes that the columns of `annotations` (annotator -> specification) hold, in the rows' order."""
-    cast: list[Row] = []
+    """The votes that came with the data.
+
+    Args:
+        annotations: Annotator -> column specification (`Labels`).
+        rows: The rows of the files.
+        ids: The item that each row is about.
+        task: Its classes.
+
+    Returns:
+        A votes table (`silvertune.votes`): one annotator after the other, each in the order of the rows.
+
+    Raises:
+        UserError: A value has no meaning or may have two, a confidence is outside 0-1, or an annotator labels an item
+            twice.
+    """
+    all_votes: list[Row] = []
+    places_of_votes: dict[tuple[str, str], str] = {}
     for annotator, spec in annotations.items():
         key = f"dataset.annotations.{annotator}"
-        labels, meaning = _labels(spec, key, task)
-        _require(labels.column, rows, f"{key}.column")
-        if labels.confidence is not None:
-            _require(labels.confidence, rows, f"{key}.confidence")
-        for (row, place), item in zip(rows, ids, strict=True):
-            where = f"{place}: {key}.column={labels.column}"
-            if labels.column.endswith(".*"):
-                entries = _at(row, labels.column[:-2]) or {}
-                if not isinstance(entries, dict):
-                    raise UserError(f"{where}: want an object of annotator -> label, got {type(entries).__name__}")
-                named = [(f"{annotator}/{name}", value) for name, value in entries.items()]
-            else:
-                named = [(annotator, _at(row, labels.column))]
-            for name, value in named:
-                vote = _vote(value, labels, meaning, where, task)
-                if vote is not None:
-                    sure = _confidence(row, labels, where) if labels.confidence else None
-                    cast.append(
-                        vote | {"item_id": item, "annotator": name, "view": votes.WHOLE_ITEM, "confidence": sure}
-                    )
-    return votes.table(cast, task.classes)
+        labels = specified(spec, key, task)
+        rows.require(labels.column, f"{key}.column")
+        rows.require(labels.confidence, f"{key}.confidence")
+        rows.require(labels.annotator, f"{key}.annotator")
+        cells = list(_cells(str(annotator), labels, rows, ids, key))
+        meanings = _meanings([cell.value for cell in cells], [cell.place for cell in cells], labels, key, task)
+        for cell, meaning in zip(cells, meanings, strict=True):
+            if meaning is NoLabel.NOTHING:
+                continue
+            if (first := places_of_votes.setdefault((cell.item, cell.annotator), cell.place)) is not cell.place:
+                raise UserError(
+                    f"{cell.place}: {key}.column={labels.column}: {cell.annotator!r} labels item {cell.item!r} twice; "
+                    f"first at {first}"
+                )
+            all_votes.append(
+                {
+                    "item_id": cell.item,
+                    "annotator": cell.annotator,
+                    "view": votes.WHOLE_ITEM,
+                    "label": meaning if isinstance(meaning, str) else None,
+                    "status": "ok" if isinstance(meaning, str) else "abstained",
+                    "confidence": _confidence(cell, labels, f"{cell.place}: {key}.column={labels.column}"),
+                }
+            )
+    return votes.table(all_votes, task.classes)
 
 
-def _require(column: str, rows: Rows, key: str) -> None:
-    """UserError if no row has `column`, or, of `a.b`, an object in `a` with a key `b`."""
-    if column in rows.columns:
-        return
-    rows.require(column.split(".")[0], key)
-    if not column.endswith(".*") and all(_at(row, column) is None for row, _ in rows):
-        raise UserError(f"{key}={column}: no row of {rows.files} has such a key")
+@dataclass(frozen=True)
+class _Cell:
+    """One value of a column of labels, and who gave it to which item."""
+
+    item: str
+    annotator: str
+    value: Any
+    row: Row
+    place: str
 
 
-def _at(row: Row, column: str) -> Any:
-    value: Any = row
-    for key in [column] if column in row else column.split("."):
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
+def _cells(annotator: str, labels: Labels, rows: Rows, ids: Sequence[str], key: str) -> Iterator[_Cell]:
+    for (row, place), item in zip(rows, ids, strict=True):
+        where = f"{place}: {key}.column={labels.column}"
+        if _names_annotators(labels.column, rows):
+            values_by_name = value_at(row, labels.column[:-2]) or {}
+            if not isinstance(values_by_name, dict):
+                raise UserError(f"{where}: want an object of annotator -> label, got {type(values_by_name).__name__}")
+            for name, value in values_by_name.items():
+                yield _Cell(item, f"{annotator}/{name_of(name, where)}", value, row, place)
+        elif labels.annotator is None:
+            yield _Cell(item, annotator, value_at(row, labels.column), row, place)
+        else:
+            value = value_at(row, labels.column)
+            name = name_of(value_at(row, labels.annotator), f"{place}: {key}.annotator={labels.annotator}")
+            if not name and not is_null(value):
+                raise UserError(f"{place}: {key}.annotator={labels.annotator}: nobody is named who gave {value!r}")
+            yield _Cell(item, f"{annotator}/{name}", value, row, place)
 
 
-def _vote(value: Any, labels: Labels, meaning: Mapping[str, str | None], where: str, task: Task) -> Row | None:
-    """The vote that a raw value stands for, or None where nothing was voted."""
-    if value is None or _spelling(value) in {_spelling(raw) for raw in labels.ignore}:
-        return None
+def _names_annotators(column: str, rows: Rows) -> bool:
+    """Whether a column holds an object of annotator -> label: `name.*`, where no column is called so."""
+    return column.endswith(".*") and column not in rows.columns
+
+
+def _meanings(values: Sequence[Any], places: Sequence[str], labels: Labels, key: str, task: Task) -> list[Meaning]:
+    """What each value of the column means."""
+    where = f"{key}.column={labels.column}"
     if labels.threshold is not None:
-        if _spelling(value) in meaning and meaning[_spelling(value)] is None:
-            return {"label": None, "status": "abstained"}
-        try:
-            score = float(value)
-        except (TypeError, ValueError):
-            score = math.nan
-        if math.isnan(score):
-            raise UserError(f"{where}: {value!r} is no number to hold against threshold={labels.threshold}")
-        negative = next(name for name in task.classes if name != task.positive)
-        return {"label": task.positive if score >= labels.threshold else negative, "status": "ok"}
-    if _spelling(value) not in meaning:
-        quote = " (yaml reads yes and no as true and false: quote them)" if name_of(value) in ("yes", "no") else ""
-        raise UserError(f"{where}: unknown label {value!r}; want {either(sorted(meaning))}{quote}")
-    label = meaning[_spelling(value)]
-    return {"label": label, "status": "ok" if label is not None else "abstained"}
+        reader = LabelValues({}, where, abstain=labels.abstain, ignore=labels.ignore)
+        return [_by_threshold(value, labels, task, reader, f"{place}: {where}") for value, place in zip(values, places)]
+    if labels.values is None:
+        classes: dict[Any, str] = {name: name for name in task.classes}
+    else:
+        classes = {value: class_name(name, f"{key}.values.{value}") for value, name in labels.values.items()}
+    if wrong := [name for name in classes.values() if name not in task.classes]:
+        raise UserError(f"{key}.values: {wrong[0]!r} is no class of task {task.name!r}; want {either(task.classes)}")
+    return LabelValues(classes, where, abstain=labels.abstain, ignore=labels.ignore).read(values, places)
 
 
-def _spelling(value: Any) -> str:
-    """One spelling for a label however the file wrote it: a CSV has 1.0 and True as words."""
-    text = name_of(value)
-    if text.lower() in ("true", "false"):
-        return str(int(text.lower() == "true"))
-    try:
-        return name_of(float(text))
-    except ValueError:
-        return text
+def _by_threshold(value: Any, labels: Labels, task: Task, no_label: LabelValues, where: str) -> Meaning:
+    """The class that a score means."""
+    if is_null(value):
+        return NoLabel.NOTHING
+    if (meaning := no_label.meaning_of(value)) is not None:
+        return meaning
+    score = number_of(value)
+    if score is None or isinstance(value, list):
+        raise UserError(f"{where}: {value!r} is no number to hold against threshold={labels.threshold}")
+    positive, negative = str(task.positive), next(name for name in task.classes if name != task.positive)
+    return positive if score >= Decimal(repr(labels.threshold)) else negative
 
 
-def _confidence(row: Row, labels: Labels, where: str) -> float | None:
-    value = _at(row, str(labels.confidence))
-    if value is None:
+def _confidence(cell: _Cell, labels: Labels, where: str) -> float | None:
+    value = None if labels.confidence is None else value_at(cell.row, labels.confidence)
+    if is_null(value):
         return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = -1.0
-    if not 0 <= number <= 1:
+    number = number_of(value)
+    if number is None or not 0 <= number <= 1:
         raise UserError(f"{where}: confidence column {labels.confidence!r} holds {value!r}; want a number from 0 to 1")
-    return number
+    return float(number)

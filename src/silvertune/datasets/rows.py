@@ -1,28 +1,33 @@
-"""Rows of a JSONL, CSV or Parquet file as plain dicts, with the place where each stands."""
+"""Rows of the files of a dataset as plain dicts, with the place where each stands."""
 
-import csv
 import difflib
+import glob
 import hashlib
-import io
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from silvertune.datasets import formats
+from silvertune.datasets.formats import Row, TextFormat
+from silvertune.datasets.notices import say
 from silvertune.errors import UserError, either
 
-Row = dict[str, Any]
 PARTITIONS = ("train", "validation", "test")
+_GLOB = "*?["
 
 
 @dataclass(frozen=True)
 class Rows:
     """What stands in the files.
 
-    rows: column -> value, one a row. places: `file:line` of each (the header of a CSV is line 1).
-    partition: `train`, `validation` or `test` of each, where each has a file of its own; else empty.
-    columns: every column that any row has. digest: SHA-256 of the files, hex.
+    Attributes:
+        rows: Column -> value of each row; every null is None.
+        places: File and line of each row (the header of a CSV is line 1).
+        partition: `train`, `validation` or `test` of each row, where each has a file of its own; else empty.
+        columns: Every column that any row has.
+        files: The names of the files, for messages.
+        digest: SHA-256 of the content of the files, hexadecimal.
     """
 
     rows: list[Row]
@@ -35,141 +40,162 @@ class Rows:
     def __iter__(self) -> Iterator[tuple[Row, str]]:
         return zip(self.rows, self.places, strict=True)
 
+    def has(self, column: str) -> bool:
+        """Whether there is such a column, or some row has a value at that path into one."""
+        return column in self.columns or any(value_at(row, column) is not None for row in self.rows)
+
     def require(self, column: str | None, key: str) -> None:
-        """UserError that names `key` if the files have no such column."""
-        if column is not None and column not in self.columns:
-            near = difflib.get_close_matches(column, sorted(self.columns), n=1)
-            raise UserError(
-                f"{key}={column}: no such column in {self.files}; "
-                + (f"did you mean {near[0]!r}? " if near else "")
-                + f"It has {', '.join(name if name.isprintable() else repr(name) for name in sorted(self.columns))}"
-            )
+        """Check that the files have a column, or some row a value at a path into one (see `value_at`).
+
+        Args:
+            column: The column or path; None is always there. `path.*` wants an object at `path`.
+            key: The configuration's key that names it.
+
+        Raises:
+            UserError: There is none. The message names the nearest column and all that there are.
+        """
+        if column is None or self.has(column):
+            return
+        first = column.split(".")[0]
+        if first in self.columns:
+            if column.endswith(".*") and (column[:-2] in self.columns or self.has(column[:-2])):
+                return
+            raise UserError(f"{key}={column}: no row of {self.files} has such a key in column {first!r}")
+        near = difflib.get_close_matches(first, sorted(self.columns), n=1)
+        raise UserError(
+            f"{key}={column}: no such column in {self.files}; "
+            + (f"did you mean {near[0]!r}? " if near else "")
+            + f"It has {', '.join(name if name.isprintable() else repr(name) for name in sorted(self.columns))}"
+        )
 
 
-def read(path: str | None, files: Mapping[str, str | None]) -> Rows:
-    """All rows of `path`, or of the `files` for train, validation and test.
+def value_at(row: Any, column: str) -> Any:
+    """The value of a column, or at a path into one.
 
-    Raises UserError with the file and line of what can't be read.
+    Args:
+        row: Column -> value.
+        column: The name of a column, or names and numbers with dots between them: `data.text` is the key `text` of
+            the object in `data`, `choices.0` the first entry of the list in `choices`. A key that has a dot in its
+            name comes first.
+
+    Returns:
+        The value; None where there is none.
     """
-    rows: list[Row] = []
-    places: list[str] = []
-    partition: list[str] = []
-    digest = hashlib.sha256()
+    if isinstance(row, list):
+        first, _, rest = column.partition(".")
+        if not (first.isascii() and first.isdigit()) or int(first) >= len(row):
+            return None
+        return value_at(row[int(first)], rest) if rest else row[int(first)]
+    if not isinstance(row, dict):
+        return None
+    if column in row:
+        return row[column]
+    for position in range(len(column) - 1, 0, -1):
+        if column[position] == "." and column[:position] in row:
+            return value_at(row[column[:position]], column[position + 1 :])
+    return None
+
+
+def read(path: str | None, files: Mapping[str, str | None], text_format: TextFormat | None = None) -> Rows:
+    """All rows of a dataset.
+
+    Args:
+        path: A file, a folder of files, or a pattern such as `exports/*.jsonl`; the files are read by name. Or
+        files: The same each for `train`, `test` and, if there is one, `validation`.
+        text_format: How files of text are written; None is UTF-8, with the separator that the ending says.
+
+    Returns:
+        The rows, those to train on first.
+
+    Raises:
+        UserError: Something can't be read, with the file and the line.
+    """
+    text_format = text_format or TextFormat()
+    text_format.check("dataset")
+    content = _Content()
     sources = _sources(path, files)
-    for part, file in sources:
+    for part, pattern in sources:
         key = "dataset.path" if part is None else f"dataset.files.{part}"
-        content = _read(file, key)
-        digest.update(f"{part} {len(content)} ".encode() + content)
-        before = len(rows)
-        for number, row in _rows(file, content, key):
-            rows.append(row)
-            places.append(f"{file}:{number}")
-            if part is not None:
-                partition.append(part)
-        if len(rows) == before:
+        for file in files_of(pattern, key):
+            content.add(file, key, text_format, part)
+    return content.rows(", ".join(pattern for _, pattern in sources))
+
+
+def read_file(path: str, key: str) -> Rows:
+    """All rows of one file.
+
+    Args:
+        path: The file.
+        key: The configuration's key that names it, for messages.
+
+    Raises:
+        UserError: Something can't be read, with the file and the line.
+    """
+    content = _Content()
+    content.add(Path(path), key, TextFormat(), None)
+    return content.rows(path)
+
+
+def files_of(pattern: str, key: str) -> list[Path]:
+    """The files that a path names: itself, those of a folder, or those that a pattern matches; sorted by name.
+
+    Raises:
+        UserError: A folder or pattern names no file that can be read.
+    """
+    path = Path(pattern)
+    if path.is_dir():
+        candidates = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+    elif not path.exists() and any(character in pattern for character in _GLOB):
+        candidates = sorted(Path(name) for name in glob.glob(pattern, recursive=True) if Path(name).is_file())
+    else:
+        return [path]
+    readable = [file for file in candidates if formats.is_readable(file)]
+    if not readable:
+        raise UserError(f"{key}={pattern}: no file there that can be read; want {formats.ENDINGS}")
+    if others := [file.name for file in candidates if file not in readable]:
+        shown = ", ".join(others[:3]) + (" ..." if len(others) > 3 else "")
+        say(f"{key}={pattern}: {len(others)} file(s) of another kind left out: {shown}")
+    return readable
+
+
+class _Content:
+    """Rows while the files are read."""
+
+    def __init__(self) -> None:
+        self._rows: list[Row] = []
+        self._places: list[str] = []
+        self._partition: list[str] = []
+        self._digest = hashlib.sha256()
+
+    def add(self, file: Path, key: str, text_format: TextFormat, part: str | None) -> None:
+        """The rows of one file; UserError if it has none."""
+        content = formats.content_of(file, key)
+        self._digest.update(f"{part} {len(content)} ".encode() + content)
+        before = len(self._rows)
+        for place, row in formats.rows_of(file, content, key, text_format):
+            self._rows.append(row)
+            self._places.append(place)
+        if len(self._rows) == before:
             raise UserError(f"{key}={file}: no rows in it")
-    named = ", ".join(str(file) for _, file in sources)
-    return Rows(rows, places, partition, frozenset().union(*rows), named, digest.hexdigest())
+        if part is not None:
+            self._partition += [part] * (len(self._rows) - before)
+
+    def rows(self, files: str) -> Rows:
+        columns = frozenset[str]().union(*self._rows)
+        return Rows(self._rows, self._places, self._partition, columns, files, self._digest.hexdigest())
 
 
-def name_of(value: Any) -> str:
-    """One spelling for a value however the file wrote it: 1, 1.0, true and "1" are the same."""
-    if isinstance(value, bool):
-        return str(int(value))
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value).strip()
-
-
-def text_of(value: Any) -> str:
-    return "" if value is None else str(value)
-
-
-def _sources(path: str | None, files: Mapping[str, str | None]) -> list[tuple[str | None, Path]]:
-    given = {part: file for part, file in files.items() if file}
-    if unknown := set(given) - set(PARTITIONS):
+def _sources(path: str | None, files: Mapping[str, str | None]) -> Sequence[tuple[str | None, str]]:
+    paths = {part: str(file) for part, file in files.items() if file}
+    if unknown := set(paths) - set(PARTITIONS):
         raise UserError(f"dataset.files.{sorted(unknown)[0]}: no such part; want {either(PARTITIONS)}")
-    if (path is None) == (not given):
+    if (path is None) == (not paths):
         raise UserError(
             "dataset.path, dataset.files: set one of them to say where the items are "
             "(dataset=synthetic_protocols needs none, to try things out)"
         )
     if path is not None:
-        return [(None, Path(path))]
-    if missing := {"train", "test"} - set(given):
+        return [(None, str(path))]
+    if missing := {"train", "test"} - set(paths):
         raise UserError(f"dataset.files.{sorted(missing)[0]}=null: separate files need at least train and test")
-    return [(part, Path(str(given[part]))) for part in PARTITIONS if part in given]
-
-
-def _read(file: Path, key: str) -> bytes:
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"{key}={file}: can't be read ({error.strerror}); want a .jsonl, .csv or .parquet file"
-        ) from None
-    if file.suffix == ".parquet":
-        return content
-    if file.suffix not in (".jsonl", ".ndjson", ".csv"):
-        raise UserError(f"{key}={file}: want a .jsonl, .csv or .parquet file, by its ending")
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(
-            f"{key}={file}: line {line} is not UTF-8 (byte 0x{content[error.start]:02x}); save the file as UTF-8"
-        ) from None
-    return content
-
-
-def _rows(file: Path, content: bytes, key: str) -> Iterator[tuple[int, Row]]:
-    """(1-based line or row, row) of the file; the header of a CSV is line 1. `key`: the config's, for messages."""
-    read = {".parquet": _parquet, ".csv": _csv}.get(file.suffix, _jsonl)
-    return read(file, content, key)
-
-
-def _parquet(file: Path, content: bytes, key: str) -> Iterator[tuple[int, Row]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        # Not through pandas, where a whole number beside a null becomes a float.
-        rows = pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
-    except (pyarrow.ArrowException, ValueError, OSError) as error:
-        raise UserError(f"{key}={file}: not a Parquet file ({str(error).splitlines()[0]})") from None
-    yield from enumerate(rows, start=1)
-
-
-def _csv(file: Path, content: bytes, key: str) -> Iterator[tuple[int, Row]]:
-    csv.field_size_limit(2**31 - 1)  # a cell may hold a page
-    # newline="": a quoted cell may hold line breaks of its own.
-    reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-    try:
-        header = next(reader, [])
-        if twice := {name for name in header if header.count(name) > 1}:
-            raise UserError(f"{file}:1: {key}: the column {sorted(twice)[0]!r} stands twice in the header")
-        for values in reader:
-            if not values:
-                continue
-            if len(values) != len(header):
-                raise UserError(
-                    f"{file}:{reader.line_num}: {key}: ragged row: {len(values)} value(s) under {len(header)} column(s)"
-                )
-            row = {name: value if value != "" else None for name, value in zip(header, values, strict=True)}
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise UserError(f"{file}:{reader.line_num}: {key}: not a CSV row ({error})") from None
-
-
-def _jsonl(file: Path, content: bytes, key: str) -> Iterator[tuple[int, Row]]:
-    # Not splitlines(): JSON strings may hold U+2028 and the like.
-    for number, line in enumerate(content.decode("utf-8-sig").split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{file}:{number}: {key}: not JSON ({error})") from None
-        if not isinstance(row, dict):
-            raise UserError(f"{file}:{number}: {key}: want one JSON object a line, got {type(row).__name__}")
-        yield number, row
+    return [(part, paths[part]) for part in PARTITIONS if part in paths]

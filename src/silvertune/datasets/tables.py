@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from silvertune.datasets.values import text_of
+
 FIELDS = {
     "cells_json": "column -> {row: cell}, empty cells left out (the paper's JSON view)",
     "cells_text": "one line a row, cells joined by ' | ', empty cells left out",
@@ -61,7 +63,7 @@ def grid(value: Any) -> list[list[str]]:
     if len(set(widths)) > 1:
         wrong = next(i for i, width in enumerate(widths) if width != widths[0])
         raise ValueError(f"ragged rows: row {wrong} has {widths[wrong]} cells, row 0 has {widths[0]}; pad it with ''")
-    return [["" if cell is None else str(cell) for cell in row] for row in rows]
+    return [[text_of(cell, f"row {i}, cell {j}") for j, cell in enumerate(row)] for i, row in enumerate(rows)]
 
 
 def _numbered(keys: Iterable[Any]) -> list[Any]:

@@ -1,51 +1,111 @@
 """Views of items, from templates over their fields."""
 
-import string
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from silvertune.datasets.rows import text_of
+from silvertune.datasets.rows import value_at
+from silvertune.datasets.values import text_of
 from silvertune.errors import UserError
 from silvertune.items import RESERVED
 
+Template = list[tuple[str, str | None]]
+"""Literal text and the field that follows it; None at the end."""
+
+_QUOTED = re.compile(r"""\{(?:"([^"]*)"|'([^']*)')\}""")
+
 
 def rendered(
-    views: Mapping[str, str], rows: Iterable[Mapping[str, Any]], fields: Iterable[str]
+    views: Mapping[str, str],
+    rows: Sequence[Mapping[str, Any]],
+    fields: Sequence[str],
+    places: Sequence[str],
+    has: Callable[[str], bool],
 ) -> dict[str, list[str | None]]:
-    """For each view, the text of every row, or None where each of the fields that its template names is empty.
+    """The text of every view of every row.
 
-    views: name -> template, such as `"{title}: {text}"`. fields: those that a template may name.
-    Raises UserError for a template that is none, or that names another field.
+    Args:
+        views: View -> template, such as `"{title}: {text}"`. A field is a column or a path into one; one that has
+            braces in its name stands in quotes: `{"Comment {free text}"}`. Braces that mean themselves are written
+            twice.
+        rows: Field -> value of each row.
+        fields: The fields, for messages.
+        places: File and line of each row, for messages.
+        has: Whether a template may name a field.
+
+    Returns:
+        For each view a text for every row, or None where each of the fields that the template names is empty.
+
+    Raises:
+        UserError: A template is none, or names a field that is not there; a field of a row is no text.
     """
     if not views:
         raise UserError('dataset.views={}: want at least one view, such as text: "{text}"')
-    known, rows = set(fields), list(rows)
-    templates = {name: _template(name, text, known) for name, text in views.items()}
-    return {name: [_render(template, row) for row in rows] for name, template in templates.items()}
+    templates = {str(name): _template(str(name), text, fields, has) for name, text in views.items()}
+    return {
+        name: [_render(template, row, place) for row, place in zip(rows, places, strict=True)]
+        for name, template in templates.items()
+    }
 
 
-def _template(view: str, text: str, fields: set[str]) -> list[tuple[str, str | None]]:
+def _template(view: str, text: Any, fields: Sequence[str], has: Callable[[str], bool]) -> Template:
     key = f"dataset.views.{view}"
     if view in RESERVED:
         raise UserError(f"{key}: {view!r} can't name a view (nor can {', '.join(sorted(RESERVED - {view}))})")
-    try:
-        parsed = list(string.Formatter().parse(text))
-    except ValueError as error:
-        raise UserError(f"{key}={text!r}: not a template ({error}); write braces that mean themselves twice") from None
-    if any(specification or conversion for _, _, specification, conversion in parsed):
+    if not isinstance(text, str):
+        raise UserError(f"{key}={text!r}: not a template; want text with fields in braces, such as '{{text}}'")
+    parts: Template = []
+    literal, position = "", 0
+    while position < len(text):
+        character = text[position]
+        if text[position : position + 2] in ("{{", "}}"):
+            literal, position = literal + character, position + 2
+        elif character == "{":
+            field, position = _field(text, position, key, fields, has)
+            parts.append((literal, field))
+            literal = ""
+        elif character == "}":
+            raise UserError(f"{key}={text!r}: not a template (a '}}' alone); write braces that mean themselves twice")
+        else:
+            literal, position = literal + character, position + 1
+    if not parts:
+        raise UserError(f"{key}={text!r}: names no field; there is {_shown(fields)}")
+    return [*parts, (literal, None)]
+
+
+def _field(text: str, start: int, key: str, fields: Sequence[str], has: Callable[[str], bool]) -> tuple[str, int]:
+    """The field whose braces open at `start`, and the position behind them."""
+    if quoted := _QUOTED.match(text, start):
+        name, end = quoted[1] or quoted[2] or "", quoted.end()
+    else:
+        end = text.find("}", start) + 1
+        if not end:
+            raise UserError(f"{key}={text!r}: not a template (a '{{' that does not end); write braces that mean "
+                            "themselves twice")  # fmt: skip
+        name = text[start + 1 : end - 1]
+        # Braces that are written twice may be part of the name of a column.
+        longer = re.compile(r"\{((?:[^{}]|\{\{|\}\})+)\}").match(text, start)
+        if not has(name) and longer:
+            full = longer[1].replace("{{", "{").replace("}}", "}")
+            name, end = (full, longer.end()) if has(full) else (name, end)
+    if has(name):
+        return name, end
+    plain = re.split("[:!]", name)[0]
+    if plain != name and has(plain):
         raise UserError(f"{key}={text!r}: fields are put in as they are; leave the ':' or '!' and what follows it out")
-    parts = [(literal, name) for literal, name, _, _ in parsed]
-    names = [name for _, name in parts if name is not None]
-    if not names:
-        raise UserError(f"{key}={text!r}: names no field; there is {', '.join(sorted(fields))}")
-    if unknown := [name for name in names if name not in fields]:
-        raise UserError(f"{key}={text!r}: no field {unknown[0]!r}; there is {', '.join(sorted(fields))}")
-    return parts
+    raise UserError(f"{key}={text!r}: no field {name!r}; there is {_shown(fields)}")
 
 
-def _render(template: list[tuple[str, str | None]], values: Mapping[str, Any]) -> str | None:
-    filled = [(literal, text_of(values.get(name)) if name else "") for literal, name in template]
-    if not any(value.strip() for _, value in filled):
+def _shown(fields: Sequence[str]) -> str:
+    """The fields as a template names them."""
+    return ", ".join(f'"{name}"' if set(name) & set("{}") else name for name in sorted(fields))
+
+
+def _render(template: Template, values: Mapping[str, Any], place: str) -> str | None:
+    texts = [
+        (literal, "" if field is None else text_of(value_at(values, field), f"{place}: column {field!r}"))
+        for literal, field in template
+    ]
+    if not any(text.strip() for _, text in texts):
         return None
-    # JSON can escape half a character, which no encoder takes.
-    return "".join(literal + value for literal, value in filled).strip().encode("utf-8", "replace").decode()
+    return "".join(literal + text for literal, text in texts).strip()

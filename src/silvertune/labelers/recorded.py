@@ -1,14 +1,16 @@
 """Labels that were made elsewhere: by people, by a rule, by a run of an LLM."""
 
 import fnmatch
-import io
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 
 from silvertune import votes
+from silvertune.datasets.item_ids import matched
+from silvertune.datasets.label_values import LabelValues
+from silvertune.datasets.notices import say
+from silvertune.datasets.rows import Rows, read_file
+from silvertune.datasets.values import is_null, name_of, number_of
 from silvertune.errors import UserError
 from silvertune.schema import Task
 
@@ -16,21 +18,26 @@ from silvertune.schema import Task
 class Recorded:
     """Hands on recorded votes: the dataset's annotations, or those of a votes file.
 
-    annotations: the votes that came with the data.
-    annotators: names, or patterns such as `non_expert/*`; votes come in the order of this list.
-    path: a votes file (`.parquet`, `.csv` or `.jsonl` with the columns of `silvertune.votes`) instead of
-        the dataset's annotations, or null.
-    defer_to: annotator who answers where one of `annotators` abstained (the paper's panel: who does not
-        know asks an expert), or null.
-    first_only: only the first vote with a label that an item has counts (the paper's panel).
+    Args:
+        task: The classes.
+        annotations: The votes that came with the data.
+        item_ids: The ids of the dataset, by which a votes file is matched; None takes its ids as they are.
+        annotators: Names, or patterns such as `non_expert/*`; votes come in the order of this list.
+        path: A votes file, of any kind that a dataset may be (`silvertune.datasets.formats`), with the columns
+            `item_id`, `annotator`, `label` and any other of `silvertune.votes`; None: the dataset's annotations.
+        defer_to: The annotator who answers where one of `annotators` abstained (the paper's panel: who does not
+            know asks an expert), or None.
+        first_only: Only the first vote with a label that an item has counts (the paper's panel).
 
-    Raises UserError if a name matches no annotator.
+    Raises:
+        UserError: A name matches no annotator, the file is no votes file, or none of its votes is about an item.
     """
 
     def __init__(
         self,
         task: Task,
         annotations: pd.DataFrame,
+        item_ids: pd.Index | None = None,
         *,
         annotators: Sequence[str] | str,
         path: str | None,
@@ -38,7 +45,7 @@ class Recorded:
         first_only: bool,
     ) -> None:
         self.first_only = first_only
-        self.votes = annotations if path is None else _read(Path(path), task)
+        self.votes = annotations if path is None else _read(path, task, item_ids)
         present = list(dict.fromkeys(self.votes["annotator"]))
         annotators = [annotators] if isinstance(annotators, str) else annotators
         self.annotators: list[str] = []
@@ -61,13 +68,13 @@ class Recorded:
 
     def label(self, items: pd.DataFrame) -> pd.DataFrame:
         """The recorded votes on `items`, in the items' order; items that nobody voted on have none."""
-        own = self.votes[self.votes["item_id"].isin(items.index)]
+        on_items = self.votes[self.votes["item_id"].isin(items.index)]
         order = {name: rank for rank, name in enumerate(self.annotators)}
-        chosen = own[own["annotator"].isin(order)]
+        chosen = on_items[on_items["annotator"].isin(order)]
         if self.defer_to is not None:
             unsure = chosen.loc[chosen["status"] == "abstained", "item_id"]
-            asked = own[(own["annotator"] == self.defer_to) & own["item_id"].isin(unsure)]
-            chosen = pd.concat([chosen, asked]).drop_duplicates(["item_id", "annotator", "view", "repeat"])
+            deferred = (on_items["annotator"] == self.defer_to) & on_items["item_id"].isin(unsure)
+            chosen = pd.concat([chosen, on_items[deferred]]).drop_duplicates(["item_id", "annotator", "view", "repeat"])
             order.setdefault(self.defer_to, len(order))
         rank = chosen["item_id"].map({item: i for i, item in enumerate(items.index)}) * len(order)
         rank += chosen["annotator"].map(order)
@@ -78,28 +85,80 @@ class Recorded:
         return {}
 
 
-def _read(path: Path, task: Task) -> pd.DataFrame:
-    readers = {
-        ".parquet": lambda content: pd.read_parquet(io.BytesIO(content)),
-        # Only nothing at all is null: a class may well be called None or NA.
-        ".csv": lambda content: pd.read_csv(
-            io.BytesIO(content), dtype={"item_id": str, "label": str}, keep_default_na=False, na_values=[""]
-        ),
-        ".jsonl": lambda content: pd.DataFrame([json.loads(line) for line in content.decode().split("\n") if line]),
-    }
-    if path.suffix not in readers:
-        raise UserError(f"labeler.path={path}: want a .parquet, .csv or .jsonl file of votes, by its ending")
-    try:
-        frame = readers[path.suffix](path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UserError(f"labeler.path={path}: can't be read as votes ({str(error).splitlines()[0]})") from None
-    if missing := {"item_id", "annotator"} - set(frame.columns):
-        raise UserError(f"labeler.path={path}: votes need the column {sorted(missing)[0]!r}")
-    names = {name: frame[name].astype(str) for name in ("item_id", "annotator", "view") if name in frame}
-    frame = frame.assign(**names).assign(
-        **{name: default for name, default in (("view", votes.WHOLE_ITEM),) if name not in frame}
+def _read(path: str, task: Task, item_ids: pd.Index | None) -> pd.DataFrame:
+    """The votes of a file, about items by the ids of the dataset."""
+    key = f"labeler.path={path}"
+    rows = read_file(path, key)
+    if missing := [name for name in ("item_id", "annotator", "label") if name not in rows.columns]:
+        raise UserError(f"{key}: votes need the column {missing[0]!r}; there is {', '.join(sorted(rows.columns))}")
+    names = {column: _names(rows, column, key) for column in ("item_id", "annotator")}
+    items = names["item_id"] if item_ids is None else _items_of(names["item_id"], item_ids, key)
+    labels = LabelValues({name: name for name in task.classes}, f"{key}, column label").read(
+        [row.get("label") for row in rows.rows], rows.places
     )
-    has_probs = set(votes.prob_columns(task.classes)) <= set(frame.columns)
-    rows = [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
-    table = votes.table(rows, task.classes, probs=has_probs)
-    return votes.check(table, task.classes, pd.Index(table["item_id"].unique()), f"labeler.path={path}")
+    probs = votes.prob_columns(task.classes)
+    numbers = [name for name in ("confidence", "cost_usd", *probs) if name in rows.columns]
+    table = votes.table(
+        (
+            {
+                "item_id": item,
+                "annotator": annotator,
+                "view": name_of(row.get("view"), f"{place}: {key}, column view") or votes.WHOLE_ITEM,
+                "repeat": _repeat(row.get("repeat"), f"{place}: {key}"),
+                "label": label if isinstance(label, str) else None,
+                "status": name_of(row.get("status"), f"{place}: {key}, column status") or None,
+                **{name: _number(row.get(name), f"{place}: {key}, column {name}") for name in numbers},
+            }
+            for item, annotator, label, (row, place) in zip(items, names["annotator"], labels, rows, strict=True)
+            if item is not None
+        ),
+        task.classes,
+        probs=set(probs) <= rows.columns,
+    )
+    return votes.check(table, task.classes, pd.Index(table["item_id"].unique()), key)
+
+
+def _names(rows: Rows, column: str, key: str) -> list[str]:
+    """The names that a column holds. UserError where a row has none."""
+    names = [name_of(row.get(column), f"{place}: {key}, column {column}") for row, place in rows]
+    if "" in names:
+        raise UserError(f"{rows.places[names.index('')]}: {key}: the vote has no {column}; want one in every row")
+    return names
+
+
+def _items_of(written_ids: list[str], item_ids: pd.Index, key: str) -> list[str | None]:
+    """The item of each vote, None where the dataset has none; how many are so is said."""
+    matches = matched(written_ids, item_ids)
+    items = [matches.get(name) for name in written_ids]
+    unmatched = [name for name in written_ids if name not in matches]
+    if len(unmatched) == len(items):
+        raise UserError(
+            f"{key}: no vote is about an item of the dataset: the file has item_id {unmatched[0]!r}, the dataset "
+            f"{str(item_ids[0])!r}; want the same ids in both"
+        )
+    if unmatched:
+        say(
+            f"{key}: {len(unmatched)} of {len(items)} vote(s) left out: the dataset has no item {unmatched[0]!r} "
+            f"(its ids are such as {str(item_ids[0])!r})"
+        )
+    if respelled := [name for name in written_ids if matches.get(name, name) != name]:
+        say(
+            f"{key}: {len(respelled)} of {len(items)} vote(s) spell their item in another way, and one item alone is "
+            f"that number: {respelled[0]!r} is taken for {matches[respelled[0]]!r}"
+        )
+    return items
+
+
+def _number(value: object, where: str) -> float | None:
+    if is_null(value):
+        return None
+    if (number := number_of(value)) is None:
+        raise UserError(f"{where}: {value!r} is no number")
+    return float(number)
+
+
+def _repeat(value: object, where: str) -> int:
+    number = _number(value, f"{where}, column repeat") or 0.0
+    if number < 0 or not number.is_integer():
+        raise UserError(f"{where}, column repeat: {value!r}; want a whole number from 0")
+    return int(number)

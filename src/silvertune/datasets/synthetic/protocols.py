@@ -76,7 +76,7 @@ def load(task: Task, *, protocols: int, seed: int, captions: bool, views: Mappin
         tables.fields(t.rows, page_text=t.page_text, caption=t.caption, footnotes=t.footnotes, captions=captions)
         for t in placed
     ]
-    for name, texts in rendered(views, parts, tables.FIELDS).items():
+    for name, texts in rendered(views, parts, sorted(tables.FIELDS), list(index), tables.FIELDS.__contains__).items():
         items[name] = pd.Series(texts, index=index, dtype=object)
     gold = pd.Series(["soe" if table.kind in SOE else "other" for table in placed], index=index, name="gold")
     expert = {"annotator": "expert", "view": votes.WHOLE_ITEM}

@@ -1,0 +1,235 @@
+"""The kinds of files that rows are read from: JSON Lines, JSON, CSV and Parquet, compressed or not."""
+
+import codecs
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from silvertune.datasets.values import without_nulls
+from silvertune.errors import UserError
+
+Row = dict[str, Any]
+SEPARATORS = {",": "','", ";": "';'", "\t": "tab", "|": "'|'"}
+"""What separates the columns of usual CSV files, and how a configuration writes it."""
+ENDINGS = "a .jsonl, .csv or .parquet file (.json, .ndjson and .tsv too, each also with .gz, .bz2 or .zst behind it)"
+
+
+@dataclass(frozen=True)
+class TextFormat:
+    """How text files are written.
+
+    Attributes:
+        encoding: The name of a codec of Python, such as `utf-8`, `utf-16` or `cp1252`.
+        separator: What separates the columns of a CSV, one character or `tab`; None: as the ending of the file says.
+    """
+
+    encoding: str = "utf-8"
+    separator: str | None = None
+
+    def check(self, key: str) -> None:
+        """Raises UserError for an encoding that is none or a separator of more than one character."""
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError:
+            raise UserError(f"{key}.encoding={self.encoding}: no such encoding; want utf-8, utf-16, cp1252 ...") from None
+        if self.separator is not None and (len(self.character) != 1 or self.character in '"\r\n'):
+            raise UserError(f"{key}.separator={self.separator}: want one character, such as ';', or tab")
+
+    @property
+    def character(self) -> str:
+        """The separator as a character; "" where the ending of the file says it."""
+        return {"tab": "\t", "\\t": "\t"}.get(self.separator or "", self.separator or "")
+
+
+def is_readable(file: Path) -> bool:
+    """Whether the ending of a file names a kind that can be read."""
+    return _endings(file)[0] in _READERS
+
+
+def content_of(file: Path, key: str) -> bytes:
+    """The bytes of a file, decompressed.
+
+    Args:
+        file: The file.
+        key: The configuration's key of the file, for messages.
+
+    Raises:
+        UserError: It can't be read, is of another kind, or is broken.
+    """
+    kind, compression = _endings(file)
+    if kind not in _READERS:
+        raise UserError(f"{key}={file}: want {ENDINGS}, by its ending")
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{key}={file}: can't be read ({error.strerror}); want {ENDINGS}") from None
+    return _decompressed(content, compression, f"{key}={file}")
+
+
+def rows_of(file: Path, content: bytes, key: str, text_format: TextFormat) -> Iterator[tuple[str, Row]]:
+    """The rows of a file, each with its place: `file:line`, or `file: entry n` of a JSON list.
+
+    Args:
+        file: The file, whose ending says its kind.
+        content: Its bytes, decompressed.
+        key: The configuration's key of the file, for messages.
+        text_format: How it is written, if it is text.
+
+    Raises:
+        UserError: Something in it is not as its kind wants, with the line.
+    """
+    return _READERS[_endings(file)[0]](file, content, key, text_format)
+
+
+def _endings(file: Path) -> tuple[str, str]:
+    """The kind of a file and its compression, as lower-case endings; "" where it is not compressed."""
+    endings = [ending.lower() for ending in file.suffixes]
+    if endings and endings[-1] in (".gz", ".bz2", ".zst"):
+        return (endings[-2] if len(endings) > 1 else ""), endings[-1]
+    return (endings[-1] if endings else ""), ""
+
+
+def _decompressed(content: bytes, compression: str, where: str) -> bytes:
+    import bz2
+    import gzip
+    import zlib
+
+    try:
+        if compression == ".gz":
+            return gzip.decompress(content)
+        if compression == ".bz2":
+            return bz2.decompress(content)
+        if compression == ".zst":
+            import pyarrow
+
+            return bytes(pyarrow.CompressedInputStream(pyarrow.BufferReader(content), "zstd").read())
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise UserError(f"{where}: not a whole {compression} file ({error})") from None
+    return content
+
+
+def _decoded(file: Path, content: bytes, key: str, text_format: TextFormat) -> str:
+    encoding = codecs.lookup(text_format.encoding).name
+    if encoding in ("utf-8", "utf-8-sig"):
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise UserError(f"{key}={file}: is not UTF-8, and begins as UTF-16 does; say dataset.encoding=utf-16")
+        encoding = "utf-8-sig"
+    try:
+        return content.decode(encoding).removeprefix("\ufeff")
+    except UnicodeError as error:
+        start = getattr(error, "start", 0)
+        line = content.count(b"\n", 0, start) + 1
+        hint = "save the file as UTF-8, or say how it is written: dataset.encoding=cp1252 (western Windows) or another"
+        name = "UTF-8" if encoding == "utf-8-sig" else text_format.encoding
+        raise UserError(
+            f"{key}={file}: line {line} is not {name} (byte 0x{content[start : start + 1].hex()}); {hint}"
+        ) from None
+
+
+def _parquet(file: Path, content: bytes, key: str, text_format: TextFormat) -> Iterator[tuple[str, Row]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        # Not through pandas, where a whole number beside a null becomes a float.
+        rows = pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
+    except (pyarrow.ArrowException, ValueError, OSError) as error:
+        raise UserError(f"{key}={file}: not a Parquet file ({str(error).splitlines()[0]})") from None
+    for number, row in enumerate(rows, start=1):
+        yield f"{file}:{number}", without_nulls(row)
+
+
+def _csv(file: Path, content: bytes, key: str, text_format: TextFormat) -> Iterator[tuple[str, Row]]:
+    csv.field_size_limit(2**31 - 1)  # a cell may hold a page
+    text = _decoded(file, content, key, text_format)
+    separator, lines_before = text_format.character, 0
+    # Excel writes and reads a first line such as `sep=;`.
+    if text[:4].lower() == "sep=" and text[5:6] in ("\r", "\n") and separator in ("", text[4]):
+        separator, lines_before = text[4], 1
+        text = text[5:].removeprefix("\r").removeprefix("\n")
+    is_said, separator = bool(separator), separator or ("\t" if _endings(file)[0] == ".tsv" else ",")
+    # newline="": a quoted cell may hold line breaks of its own.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        header = next(reader, [])
+        columns = max((number for number, name in enumerate(header, start=1) if name), default=0)
+        names = header[:columns]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise UserError(f"{file}:1: {key}: the column {sorted(twice)[0]!r} stands twice in the header")
+        if columns == 1 and not is_said:
+            _refuse_other_separator(names[0], separator, f"{file}:1: {key}")
+        for values in reader:
+            line = reader.line_num + lines_before
+            if not any(values):
+                continue
+            if len(values) not in (columns, len(header)):
+                raise UserError(
+                    f"{file}:{line}: {key}: ragged row: {len(values)} value(s) under {columns} column(s)"
+                )
+            if any(values[columns:]):
+                raise UserError(f"{file}:{line}: {key}: a value under a column without a name")
+            row = {name: value if value != "" else None for name, value in zip(names, values, strict=False)}
+            yield f"{file}:{line}", row
+    except csv.Error as error:
+        raise UserError(f"{file}:{reader.line_num + lines_before}: {key}: not a CSV row ({error})") from None
+
+
+def _refuse_other_separator(header: str, separator: str, where: str) -> None:
+    """A header of one column is usually one of several that something else separates."""
+    counts = {other: header.count(other) for other in SEPARATORS if other != separator}
+    likely = max(counts, key=lambda other: counts[other])
+    if counts[likely]:
+        raise UserError(
+            f"{where}: one column, {header[:60]!r}, and in it {counts[likely]} times {SEPARATORS[likely]}: if that "
+            f"separates the columns, say dataset.separator={SEPARATORS[likely]}"
+        )
+
+
+def _json(file: Path, content: bytes, key: str, text_format: TextFormat) -> Iterator[tuple[str, Row]]:
+    """JSON Lines, or one JSON list, whichever the content is: exports go by either ending."""
+    text = _decoded(file, content, key, text_format)
+    if text.lstrip().startswith("["):
+        try:
+            entries = json.loads(text, parse_constant=_constant)
+        except ValueError as error:
+            raise UserError(f"{file}: {key}: not JSON ({error})") from None
+        for number, entry in enumerate(entries, start=1):
+            if not isinstance(entry, dict):
+                raise UserError(
+                    f"{file}: entry {number}: {key}: want a list of JSON objects, or one JSON object a line, got "
+                    f"{type(entry).__name__}"
+                )
+            yield f"{file}: entry {number}", entry
+        return
+    # Not splitlines(): JSON strings may hold U+2028 and the like.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line, parse_constant=_constant)
+        except ValueError as error:
+            hint = "; want a list of objects, or one object a line" if _endings(file)[0] == ".json" else ""
+            raise UserError(f"{file}:{number}: {key}: not JSON ({error}){hint}") from None
+        if not isinstance(row, dict):
+            raise UserError(f"{file}:{number}: {key}: want one JSON object a line, got {type(row).__name__}")
+        yield f"{file}:{number}", row
+
+
+def _constant(name: str) -> float | None:
+    """NaN is null; JSON has no infinity, but Python writes it."""
+    return None if name == "NaN" else float(name)
+
+
+_READERS: dict[str, Callable[[Path, bytes, str, TextFormat], Iterator[tuple[str, Row]]]] = {
+    ".parquet": _parquet,
+    ".csv": _csv,
+    ".tsv": _csv,
+    ".jsonl": _json,
+    ".ndjson": _json,
+    ".json": _json,
+}
+
