@@ -196,7 +196,11 @@ def test_a_confidence_column_goes_with_the_votes(tmp_path: Path) -> None:
     assert cast["confidence"].fillna(-1).to_list() == [0.0, 0.75, 1.0, -1.0]
 
 
-@pytest.mark.parametrize("value", [1.01, -0.1, 85, "high", float("nan"), [1], "nan"], ids=str)
+def test_a_confidence_of_nan_is_none(tmp_path: Path) -> None:
+    assert votes(made(tmp_path, ["cat"], sure=[float("nan")]), confidence="sure")["confidence"].isna().all()
+
+
+@pytest.mark.parametrize("value", [1.01, -0.1, 85, "high", float("inf"), [1], "nan"], ids=str)
 def test_a_bad_confidence_is_told_in_one_line(tmp_path: Path, value: object) -> None:
     message = refused(made(tmp_path, ["cat", "cat"], sure=[1, value]), confidence="sure")
     assert "items.jsonl:2: dataset.annotations.clerk" in message

@@ -203,12 +203,12 @@ def test_a_votes_file_may_know_more_items_than_the_dataset(task: Task, tmp_path:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("votes.txt", "", "want a .parquet, .csv or .jsonl file"),
-        ("votes.parquet", "not a parquet file", "can't be read as votes"),
-        ("votes.jsonl", '{"item_id": "i000"', "can't be read as votes"),
-        ("votes.csv", "", "can't be read as votes"),
+        ("votes.txt", "", "want a .jsonl, .csv or .parquet file"),
+        ("votes.parquet", "not a parquet file", "not a Parquet file"),
+        ("votes.jsonl", '{"item_id": "i000"', "not JSON"),
+        ("votes.csv", "", "no rows in it"),
         ("votes.csv", "item_id,label\ni000,soe\n", "'annotator'"),
-        ("votes.csv", "item_id,annotator,label\ni000,llm,SOE\n", "a label that is no class of the task"),
+        ("votes.csv", "item_id,annotator,label\ni000,llm,SOE\n", "unknown label 'SOE'; want other or soe"),
         ("votes.csv", "item_id,annotator,label\ni000,llm,soe\ni000,llm,soe\n", "twice"),
         ("votes.csv", "item_id,annotator,label,confidence\ni000,llm,soe,87\n", "a confidence outside 0-1"),
     ],
@@ -228,3 +228,107 @@ def test_a_votes_file_that_is_not_there_is_told_in_one_line(task: Task, tmp_path
 
 def test_a_name_that_is_no_list_is_a_name(task: Task) -> None:
     assert set(labeler(task, "expert").label(ITEMS)["annotator"]) == {"expert"}
+
+
+# ----------------------------------------------------------------------------------------- votes files as they come
+
+ENDINGS = ["votes.parquet", "votes.csv", "votes.jsonl", "votes.json", "votes.tsv"]
+DIGITS = Task(name="digits", classes=["0", "1"], positive="1")
+
+
+def save(rows: list[dict[str, object]], path: Path) -> Path:
+    """A votes file whose column types are those that pandas gives it."""
+    frame = pd.DataFrame(rows)
+    if path.suffix == ".json":
+        path.write_text(frame.to_json(orient="records"))
+    elif path.suffix == ".tsv":
+        frame.to_csv(path, index=False, sep="\t")
+    else:
+        write(frame, path)
+    return path
+
+
+def of_file(path: Path, task: Task, item_ids: list[str]) -> Recorded:
+    index = pd.Index(item_ids, dtype=object)
+    return Recorded(
+        task,
+        votes.table([], task.classes),
+        index,
+        annotators=["*"],
+        path=str(path),
+        defer_to=None,
+        first_only=False,
+    )
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [0.0, 1.0], ["0", "1"], [0.0, 1.0, None], [False, True]], ids=str)
+@pytest.mark.parametrize("name", ENDINGS)
+def test_labels_are_read_alike_from_every_kind_of_file(tmp_path: Path, name: str, labels: list[object]) -> None:
+    rows: list[dict[str, object]] = [
+        {"item_id": number, "annotator": "gpt", "label": label} for number, label in enumerate(labels)
+    ]
+    table = of_file(save(rows, tmp_path / name), DIGITS, ["0", "1", "2"]).votes
+    assert table["label"].to_list() == ["0", "1", None][: len(labels)]
+    assert table["item_id"].to_list() == ["0", "1", "2"][: len(labels)]
+
+
+@pytest.mark.parametrize(
+    "ids", [[7, 8], [7.0, 8.0], ["7", "8"], ["7.0", "8.0"], [" 007", "008 "], ["007", "008"]], ids=str
+)
+@pytest.mark.parametrize("name", ENDINGS)
+def test_ids_are_spelled_as_the_dataset_spells_them(
+    task: Task, tmp_path: Path, name: str, ids: list[object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows: list[dict[str, object]] = [{"item_id": item, "annotator": "gpt", "label": "soe"} for item in ids]
+    assert of_file(save(rows, tmp_path / name), task, ["007", "008"]).votes["item_id"].to_list() == ["007", "008"]
+    assert ("is taken for '007'" in capsys.readouterr().err) == (str(ids[0]).strip() != "007")
+
+
+def test_votes_on_no_item_are_counted_and_said(task: Task, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows: list[dict[str, object]] = [{"item_id": item, "annotator": "gpt", "label": "soe"} for item in ("a", "b", "x")]
+    table = of_file(save(rows, tmp_path / "votes.csv"), task, ["a", "b"]).votes
+    assert table["item_id"].to_list() == ["a", "b"]
+    assert "1 of 3 vote(s) left out: the dataset has no item 'x' (its ids are such as 'a')" in capsys.readouterr().err
+
+
+def test_votes_on_no_item_at_all_are_refused_with_an_id_of_each_side(task: Task, tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"item_id": "doc-1", "annotator": "gpt", "label": "soe"}]
+    with made.refused("labeler.path=", "no vote is about an item", "'doc-1'", "'1'"):
+        of_file(save(rows, tmp_path / "votes.csv"), task, ["1", "2"])
+
+
+@pytest.mark.parametrize("column", ["item_id", "annotator"])
+@pytest.mark.parametrize("name", ENDINGS)
+def test_a_vote_of_nobody_or_on_nothing_is_refused_with_its_row(
+    task: Task, tmp_path: Path, name: str, column: str
+) -> None:
+    rows: list[dict[str, object]] = [{"item_id": item, "annotator": "gpt", "label": "soe"} for item in ("a", "b")]
+    rows[1][column] = None
+    with made.refused(name, f"the vote has no {column}"):
+        of_file(save(rows, tmp_path / name), task, ["a", "b"])
+
+
+def test_a_byte_order_mark_is_no_part_of_a_votes_file(task: Task, tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_bytes(b"\xef\xbb\xbfitem_id,annotator,label\na,gpt,soe\n")
+    (tmp_path / "v.jsonl").write_bytes(b'\xef\xbb\xbf{"item_id": "a", "annotator": "gpt", "label": "soe"}\n')
+    for name in ("v.csv", "v.jsonl"):
+        assert of_file(tmp_path / name, task, ["a"]).votes["item_id"].to_list() == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("row", "parts"),
+    [
+        ({"confidence": "high"}, ["column confidence: 'high' is no number"]),
+        ({"repeat": 0.5}, ["column repeat: 0.5; want a whole number"]),
+        ({"annotator": ["gpt"]}, ["column annotator: holds a list"]),
+        ({"item_id": "a\ud800"}, ["column item_id: holds half a character"]),
+        ({"label": "dog"}, ["column label: unknown label 'dog'; want other or soe"]),
+        ({"label": None, "status": "done"}, ["a status other than ok"]),
+    ],
+    ids=str,
+)
+def test_a_bad_vote_is_told_with_its_row(task: Task, tmp_path: Path, row: dict[str, object], parts: list[str]) -> None:
+    path = tmp_path / "v.jsonl"
+    path.write_text(json.dumps({"item_id": "a", "annotator": "gpt", "label": "soe"} | row))
+    with made.refused(f"labeler.path={path}", *parts):
+        of_file(path, task, ["a"])

@@ -82,8 +82,8 @@ def load(
     first_rows = _first_rows(ids, groups, texts, rows)
     index = pd.Index([ids[number] for number in first_rows], name="item_id", dtype=object)
     items = pd.DataFrame({"group_id": [groups[number] for number in first_rows]}, index=index, dtype=object)
-    for name, column in texts.items():
-        items[name] = pd.Series([column[number] for number in first_rows], index=index, dtype=object)
+    for view, texts_of_view in texts.items():
+        items[view] = pd.Series([texts_of_view[number] for number in first_rows], index=index, dtype=object)
     if keep_copies_together:
         items["group_id"] = groups_with_copies_together(items)
     trusted = gold_of(gold, rows, ids, task)

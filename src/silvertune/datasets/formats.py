@@ -35,7 +35,9 @@ class TextFormat:
         try:
             codecs.lookup(self.encoding)
         except LookupError:
-            raise UserError(f"{key}.encoding={self.encoding}: no such encoding; want utf-8, utf-16, cp1252 ...") from None
+            raise UserError(
+                f"{key}.encoding={self.encoding}: no such encoding; want utf-8, utf-16, cp1252 ..."
+            ) from None
         if self.separator is not None and (len(self.character) != 1 or self.character in '"\r\n'):
             raise UserError(f"{key}.separator={self.separator}: want one character, such as ';', or tab")
 
@@ -167,9 +169,7 @@ def _csv(file: Path, content: bytes, key: str, text_format: TextFormat) -> Itera
             if not any(values):
                 continue
             if len(values) not in (columns, len(header)):
-                raise UserError(
-                    f"{file}:{line}: {key}: ragged row: {len(values)} value(s) under {columns} column(s)"
-                )
+                raise UserError(f"{file}:{line}: {key}: ragged row: {len(values)} value(s) under {columns} column(s)")
             if any(values[columns:]):
                 raise UserError(f"{file}:{line}: {key}: a value under a column without a name")
             row = {name: value if value != "" else None for name, value in zip(names, values, strict=False)}
@@ -232,4 +232,3 @@ _READERS: dict[str, Callable[[Path, bytes, str, TextFormat], Iterator[tuple[str,
     ".ndjson": _json,
     ".json": _json,
 }
-

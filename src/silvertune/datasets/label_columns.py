@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from silvertune import votes
+from silvertune.datasets.formats import Row
 from silvertune.datasets.label_values import LabelValues, Meaning, NoLabel, class_name
-from silvertune.datasets.rows import Row, Rows, value_at
+from silvertune.datasets.rows import Rows, value_at
 from silvertune.datasets.values import is_null, name_of, number_of
 from silvertune.errors import UserError, either
 from silvertune.schema import Task
@@ -197,7 +198,10 @@ def _meanings(values: Sequence[Any], places: Sequence[str], labels: Labels, key:
     where = f"{key}.column={labels.column}"
     if labels.threshold is not None:
         reader = LabelValues({}, where, abstain=labels.abstain, ignore=labels.ignore)
-        return [_by_threshold(value, labels, task, reader, f"{place}: {where}") for value, place in zip(values, places)]
+        return [
+            _by_threshold(value, labels, task, reader, f"{place}: {where}")
+            for value, place in zip(values, places, strict=True)
+        ]
     if labels.values is None:
         classes: dict[Any, str] = {name: name for name in task.classes}
     else:

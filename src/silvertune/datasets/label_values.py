@@ -100,14 +100,14 @@ class LabelValues:
         alike = self.numbers.get(number, []) if number is not None else []
         if not alike:
             raise UserError(f"{place}: {self.key}: {self._unknown(value)}")
-        assert number is not None
-        if isinstance(value, str) and len(written[number]) > 1:
+        meaning = self._only(alike, value, place, "as a number")
+        if isinstance(value, str) and number is not None and len(written[number]) > 1:
             other = next(text for text in written[number] if text != without_blanks_around(value))
             raise UserError(
                 f"{place}: {self.key}: {value!r} is spelled like no label, and the column spells its number as "
                 f"{other!r} too ({written[number][other]}); write them alike"
             )
-        return self._only(alike, value, place, "as a number")
+        return meaning
 
     def _only(self, alike: Sequence[tuple[Any, Meaning]], value: Any, place: str, reading: str) -> Meaning:
         """The meaning of `alike`, or UserError where there are several."""

@@ -63,7 +63,10 @@ def grid(value: Any) -> list[list[str]]:
     if len(set(widths)) > 1:
         wrong = next(i for i, width in enumerate(widths) if width != widths[0])
         raise ValueError(f"ragged rows: row {wrong} has {widths[wrong]} cells, row 0 has {widths[0]}; pad it with ''")
-    return [[text_of(cell, f"row {i}, cell {j}") for j, cell in enumerate(row)] for i, row in enumerate(rows)]
+    return [
+        [str(cell) if isinstance(cell, bool) else text_of(cell, f"row {i}, cell {j}") for j, cell in enumerate(row)]
+        for i, row in enumerate(rows)
+    ]
 
 
 def _numbered(keys: Iterable[Any]) -> list[Any]:
