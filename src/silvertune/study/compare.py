@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from silvertune.__main__ import libraries_first
 from silvertune.errors import UserError, either
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ EXAMPLES = """examples:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exits 0, or 1 with one line that says what is wrong."""
+    libraries_first()
     given = _parser().parse_args(arguments)
     try:
         _compare(given)
@@ -46,22 +48,23 @@ def _parser() -> argparse.ArgumentParser:
         "--references", metavar="A,B", help="the arms that all are compared with (default: the sweep's)"
     )
     parser.add_argument("--replicates", type=int, default=10_000, help="resamples of the groups (default: 10000)")
-    parser.add_argument("--uri", help="MLflow tracking URI (default: the SQLite store in --dir)")
-    parser.add_argument("--dir", default="mlruns", help="folder of the local store (default: mlruns)")
+    parser.add_argument("--uri", help="MLflow tracking URI (default: MLFLOW_TRACKING_URI, else the store in --dir)")
+    parser.add_argument("--dir", help="folder of the local store (default: mlruns)")
     parser.add_argument("--out", default="comparison", help="folder for CSV, PNG and HTML (default: comparison)")
     return parser
 
 
 def _compare(given: argparse.Namespace) -> None:
-    from rich.console import Console
-
     from silvertune.evaluation import comparison
     from silvertune.reports import figures, study_report
-    from silvertune.tracking import finished, store
+    from silvertune.study.console import open_console
+    from silvertune.tracking import database, finished, store
 
     if given.replicates < 2:
         raise UserError(f"--replicates={given.replicates}: want a number from 2")
-    client, experiment = store.existing({"uri": given.uri, "dir": given.dir}, given.experiment)
+    # A folder that is named wins over what the environment says.
+    address = given.uri or (database.address_of(Path(given.dir, "mlflow.db").absolute()) if given.dir else None)
+    client, experiment = store.existing({"uri": address, "dir": "mlruns"}, given.experiment)
     study = _study(client, experiment)
     matching = _matching(client, experiment, given.runs)
     found = list({_key(run): run for run in matching}.values())
@@ -83,7 +86,7 @@ def _compare(given: argparse.Namespace) -> None:
     except OSError as error:
         raise UserError(f"--out={given.out}: can't be a folder ({error.strerror})") from None
     study_report.write(folder, result, references, given.experiment, figures.styles(arms))
-    console = Console() if Console().is_terminal else Console(width=240)
+    console = open_console()
     study_report.show(console, result, references, given.experiment)
     keys = {_key(run) for run in chosen}
     older = sum(_key(run) in keys for run in matching) - len(chosen)

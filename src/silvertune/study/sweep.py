@@ -7,14 +7,11 @@ final state, failures are listed, and what is finished is compared.
 import hashlib
 import json
 import os
-import shlex
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -24,16 +21,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from silvertune import composition
 from silvertune.errors import UserError, cause_and_place
-from silvertune.evaluation import comparison, metrics
-from silvertune.reports import figures, study_report
-from silvertune.study import check, expand, launchers, overrides, plan, progress
+from silvertune.study import check, comparing, expand, launchers, overrides, plan, progress
 from silvertune.study.console import open_console
 from silvertune.study.job import Job, hand_over
 from silvertune.study.result import Failure, SweepError, SweepResult
 from silvertune.tracking import disk, processes, runs, store, unlogged
-from silvertune.tracking.finished import read
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -126,7 +119,7 @@ def run(arguments: Sequence[str], *, config: DictConfig, loader: ConfigLoader, l
         todo = [job for job in jobs if not (config.resume and job.key in done)]
         parent = _open_parent(client, experiment, jobs, config)
         _adopt(client, parent, [earlier[job.key] for job in jobs if job.key in done])
-        study = OmegaConf.merge(config.study, {"references": _references(config, jobs)})
+        study = OmegaConf.merge(config.study, {"references": comparing.references(config, jobs)})
         client.log_text(parent, OmegaConf.to_yaml(study, resolve=True), "study.yaml")
     sweep = Sweep(client, tracking, name, experiment, parent, jobs, todo, earlier)
     output.print(f"{name}: {len(jobs)} run(s), {len(jobs) - len(todo)} already finished, {len(todo)} to do")
@@ -332,57 +325,13 @@ def _settle(sweep: Sweep) -> None:
 def _compared(sweep: Sweep, config: DictConfig, output: Console) -> list[Failure]:
     """Compare what is finished; why it could not be, if so."""
     try:
-        _compare(sweep, config, output)
+        comparing.compare(sweep, config, output)
     except Exception as error:
         with _store_failures_explained(sweep):
             sweep.client.log_text(sweep.parent, traceback.format_exc(), "traceback.txt")
         full = disk.full_place(error, sweep.tracking)
         return [Failure("comparison", full or cause_and_place(error))]
     return []
-
-
-def _compare(sweep: Sweep, config: DictConfig, output: Console) -> None:
-    """Write the differences back to the runs and the tables to the parent; print them, and where they are."""
-    finished = sweep.finished()
-    if not finished:
-        return
-    client, references = sweep.client, _references(config, sweep.jobs)
-    result = comparison.compare(
-        [read(client, run) for _, run in finished],
-        references,
-        metrics.scored_classes(composition.task_of(sweep.jobs[0].config["task"])),
-        replicates=config.evaluation.replicates,
-    )
-    for run_id, deltas in result.deltas.items():
-        if deltas:
-            runs.log_metrics(client, run_id, deltas)
-    styles = figures.styles([job.names["arm"] for job in sweep.jobs])
-    with tempfile.TemporaryDirectory() as folder:
-        study_report.write(Path(folder), result, references, sweep.name, styles)
-        client.log_artifacts(sweep.parent, folder)
-    study_report.show(output, result, references, sweep.name)
-    _print_places(sweep, output, store.offer_view(client, sweep.experiment, references), [run for _, run in finished])
-
-
-def _print_places(sweep: Sweep, output: Console, view: str, finished: "Sequence[Run]") -> None:
-    """Print where the runs are, and commands that show them and use a model of theirs, as they are typed here."""
-    address = store.uri(sweep.tracking)
-    is_server = address.startswith("http")
-    lines = [f"logged to {store.printable(address)}, experiment {sweep.name}, run {sweep.parent}"]
-    if not is_server:
-        lines.append(f"to see it: mlflow ui --backend-store-uri {shlex.quote(store.printable(address))}")
-    server = store.printable(address) if is_server else "http://127.0.0.1:5000"
-    lines.append(f"the runs, with the columns that matter: {server}{view}")
-    output.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
-
-
-def _references(config: DictConfig, jobs: list[Job]) -> list[str]:
-    """The study's; without a study, the arms that keep every label are what the others are held against."""
-    if config.study.references:
-        return list(config.study.references)
-    arms = {job.names["arm"]: job.names for job in jobs}
-    plain = [arm for arm, names in arms.items() if names["filter"] == names["fallback"] == "none" != names["model"]]
-    return plain if len(arms) > 1 else []
 
 
 def _print_failures(sweep: Sweep, failures: list[Failure]) -> None:

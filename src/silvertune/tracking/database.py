@@ -21,6 +21,9 @@ ARTIFACT_ADDRESSES = (
 )
 """The tables and columns in which MLflow keeps absolute addresses of artifacts."""
 
+_SUFFIXES = ("", "-journal", "-wal", "-shm")
+"""Of the files that SQLite keeps for one database."""
+
 
 def path_of(address: str) -> Path | None:
     """The file that a `sqlite:///` address names; None for any other address, and for a database in memory."""
@@ -52,14 +55,14 @@ def make(path: Path, artifacts: str | None, say: Callable[[str], None]) -> None:
 
     if path.is_file() and path.stat().st_size and _is_unfinished(path):
         aside = path.with_name(f"{path.name}.unfinished-{time.strftime('%Y%m%d-%H%M%S')}")
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in _SUFFIXES:
             if (part := Path(f"{path}{suffix}")).exists():
                 part.rename(f"{aside}{suffix}")
         say(f"{path}: its making was interrupted, and it holds no runs; moved to {aside.name} and made anew")
     if path.exists() and path.stat().st_size:
         return
     new = path.with_name(f"{path.name}.new")
-    for suffix in ("", "-journal", "-wal", "-shm"):
+    for suffix in _SUFFIXES:
         Path(f"{new}{suffix}").unlink(missing_ok=True)
     _open(new, artifacts or DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
     with closing(sqlite3.connect(new, timeout=60)) as database:
@@ -71,14 +74,21 @@ def _is_unfinished(path: Path) -> bool:
     """Whether MLflow stumbles over what an interrupted start left, and no run would be lost with it."""
     from sqlalchemy.exc import OperationalError
 
+    # MLflow is tried on a copy of its own: it keeps a connection to whatever it has opened.
+    copy = path.with_name(f"{path.name}.check-{os.getpid()}-{time.monotonic_ns()}")
     with closing(sqlite3.connect(path, timeout=60)) as database:
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if "runs" in tables and database.execute("SELECT 1 FROM runs LIMIT 1").fetchone():
             return False
+        with closing(sqlite3.connect(copy)) as other:
+            database.backup(other)
     try:
-        _open(path, path.parent.as_uri())
+        _open(copy, path.parent.as_uri())
     except OperationalError:
         return True
+    finally:
+        for suffix in _SUFFIXES:
+            Path(f"{copy}{suffix}").unlink(missing_ok=True)
     return False
 
 

@@ -58,6 +58,7 @@ def client(tracking: Mapping[str, Any]) -> "MlflowClient":
     # An inherited run id would make this process log into somebody else's run (mlflow#15713).
     os.environ.pop("MLFLOW_RUN_ID", None)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     # About a minute: time for a server to be restarted. What can't be logged then is kept (`unlogged`).
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
     for name in ("mlflow", "alembic"):
@@ -166,12 +167,17 @@ def artifact(client: "MlflowClient", run: "Run", name: str, folder: Path) -> Pat
     Raises:
         MlflowException: There is no such artifact.
     """
+    on_disk = artifact_on_disk(client, run, name)
+    return on_disk or Path(client.download_artifacts(run.info.run_id, name, str(folder)))
+
+
+def artifact_on_disk(client: "MlflowClient", run: "Run", name: str) -> Path | None:
+    """The place of an artifact in a local store, wherever its folder has been moved since; None if it isn't there."""
     file = database.path_of(client.tracking_uri)
-    if file is not None:  # wherever the store's folder has been moved since
-        beside: Path = file.absolute().parent / "artifacts" / run.info.run_id / "artifacts" / name
-        if beside.exists():
-            return beside
-    return Path(client.download_artifacts(run.info.run_id, name, str(folder)))
+    if file is None:
+        return None
+    place: Path = file.absolute().parent / "artifacts" / run.info.run_id / "artifacts" / name
+    return place if place.exists() else None
 
 
 def text(client: "MlflowClient", run: "Run", name: str) -> str:

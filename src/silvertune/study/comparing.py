@@ -1,0 +1,92 @@
+"""The end of a sweep: what is finished is compared, and the user is told where it is."""
+
+import shlex
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from silvertune import composition
+from silvertune.evaluation import comparison, metrics
+from silvertune.reports import figures, study_report
+from silvertune.study.job import Job
+from silvertune.tracking import runs, store
+from silvertune.tracking.finished import read
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+    from silvertune.study.sweep import Sweep
+
+
+def compare(sweep: "Sweep", config: DictConfig, output: Console) -> None:
+    """Write the differences back to the runs and the tables to the sweep's own run; print them, and where they are.
+
+    Args:
+        sweep: The sweep.
+        config: Its configuration.
+        output: Where it prints.
+
+    Raises:
+        UserError: Its runs are not comparable.
+    """
+    finished = sweep.finished()
+    if not finished:
+        return
+    client, names = sweep.client, references(config, sweep.jobs)
+    result = comparison.compare(
+        [read(client, run) for _, run in finished],
+        names,
+        metrics.scored_classes(composition.task_of(sweep.jobs[0].config["task"])),
+        replicates=config.evaluation.replicates,
+    )
+    for run_id, deltas in result.deltas.items():
+        if deltas:
+            runs.log_metrics(client, run_id, deltas)
+    styles = figures.styles([job.names["arm"] for job in sweep.jobs])
+    with tempfile.TemporaryDirectory() as folder:
+        study_report.write(Path(folder), result, names, sweep.name, styles)
+        client.log_artifacts(sweep.parent, folder)
+    study_report.show(output, result, names, sweep.name)
+    _print_places(sweep, output, store.offer_view(client, sweep.experiment, names), [run for _, run in finished])
+
+
+def _print_places(sweep: "Sweep", output: Console, view: str, finished: "Sequence[Run]") -> None:
+    """Print where the runs are, and commands that show them and use a model of theirs, as they are typed here."""
+    address = store.printable(store.uri(sweep.tracking))
+    is_server = address.startswith("http")
+    lines = [f"logged to {address}, experiment {sweep.name}, run {sweep.parent}"]
+    if not is_server:
+        lines.append(f"to see it: mlflow ui --backend-store-uri {shlex.quote(address)}")
+    lines.append(f"the runs, with the columns that matter: {address if is_server else 'http://127.0.0.1:5000'}{view}")
+    if (model := _model_of_one(sweep, finished)) is not None:
+        lines.append(
+            f"to use a model: mlflow models predict -m {shlex.quote(model)} --env-manager local -i ITEMS.csv -t csv"
+        )
+    output.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+
+
+def _model_of_one(sweep: "Sweep", finished: "Sequence[Run]") -> str | None:
+    """The folder of a tuned model of the last run that has some on this disk; it needs no store to be found."""
+    folders = (store.artifact_on_disk(sweep.client, run, "model/fold0") for run in reversed(finished))
+    return next((str(folder) for folder in folders if folder is not None), None)
+
+
+def references(config: DictConfig, jobs: list[Job]) -> list[str]:
+    """The arms that every other arm is compared with.
+
+    Args:
+        config: The sweep's configuration.
+        jobs: Its jobs.
+
+    Returns:
+        The study's references; without a study, the arms that keep every label and have a student.
+    """
+    if config.study.references:
+        return list(config.study.references)
+    arms = {job.names["arm"]: job.names for job in jobs}
+    plain = [arm for arm, names in arms.items() if names["filter"] == names["fallback"] == "none" != names["model"]]
+    return plain if len(arms) > 1 else []
