@@ -52,7 +52,7 @@ def _missing(config: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key}={ledger or 'null'} (want postgresql+pg8000://user@host/database)"
     folder = Path(config["tracking"]["dir"])
     if not folder.is_absolute() or not _is_shared(folder):
-        yield f"tracking.dir={folder} (want an absolute folder on storage that all machines share; caches are there)"
+        yield f"tracking.dir={folder} (want an absolute folder on storage that all machines share, for the caches)"
 
 
 def _answer_stores(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,90 @@
+"""One rule for launchers whose jobs run elsewhere: what jobs share must be reachable from there."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from silvertune.errors import UserError
+from silvertune.study import launchers
+
+SLURM = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
+POSTGRES = "postgresql+pg8000://user@host/database"
+
+
+def config(folder: Path, **changes: Any) -> dict[str, Any]:
+    everything = {
+        "tracking": {"uri": "https://mlflow.example", "dir": str(folder)},
+        "labeler": {"store": {"_target_": "silvertune.labelers.StorePlace", "url": POSTGRES}},
+        "fallback": None,
+        "backend": {"_target_": "silvertune.backends.local"},
+    }
+    return everything | changes
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on storage that all machines share."""
+    monkeypatch.setattr(launchers, "_is_shared", lambda folder: folder == tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        SLURM,
+        "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher",
+        "hydra_plugins.hydra_rq_launcher.rq_launcher.RQLauncher",
+        "mine.MyLauncher",
+    ],
+)
+def test_a_launcher_that_leaves_this_machine_needs_all_by_url(shared: Path, target: str) -> None:
+    launchers.check(target, [config(shared)])
+    launchers.check(target, [config(shared, labeler={"_target_": "silvertune.labelers.Recorded"})])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"tracking": {"uri": None, "dir": "FOLDER"}}, ["tracking.uri=sqlite:///", "http(s)://"]),
+        ({"tracking": {"uri": "sqlite:////shared/mlflow.db", "dir": "FOLDER"}}, ["tracking.uri=sqlite:"]),
+        ({"tracking": {"uri": "https://mlflow.example", "dir": "mlruns"}}, ["tracking.dir=mlruns", "storage"]),
+        ({"tracking": {"uri": "https://mlflow.example", "dir": "/home/ada/mlruns"}}, ["tracking.dir=/home/ada/mlruns"]),
+        ({"labeler": {"store": {"url": None}}}, ["labeler.store.url=null", "postgresql"]),
+        ({"fallback": {"labeler": {"store": {"url": "sqlite:///a"}}}}, ["fallback.labeler.store.url=sqlite:///a"]),
+        ({"backend": {"ledger": None}}, ["backend.ledger=null"]),
+        ({"backend": {"ledger": {"url": "sqlite:///x"}}}, ["backend.ledger.url=sqlite:///x"]),
+    ],
+)
+def test_what_is_missing_is_told_by_its_key(shared: Path, change: dict[str, Any], words: list[str]) -> None:
+    if change.get("tracking", {}).get("dir") == "FOLDER":
+        change = {"tracking": change["tracking"] | {"dir": str(shared)}}
+    with pytest.raises(UserError) as caught:
+        launchers.check(SLURM, [config(shared, **change)])
+    assert str(caught.value).startswith("hydra/launcher=SlurmLauncher starts jobs on other machines")
+    for word in words:
+        assert word in str(caught.value)
+    assert "; " not in str(caught.value)  # nothing else is missing
+
+
+def test_all_that_is_missing_is_told_at_once(tmp_path: Path) -> None:
+    missing = config(tmp_path, tracking={"uri": None, "dir": "mlruns"}, labeler={"store": {"url": None}})
+    with pytest.raises(UserError) as caught:
+        launchers.check(SLURM, [missing, missing])
+    assert str(caught.value).count("; ") == 2
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
+        "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
+        "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
+    ],
+)
+def test_a_launcher_of_this_machine_needs_nothing(tmp_path: Path, target: str) -> None:
+    launchers.check(target, [config(tmp_path, tracking={"uri": None, "dir": "mlruns"})])
+
+
+def test_a_folder_on_a_disk_of_this_machine_is_not_shared(tmp_path: Path) -> None:
+    assert not launchers._is_shared(tmp_path / "not" / "there")
