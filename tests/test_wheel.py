@@ -29,7 +29,7 @@ def test_from_a_wheel_in_an_empty_folder_a_filter_of_ones_own_gets_a_row(tmp_pat
     )
     environment = {"PYTHONPATH": str(site)}
     where = subprocess.run(
-        [sys.executable, "-c", "import silvertune as m; print(m.SHIPPED)"],
+        [sys.executable, "-c", "from silvertune.schema import SHIPPED; print(SHIPPED)"],
         env={**environment, "PATH": ""}, cwd=folder, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert where.stdout.strip() == str(site / "silvertune" / "_shipped")

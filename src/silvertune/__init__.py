@@ -4,7 +4,6 @@ These names are public. Each is imported when it is first used, so that `import 
 """
 
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,10 +17,6 @@ if TYPE_CHECKING:
     from silvertune.votes import table as votes_table
 
 __version__ = "0.1.0"
-
-_HERE = Path(__file__).resolve().parent
-SHIPPED = _HERE / "_shipped" if (_HERE / "_shipped").is_dir() else _HERE.parents[1]
-"""The folder with `conf/` and `experiments/`: inside an installed package, or the top of a checkout."""
 
 _PLACES = {
     "Backend": ("interfaces", "Backend"),

@@ -4,9 +4,14 @@ Only dataclasses, so that `silvertune --help` and `--cfg job` import nothing hea
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING
+
+_HERE = Path(__file__).resolve().parent
+SHIPPED = _HERE / "_shipped" if (_HERE / "_shipped").is_dir() else _HERE.parents[1]
+"""The folder with `conf/` and `experiments/`: inside an installed package, or the top of a checkout."""
 
 
 @dataclass

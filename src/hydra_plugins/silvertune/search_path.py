@@ -12,7 +12,7 @@ from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
-from silvertune import SHIPPED
+from silvertune.schema import SHIPPED
 
 
 class SilvertuneSearchPath(SearchPathPlugin):

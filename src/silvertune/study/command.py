@@ -19,8 +19,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from silvertune import SHIPPED
 from silvertune.errors import UserError, in_one_line
+from silvertune.schema import SHIPPED
 from silvertune.study import overrides as command_line_overrides
 from silvertune.study.result import SweepResult
 

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from silvertune.__main__ import libraries_first
 from silvertune.errors import UserError, either
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ EXAMPLES = """examples:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exits 0, or 1 with one line that says what is wrong."""
-    libraries_first()
     given = _parser().parse_args(arguments)
     try:
         _compare(given)

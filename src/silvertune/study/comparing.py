@@ -13,16 +13,15 @@ from silvertune import composition
 from silvertune.evaluation import comparison, metrics
 from silvertune.reports import figures, study_report
 from silvertune.study.job import Job
+from silvertune.study.state import Sweep
 from silvertune.tracking import runs, store
 from silvertune.tracking.finished import read
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-    from silvertune.study.sweep import Sweep
 
-
-def compare(sweep: "Sweep", config: DictConfig, output: Console) -> None:
+def compare(sweep: Sweep, config: DictConfig, output: Console) -> None:
     """Write the differences back to the runs and the tables to the sweep's own run; print them, and where they are.
 
     Args:
@@ -54,7 +53,7 @@ def compare(sweep: "Sweep", config: DictConfig, output: Console) -> None:
     _print_places(sweep, output, store.offer_view(client, sweep.experiment, names), [run for _, run in finished])
 
 
-def _print_places(sweep: "Sweep", output: Console, view: str, finished: "Sequence[Run]") -> None:
+def _print_places(sweep: Sweep, output: Console, view: str, finished: "Sequence[Run]") -> None:
     """Print where the runs are, and commands that show them and use a model of theirs, as they are typed here."""
     address = store.printable(store.uri(sweep.tracking))
     is_server = address.startswith("http")
@@ -69,7 +68,7 @@ def _print_places(sweep: "Sweep", output: Console, view: str, finished: "Sequenc
     output.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
 
 
-def _model_of_one(sweep: "Sweep", finished: "Sequence[Run]") -> str | None:
+def _model_of_one(sweep: Sweep, finished: "Sequence[Run]") -> str | None:
     """The folder of a tuned model of the last run that has some on this disk; it needs no store to be found."""
     folders = (store.artifact_on_disk(sweep.client, run, "model/fold0") for run in reversed(finished))
     return next((str(folder) for folder in folders if folder is not None), None)
