@@ -11,9 +11,13 @@ from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
 from silvertune.stats import rater_agreement
-from silvertune.votes import table
+from silvertune.votes import WHOLE_ITEM, table
 
 CLASSES = ["a", "b", "c"]
+
+
+def ratings(votes: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
+    return rater_agreement.ratings(votes, classes, whole_item=WHOLE_ITEM)
 
 
 def long(rows: list[str]) -> pd.DataFrame:
@@ -73,7 +77,7 @@ def votes(said: dict[str, str]) -> pd.DataFrame:
 @settings(deadline=None, max_examples=60)
 def test_pairs_agree_with_scikit_learn_and_crosstabs_with_pandas(one: str, random: "np.random.Generator") -> None:
     other = "".join(random.choice("abc.") for _ in one)  # type: ignore[arg-type]
-    rated = rater_agreement.ratings(votes({"x": one, "m:text": other}), CLASSES)
+    rated = ratings(votes({"x": one, "m:text": other}), CLASSES)
     assert list(rated) == ["x", "m:text"]
     common = [(a, b) for a, b in zip(one, other, strict=True) if "." not in (a, b)]
     crosses = rater_agreement.crosstabs(rated, CLASSES)
@@ -94,7 +98,7 @@ def test_pairs_agree_with_scikit_learn_and_crosstabs_with_pandas(one: str, rando
 
 
 def test_shared_errors_by_hand() -> None:
-    rated = rater_agreement.ratings(votes({"x": "abbac.", "y": "abbbbb"}), CLASSES)
+    rated = ratings(votes({"x": "abbac.", "y": "abbbbb"}), CLASSES)
     true = rater_agreement.codes(pd.Series(list("aaaaaa")), CLASSES)
     row = rater_agreement.shared_errors(rated, true).iloc[0]
     assert row["either_wrong"] == 4  # 1, 2, 3, 4; x has no label for 5
@@ -120,21 +124,21 @@ def test_alphas_of_views_repeats_and_annotators() -> None:
     assert found["views", "m"] < 1
     assert found["repeats", "m"] < 0.5
     from_one = cast.assign(repeat=cast["repeat"] + 1)
-    pd.testing.assert_frame_equal(rater_agreement.ratings(from_one, CLASSES), rater_agreement.ratings(cast, CLASSES))
+    pd.testing.assert_frame_equal(ratings(from_one, CLASSES), ratings(cast, CLASSES))
     assert rater_agreement.alphas(from_one, cast.iloc[:0])["n"].tolist() == counts.tolist()
 
 
 def test_nothing_to_compare() -> None:
     none = votes({"x": "..."})
     assert rater_agreement.alphas(none, none.iloc[:0]).empty
-    assert rater_agreement.crosstabs(rater_agreement.ratings(none.iloc[:0], CLASSES), CLASSES).empty
-    assert rater_agreement.pairs(rater_agreement.crosstabs(rater_agreement.ratings(none, CLASSES), CLASSES)).empty
+    assert rater_agreement.crosstabs(ratings(none.iloc[:0], CLASSES), CLASSES).empty
+    assert rater_agreement.pairs(rater_agreement.crosstabs(ratings(none, CLASSES), CLASSES)).empty
 
 
 def test_of_a_crowd_those_with_the_most_votes_are_compared() -> None:
     crowd = votes({f"w{k:03d}": "ab" for k in range(300)} | {"busy": "abcabc"})
-    assert "busy" in rater_agreement.ratings(crowd, CLASSES)
-    assert rater_agreement.ratings(crowd, CLASSES).shape == (6, rater_agreement.MOST_RATERS)
+    assert "busy" in ratings(crowd, CLASSES)
+    assert ratings(crowd, CLASSES).shape == (6, rater_agreement.MOST_RATERS)
 
 
 def test_many_items_take_seconds_at_most() -> None:

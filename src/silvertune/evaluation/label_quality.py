@@ -7,7 +7,7 @@ import pandas as pd
 
 from silvertune.schema import Task
 from silvertune.stats import calibration, rater_agreement
-from silvertune.votes import STATUSES, prob_columns
+from silvertune.votes import STATUSES, WHOLE_ITEM, prob_columns
 
 CURVE_POINTS = 200
 """A risk-coverage curve keeps at most about this many of its thresholds; areas are taken of all of them."""
@@ -79,7 +79,7 @@ def report(
     by_class = pd.DataFrame([_class_row(name, decisions, true) for name in task.classes]).set_index("class")
     prevalence = _prevalence(decisions, predictions, gold, task)
     alphas = rater_agreement.alphas(own, recorded)
-    voted = rater_agreement.ratings(own, task.classes)
+    voted = rater_agreement.ratings(own, task.classes, whole_item=WHOLE_ITEM)
     shared = rater_agreement.shared_errors(voted, rater_agreement.codes(gold.reindex(voted.index), task.classes))
     crosses = rater_agreement.crosstabs(_rated(decisions, own, recorded, gold, task), task.classes)
     rankings, curves = _rankings(decisions, true, task)
@@ -241,7 +241,7 @@ def _rated(
     decisions: pd.DataFrame, votes: pd.DataFrame, annotations: pd.DataFrame, gold: pd.Series, task: Task
 ) -> pd.DataFrame:
     """Who is compared: every annotator and view, the aggregated label where it is not one of them, and gold."""
-    rated = rater_agreement.ratings(pd.concat([votes, annotations]), task.classes)
+    rated = rater_agreement.ratings(pd.concat([votes, annotations]), task.classes, whole_item=WHOLE_ITEM)
     several = len(votes[["annotator", "view"]].drop_duplicates()) > 1
     labels = decisions["label"][~decisions.index.duplicated()]
     for name, column, shown in (("aggregated", labels, several), ("gold", gold, True)):

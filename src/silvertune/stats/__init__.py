@@ -1,1 +1,1 @@
-"""Statistics: arrays in, numbers out."""
+"""Statistics: arrays and tables in, numbers out. Nothing here knows tasks, configurations or runs."""

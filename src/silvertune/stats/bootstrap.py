@@ -1,11 +1,11 @@
-"""Metrics of predictions, and of 10,000 resamples of their groups at once.
+"""Metrics of predictions, and of all bootstrap resamples of their groups at once.
 
 Items of one group (tables of one protocol) are not independent, so groups are resampled, not items (Field &
-Welsh 2007, "Bootstrapping clustered data"). A resample is a row of integer weights, one a group; every
-metric here is a function of sums over groups, so all resamples are one matrix product.
+Welsh 2007, "Bootstrapping clustered data"). A resample is a row of integer weights, one a group. Every metric here is
+a function of sums over groups, so one matrix product computes all resamples.
 
-The weights depend on the number of groups alone: the same draw serves every arm, which is what makes
-differences between arms paired.
+The weights depend on the number of groups alone. Every arm therefore gets the same resamples, so that differences
+between arms are paired.
 """
 
 from collections.abc import Sequence
@@ -16,19 +16,26 @@ import numpy as np
 import pandas as pd
 
 METRICS = ("precision", "recall", "f1", "accuracy")
+"""Metrics of labels, computed from counts."""
 RANKING = ("auroc", "auprc")
+"""Metrics of scores, computed from a ranking."""
 CHUNK = 2_000_000
-"""Numbers held at once while resampling (about 16 MB)."""
+"""How many numbers are in memory at once while resampling (about 16 MB)."""
 FEWEST = 1000
-"""Resamples at least that are ranked at once: a step has to be worth its call."""
+"""How many resamples are ranked at once at least, so that each numpy call has enough work."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What the counted metrics need, summed by group.
+    """The counts that METRICS need, summed by group, for G groups and C scored classes.
 
-    groups: names, sorted (G). tp, fp, fn: (G, C) for the C scored classes: the positive one, or all.
-    right, total: (G).
+    Attributes:
+        groups: (G,) names, sorted.
+        tp: (G, C) true positives.
+        fp: (G, C) false positives.
+        fn: (G, C) false negatives.
+        right: (G,) items with the right label.
+        total: (G,) items.
     """
 
     groups: np.ndarray
@@ -40,30 +47,46 @@ class Counts:
 
 
 def count(label: pd.Series, gold: pd.Series, group: pd.Series, scored: Sequence[str]) -> Counts:
-    """Counts of predicted `label` (null: no answer) against `gold`, indexed alike."""
+    """Count predicted labels against gold, by group.
+
+    Args:
+        label: The predicted class of each item; null where there is none.
+        gold: The gold class of each item, indexed alike.
+        group: The group of each item, indexed alike.
+        scored: The classes to count: the positive one, or all.
+
+    Returns:
+        The counts.
+    """
     code, groups = pd.factorize(group.to_numpy(), sort=True)
-    said, true = label.to_numpy(dtype=object), gold.to_numpy(dtype=object)
+    predicted, true = label.to_numpy(dtype=object), gold.to_numpy(dtype=object)
 
     def summed(hits: np.ndarray) -> np.ndarray:
         return np.bincount(code, weights=hits, minlength=len(groups))
 
     return Counts(
         groups=np.asarray(groups),
-        tp=np.stack([summed((said == c) & (true == c)) for c in scored], axis=1),
-        fp=np.stack([summed((said == c) & (true != c)) for c in scored], axis=1),
-        fn=np.stack([summed((said != c) & (true == c)) for c in scored], axis=1),
-        right=summed(said == true),
+        tp=np.stack([summed((predicted == c) & (true == c)) for c in scored], axis=1),
+        fp=np.stack([summed((predicted == c) & (true != c)) for c in scored], axis=1),
+        fn=np.stack([summed((predicted != c) & (true == c)) for c in scored], axis=1),
+        right=summed(predicted == true),
         total=summed(np.ones(len(code))),
     )
 
 
 def micro(counts: Counts, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """METRICS over all items, each (replicates,), or () without weights; macro-averaged over the classes scored.
+    """Compute METRICS over all items, macro-averaged over the scored classes.
 
-    precision with nothing predicted, recall with nothing to find, and F1 with neither, are 0 over the items
-    themselves, as scikit-learn has it. A resample that drew none of a class's groups says nothing of it: there they
-    are undefined, left out of the average, and NaN if it is empty; all are NaN for one that drew no group.
-    weights: (replicates, G).
+    Without weights, precision with nothing predicted, recall with nothing to find, and F1 with neither, are 0, as in
+    scikit-learn. In a resample they are undefined, because it may have drawn none of the class's groups: they are left
+    out of the average. A metric is NaN where no class has it, and all are NaN in a resample without items.
+
+    Args:
+        counts: The counts by group.
+        weights: (replicates, G), how often each resample has each group; None: the items themselves.
+
+    Returns:
+        Metric -> (replicates,) values, 0-1, or one number without weights.
     """
     undefined = 0.0 if weights is None else np.nan
     columns = np.column_stack([counts.tp, counts.fp, counts.fn, counts.right, counts.total])
@@ -82,8 +105,15 @@ def micro(counts: Counts, weights: np.ndarray | None = None) -> dict[str, np.nda
 
 
 def by_group(counts: Counts) -> pd.DataFrame:
-    """METRICS of each group, NaN where undefined: precision where nothing is predicted, recall where
-    nothing is to be found, F1 where neither is. With several classes, the mean over those defined."""
+    """Compute METRICS of each group.
+
+    Args:
+        counts: The counts by group.
+
+    Returns:
+        group_id x metric, 0-1: the mean over the scored classes for which it is defined. Precision is NaN where
+        nothing is predicted, recall where there is nothing to find, F1 where both is so.
+    """
     tp, fp, fn = counts.tp, counts.fp, counts.fn
     values = {
         "precision": _mean_defined(_ratio(tp, tp + fp, np.nan)),
@@ -95,7 +125,15 @@ def by_group(counts: Counts) -> pd.DataFrame:
 
 
 def group_means(table: pd.DataFrame, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """The mean over groups of each column of `by_group`, groups where it is undefined left out of it."""
+    """Average each metric over the groups for which it is defined.
+
+    Args:
+        table: group x metric, of `by_group`.
+        weights: (replicates, G), how often each resample has each group; None: each group once.
+
+    Returns:
+        Metric -> (replicates,) means, or one number without weights; NaN where no group has it.
+    """
     values = table.to_numpy(dtype=float)
     defined = ~np.isnan(values)
     summed = _summed(weights, np.column_stack([np.where(defined, values, 0.0), defined]))
@@ -106,13 +144,20 @@ def group_means(table: pd.DataFrame, weights: np.ndarray | None = None) -> dict[
 def ranking(
     score: np.ndarray, positive: np.ndarray, group: np.ndarray, weights: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """`auroc` and `auprc` (average precision) of a score, each (replicates,), or () without weights.
+    """Compute the area under the ROC curve and the average precision of a score, exactly.
 
-    score: (N,), higher is more positive; ties are handled as scikit-learn does. positive: (N,) bool.
-    group: (N,) positions in the columns of `weights`. NaN where a resample has one class only.
+    One pass down the ranking carries the true and false positives of all resamples at once. A step is a few
+    operations on vectors that stay in the processor's cache, and the pass ends at the last positive item.
 
-    Exact. One pass down the ranking carries the true and false positives of all resamples at once: a step is
-    a few operations on vectors that stay in the processor's cache, and it ends at the last positive item.
+    Args:
+        score: (N,), higher is more positive; ties count as in scikit-learn.
+        positive: (N,) bool.
+        group: (N,), the column of `weights` of each item.
+        weights: (replicates, G), how often each resample has each group; None: the items themselves.
+
+    Returns:
+        `auroc` and `auprc` -> (replicates,) values, 0-1, or one number without weights; NaN where a resample has one
+        class only.
     """
     order = np.argsort(-score, kind="stable")
     score, positive, group = score[order], positive[order], group[order]
@@ -137,13 +182,13 @@ def ranking(
 
 
 def _down(ties: list[tuple[list[int], list[int]]], weights: np.ndarray) -> np.ndarray:
-    """Down the ranking: pairs in which a negative beats a positive, and the precisions at the positives, summed.
+    """(2, replicates): how many pairs have the negative item first; the sum of the precisions at the positive items.
 
     ties: the groups of the positive and of the negative items of each score, best score first.
-    weights: (G, replicates). Returns (2, replicates).
+    weights: (G, replicates).
     """
     tp, beaten, precisions, gained, lost, scratch = np.zeros((6, weights.shape[1]))
-    fp = np.full(weights.shape[1], np.finfo(float).tiny)  # nothing of nothing is 0, not NaN; lost in rounding
+    fp = np.full(weights.shape[1], np.finfo(float).tiny)  # so that 0 / 0 is 0, not NaN; too small to change a sum
     for positives, negatives in ties:
         if not positives:
             for group in negatives:
@@ -173,15 +218,20 @@ def _down(ties: list[tuple[list[int], list[int]]], weights: np.ndarray) -> np.nd
 def measure(
     predictions: pd.DataFrame, scored: Sequence[str], weights: np.ndarray
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Every metric of one set of predictions, and of its resamples.
+    """Compute every metric of one set of predictions, and of its resamples.
 
-    predictions: label, gold, group_id and, for the ranking, prob:<class> of the `scored` classes; one row an item.
-    weights: (replicates, G), columns in the sorted order of the groups.
-    Returns name -> value and name -> (replicates,): METRICS, auroc and auprc over all items as `test/...`, and
-    as means over groups, where they are defined, as `test_by_group/...`.
+    Args:
+        predictions: One row an item: `label`, `gold`, `group_id` and, for the ranking, `prob:<class>` of the scored
+            classes.
+        scored: The classes that the metrics are about: the positive one, or all.
+        weights: (replicates, G), how often each resample has each group, columns in the sorted order of the groups.
+
+    Returns:
+        Metric -> value, and metric -> (replicates,) values: METRICS and RANKING over all items as `test/...`, and as
+        means over the groups for which they are defined as `test_by_group/...`.
     """
     counts = count(predictions["label"], predictions["gold"], predictions["group_id"], scored)
-    every, resampled, groups = micro(counts), micro(counts, weights), by_group(counts)
+    overall, resampled, groups = micro(counts), micro(counts, weights), by_group(counts)
     if all(f"prob:{name}" in predictions for name in scored):
         position = pd.factorize(predictions["group_id"].to_numpy(), sort=True)[0]
         single = np.eye(len(counts.groups), dtype=weights.dtype)
@@ -196,13 +246,13 @@ def measure(
             for name in scored
         ]
         for name in RANKING:
-            values = np.stack([found[name] for found in by_class])
+            values = np.stack([values_by_name[name] for values_by_name in by_class])
             mean = values.mean(axis=0)
-            every[name], resampled[name] = mean[0], mean[1 + len(single) :]
+            overall[name], resampled[name] = mean[0], mean[1 + len(single) :]
             groups[name] = _mean_defined(values[:, 1 : 1 + len(single)].T)
     means, resampled_means = group_means(groups), group_means(groups, weights)
     return (
-        {f"test/{name}": float(value) for name, value in every.items()}
+        {f"test/{name}": float(value) for name, value in overall.items()}
         | {f"test_by_group/{name}": float(value) for name, value in means.items()},
         {f"test/{name}": value for name, value in resampled.items()}
         | {f"test_by_group/{name}": value for name, value in resampled_means.items()},
@@ -210,14 +260,31 @@ def measure(
 
 
 def sizes(gold: pd.Series, group: pd.Series, scored: Sequence[str]) -> pd.DataFrame:
-    """How large the groups are, indexed by their names, sorted: `items`, and `positives` of the `scored` classes."""
+    """Count the items of each group.
+
+    Args:
+        gold: The gold class of each item.
+        group: The group of each item, indexed alike.
+        scored: The classes that count as positive.
+
+    Returns:
+        `items` and `positives`, indexed by the groups' names, sorted.
+    """
     of_group = gold.isin(list(scored)).groupby(group.astype(str))
     return pd.DataFrame({"items": of_group.size(), "positives": of_group.sum()})
 
 
 @lru_cache(maxsize=2)
 def resamples(n_groups: int, replicates: int) -> np.ndarray:
-    """(replicates, n_groups) weights, uint16: how often each group is drawn. The same for the same arguments."""
+    """Draw bootstrap resamples of groups: the same for the same arguments.
+
+    Args:
+        n_groups: How many groups there are.
+        replicates: How many resamples to draw.
+
+    Returns:
+        (replicates, n_groups), uint16, read-only: how often each resample has each group.
+    """
     rng = np.random.default_rng(20240610)
     drawn = np.empty((replicates, n_groups), dtype=np.uint16)
     step = max(CHUNK // n_groups, 1)
@@ -230,7 +297,7 @@ def resamples(n_groups: int, replicates: int) -> np.ndarray:
 
 
 def _summed(weights: np.ndarray | None, values: np.ndarray) -> np.ndarray:
-    """Sums over groups, once for each row of `weights` (or once), a chunk of rows at a time."""
+    """Sum over groups, once for each row of `weights` (once if it is None), a chunk of rows at a time."""
     if weights is None:
         return np.asarray(values.sum(axis=0))[None]
     step = max(CHUNK // max(len(values), 1), 1)
@@ -238,9 +305,12 @@ def _summed(weights: np.ndarray | None, values: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _ratio(above: np.ndarray, below: np.ndarray, undefined: float) -> np.ndarray:
+def _ratio(numerator: np.ndarray, denominator: np.ndarray, undefined: float) -> np.ndarray:
     ratio: np.ndarray = np.divide(
-        above, below, out=np.full(np.broadcast(above, below).shape, undefined), where=below > 0
+        numerator,
+        denominator,
+        out=np.full(np.broadcast(numerator, denominator).shape, undefined),
+        where=denominator > 0,
     )
     return ratio
 

@@ -1,51 +1,71 @@
-"""How far annotators agree with one another, and how much of that is more than chance."""
+"""How often annotators agree, and how much of that is more than chance."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from silvertune.votes import WHOLE_ITEM
-
 MOST_RATERS = 40
-"""Every pair is compared: of more raters than this (a crowd's), only those with the most votes."""
+"""How many raters are compared at most, in pairs: of more (a crowd), those with the most votes."""
 
 
-def ratings(votes: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """item_id x rater: the place of the label among `classes`, -1 where there is none.
+def ratings(votes: pd.DataFrame, classes: Sequence[str], *, whole_item: str) -> pd.DataFrame:
+    """Arrange votes as a table of raters.
 
-    A rater is an annotator on one view (`annotator:view`; only `annotator` where the whole item was seen).
-    Where one reads a view several times, the first reading counts, also if it gave no label. Of many raters,
-    the `MOST_RATERS` with the most votes are looked at.
+    A rater is an annotator on one view. Where it has several votes (repeats) on a view of an item, the first counts,
+    also if it has no label.
+
+    Args:
+        votes: The votes: `item_id`, `annotator`, `view`, `repeat`, `label`.
+        classes: The classes.
+        whole_item: The name of the view that stands for the whole item.
+
+    Returns:
+        item_id x rater, named `annotator:view` (`annotator` on the whole item): the position of the label in
+        `classes`, -1 where there is none. Of many raters, the `MOST_RATERS` with the most votes.
     """
-    first = _first_readings(votes)
-    who = first["annotator"].where(first["view"] == WHOLE_ITEM, first["annotator"] + ":" + first["view"])
-    if len(counts := who.value_counts()) > MOST_RATERS:
-        most = who.isin(counts.sort_index().nlargest(MOST_RATERS).index)
-        first, who = first[most], who[most]
-    item, items = pd.factorize(first["item_id"])
-    rater, raters = pd.factorize(who)
-    found = np.full((len(items), len(raters)), -1, dtype=np.int32)
+    first_votes = _first_votes(votes)
+    annotator, view = first_votes["annotator"], first_votes["view"]
+    rater_names = annotator.where(view == whole_item, annotator + ":" + view)
+    if len(counts := rater_names.value_counts()) > MOST_RATERS:
+        busiest = rater_names.isin(counts.sort_index().nlargest(MOST_RATERS).index)
+        first_votes, rater_names = first_votes[busiest], rater_names[busiest]
+    item, items = pd.factorize(first_votes["item_id"])
+    rater, raters = pd.factorize(rater_names)
+    rated = np.full((len(items), len(raters)), -1, dtype=np.int32)
     # Backwards: of an item's votes by one rater (a labeler's that are also among the annotations), the first stays.
-    found[item[::-1], rater[::-1]] = codes(first["label"], classes)[::-1]
-    return pd.DataFrame(found, index=pd.Index(items, name="item_id", dtype=object), columns=list(raters))
+    rated[item[::-1], rater[::-1]] = codes(first_votes["label"], classes)[::-1]
+    return pd.DataFrame(rated, index=pd.Index(items, name="item_id", dtype=object), columns=list(raters))
 
 
-def _first_readings(votes: pd.DataFrame) -> pd.DataFrame:
-    """Of each view of an item, the first vote of every annotator."""
-    reading = votes.groupby(["item_id", "annotator", "view"], sort=False)["repeat"]
-    return votes[votes["repeat"] == reading.transform("min")]
+def _first_votes(votes: pd.DataFrame) -> pd.DataFrame:
+    """The first vote of every annotator on each view of an item."""
+    repeat = votes.groupby(["item_id", "annotator", "view"], sort=False)["repeat"]
+    return votes[votes["repeat"] == repeat.transform("min")]
 
 
 def codes(labels: pd.Series, classes: Sequence[str]) -> np.ndarray:
-    """The place of each label among `classes`, -1 where it is null."""
+    """Look up the position of each label in the classes.
+
+    Args:
+        labels: The labels.
+        classes: The classes.
+
+    Returns:
+        (n,) int32, -1 where the label is null.
+    """
     return np.asarray(pd.Categorical(labels, categories=list(classes)).codes, dtype=np.int32)
 
 
 def crosstabs(rated: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """Who said what where another said what (the paper's Table 2): `a, b, label_a, label_b, n`, zeros included.
+    """Count the labels of every pair of raters against each other (the paper's Table 2).
 
-    rated: of `ratings`. One block a pair of raters that have an item in common.
+    Args:
+        rated: The table of `ratings`.
+        classes: The classes.
+
+    Returns:
+        `a, b, label_a, label_b, n`, zeros included: one block of rows a pair that has an item in common.
     """
     k = len(classes)
     columns, blocks = rated.to_numpy(), []
@@ -67,9 +87,16 @@ def crosstabs(rated: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
 
 
 def pairs(crosses: pd.DataFrame) -> pd.DataFrame:
-    """Of each pair of `crosstabs`: `n` items in common, raw `agreement` (0-1), Cohen's `kappa` (Cohen 1960).
+    """Compute how often each pair of raters agrees.
 
-    kappa is NaN where both only ever gave one and the same label: nothing is left to agree on.
+    Source: Cohen 1960 ("A coefficient of agreement for nominal scales").
+
+    Args:
+        crosses: The table of `crosstabs`.
+
+    Returns:
+        One row a pair: `a, b`, `n` items in common, raw `agreement` (0-1) and Cohen's `kappa` (-1 to 1), NaN where both
+        always gave one and the same label.
     """
     rows = []
     for (a, b), block in crosses.groupby(["a", "b"], sort=False):
@@ -82,39 +109,51 @@ def pairs(crosses: pd.DataFrame) -> pd.DataFrame:
 
 
 def shared_errors(rated: pd.DataFrame, true: np.ndarray) -> pd.DataFrame:
-    """Do two raters make the same errors? `a, b, either_wrong, same_error`, one row a pair.
+    """Compute how often each pair of raters makes the same errors.
 
-    rated: of `ratings`. true: the code of each item's gold, -1 where there is none.
-    either_wrong: items (of those with gold that both labelled) that at least one has wrong; same_error: share
-    of these to which both gave the same wrong label, NaN where there are none. Two that err independently in
-    a share e of two classes' items share e / (2 - e) of their errors.
+    Two raters of two classes that err independently in a share e of the items share e / (2 - e) of their errors.
+
+    Args:
+        rated: The table of `ratings`.
+        true: (items,) the code of each item's gold label, -1 where there is none.
+
+    Returns:
+        One row a pair: `a, b`, `either_wrong` (items with gold that both labelled and at least one has wrong) and
+        `same_error` (the share of these, 0-1, to which both gave the same wrong label; NaN where there are none).
     """
     columns, rows = rated.to_numpy(), []
     for i, a in enumerate(rated.columns):
         for j in range(i + 1, rated.shape[1]):
             one, two = columns[:, i], columns[:, j]
-            known = (one >= 0) & (two >= 0) & (true >= 0)
-            either = int((known & ((one != true) | (two != true))).sum())
-            same = int((known & (one == two) & (one != true)).sum())
+            has_all = (one >= 0) & (two >= 0) & (true >= 0)
+            either = int((has_all & ((one != true) | (two != true))).sum())
+            same = int((has_all & (one == two) & (one != true)).sum())
             rows.append({"a": a, "b": rated.columns[j], "either_wrong": either,
                          "same_error": same / either if either else np.nan})  # fmt: skip
-    found = pd.DataFrame(rows, columns=["a", "b", "either_wrong", "same_error"])
-    return found.astype({"either_wrong": float, "same_error": float})
+    errors = pd.DataFrame(rows, columns=["a", "b", "either_wrong", "same_error"])
+    return errors.astype({"either_wrong": float, "same_error": float})
 
 
 def krippendorff_alpha(unit: pd.Series, label: pd.Series) -> float:
-    """Krippendorff's alpha for nominal labels, any number of them a unit (Krippendorff 2011, section C).
+    """Compute Krippendorff's alpha for nominal labels, any number of them a unit.
 
-    unit: what was rated. label: the label, null ones are left out; so are units with fewer than two others.
-    1 is perfect agreement, 0 what chance gives; NaN where there is nothing to compare, or one label only.
+    Source: Krippendorff 2011 ("Computing Krippendorff's alpha-reliability"), section C.
+
+    Args:
+        unit: What each label is about, such as its item.
+        label: The labels, indexed alike. Null ones do not count, nor do units with fewer than two others.
+
+    Returns:
+        1 for perfect agreement, 0 for what chance gives, below 0 for less; NaN where no unit has two labels, or all
+        labels are the same.
     """
-    given = label.notna().to_numpy()
-    units, _ = pd.factorize(unit[given])
-    named, names = pd.factorize(label[given])
+    has_label = label.notna().to_numpy()
+    units, _ = pd.factorize(unit[has_label])
+    label_codes, names = pd.factorize(label[has_label])
     if not len(names):
         return float("nan")
     shape = (units.max() + 1, len(names))
-    counts = np.bincount(units * shape[1] + named, minlength=shape[0] * shape[1]).reshape(shape).astype(float)
+    counts = np.bincount(units * shape[1] + label_codes, minlength=shape[0] * shape[1]).reshape(shape).astype(float)
     counts = counts[counts.sum(axis=1) >= 2]
     n, by_class = counts.sum(), counts.sum(axis=0)
     if (by_class > 0).sum() < 2:
@@ -125,26 +164,32 @@ def krippendorff_alpha(unit: pd.Series, label: pd.Series) -> float:
 
 
 def alphas(votes: pd.DataFrame, annotations: pd.DataFrame) -> pd.DataFrame:
-    """Krippendorff's alpha of every set of labels that may be compared.
+    """Compute Krippendorff's alpha of every set of labels that may be compared.
 
-    votes: the labeler's. annotations: those that came with the data.
-    Returns `between` (what differs between the labels of a unit), `of`, `n` (labels with another to compare
-    to) and `alpha`: all of the labeler's votes; its annotators on each view, the views and the repeats of each
-    annotator (where there is more than one), and all recorded annotations. Undefined ones are left out.
+    The sets are all votes of the labeler; its annotators on each view; the views and the repeats of each annotator;
+    and all annotations that came with the data.
+
+    Args:
+        votes: The labeler's votes.
+        annotations: The votes that came with the data.
+
+    Returns:
+        One row a set for which alpha is defined: `between` (what differs between the labels of a unit), `of` (whose
+        labels), `n` (labels of units that have several) and `alpha`.
     """
-    first = _first_readings(votes)
+    first_votes = _first_votes(votes)
     sets = [("all votes", "the labeler", votes, votes["item_id"])]
-    for view, own in first.groupby("view", sort=False):
-        sets.append(("annotators", f"view {view}", own, own["item_id"]))
-    for who, own in first.groupby("annotator", sort=False):
-        sets.append(("views", str(who), own, own["item_id"]))
-    for who, own in votes.groupby("annotator", sort=False):
-        sets.append(("repeats", str(who), own, own["item_id"] + "\x1f" + own["view"]))
+    for view, of_view in first_votes.groupby("view", sort=False):
+        sets.append(("annotators", f"view {view}", of_view, of_view["item_id"]))
+    for annotator, by_annotator in first_votes.groupby("annotator", sort=False):
+        sets.append(("views", str(annotator), by_annotator, by_annotator["item_id"]))
+    for annotator, by_annotator in votes.groupby("annotator", sort=False):
+        sets.append(("repeats", str(annotator), by_annotator, by_annotator["item_id"] + "\x1f" + by_annotator["view"]))
     sets.append(("all annotations", "the data", annotations, annotations["item_id"]))
     rows = []
-    for between, of, own, unit in sets:
-        given = own["label"].notna().to_numpy()
-        if not np.isnan(value := krippendorff_alpha(unit, own["label"])):
-            compared = int((unit[given].value_counts().loc[lambda n: n >= 2]).sum())
+    for between, of, rated, unit in sets:
+        has_label = rated["label"].notna().to_numpy()
+        if not np.isnan(value := krippendorff_alpha(unit, rated["label"])):
+            compared = int((unit[has_label].value_counts().loc[lambda n: n >= 2]).sum())
             rows.append({"between": between, "of": of, "n": compared, "alpha": value})
     return pd.DataFrame(rows, columns=["between", "of", "n", "alpha"])

@@ -1,15 +1,15 @@
-"""What may be claimed of a metric that was measured on some groups of items, with some seeds.
+"""Intervals and tests for metrics that are measured on some groups of items, with some seeds.
 
-Two things are drawn at random: the groups (protocols) and the seeds (splits and training). A claim about an arm
-is about others of both, so both variances count, and a resample of groups alone covers only the first. With a
-matrix of covariances between seeds, estimated over resamples of the groups, this is the analysis of Obuchowski
-& Rockette (1995, "Hypothesis testing of diagnostic accuracy for multiple readers and multiple tests"), with
-seeds for readers and groups for cases: see `estimate`.
+Two things are drawn at random: the groups (protocols) and the seeds (splits and training). A claim about an arm is
+about other groups and other seeds, so both variances count; a resample of groups alone covers only the first. With a
+matrix of covariances between seeds, estimated over resamples of the groups, this is the analysis of Obuchowski &
+Rockette (1995, "Hypothesis testing of diagnostic accuracy for multiple readers and multiple tests"), with seeds for
+readers and groups for cases: see `estimate`.
 
-Percentiles of the resamples are not used as limits. In 500 simulated studies without a difference, with 35
-unequal groups and five seeds, they exclude 0 in 9-31%; here F1 is said to differ in 3-6% and McNemar rejects in
-1-5%, with 12 to 400 groups and one to five seeds (`benchmarks/significance.py`). Of one seed nothing can be
-known about others: where those differ, it claims too much, and more seeds are the only mend.
+The limits are not percentiles of the resamples. In 500 simulated studies without a difference, with 35 unequal groups
+and five seeds, percentiles exclude 0 in 9-31%. The methods here claim a difference in F1 in 3-6%, and McNemar's test
+rejects in 1-5%, with 12 to 400 groups and one to five seeds (`benchmarks/significance.py`). One seed says nothing about
+other seeds: where seeds differ, an interval from one seed is too narrow, and only more seeds help.
 """
 
 from collections.abc import Sequence
@@ -19,21 +19,32 @@ import numpy as np
 import pandas as pd
 
 NOTHING = 1e-24
-"""A variance below this is rounding: of what no resample changes."""
+"""A variance below this is a rounding error: no resample changes the value."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds, its variance over groups and seeds, and the degrees of freedom of that variance."""
+    """A mean over seeds with its uncertainty.
+
+    Attributes:
+        value: The mean over the seeds, of a metric or of a difference of metrics.
+        variance: Its variance over groups and seeds; NaN where it is unknown.
+        df: The degrees of freedom of that variance.
+    """
 
     value: float
     variance: float
     df: float
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """The interval of a difference: Student's t about the value, within [-1, 1].
+        """Compute the interval of a difference: Student's t around the value.
 
-        NaN where every resample has the same difference and it is not 0: how much it varies is not known then.
+        Args:
+            level: The confidence level, 0-1.
+
+        Returns:
+            The lower and upper limit, from -1 to 1; NaN where every resample has the same difference and it is not 0,
+            because its variance is unknown then.
         """
         if self.variance < NOTHING and self.value != 0:
             return float("nan"), float("nan")
@@ -41,11 +52,17 @@ class Estimate:
         return max(self.value - half, -1.0), min(self.value + half, 1.0)
 
     def share_interval(self, level: float = 0.95) -> tuple[float, float]:
-        """The interval of a metric between 0 and 1: Student's t on the scale of its log odds.
+        """Compute the interval of a metric between 0 and 1: Student's t on the scale of its log odds.
 
-        There the distribution of a metric near 1 is not as skewed, and the limits stay between 0 and 1. A metric at
-        0 or 1 was so in every group; its other limit is the exact one of that many successes in as many trials
-        (Clopper & Pearson 1934). NaN where every resample has the same other value.
+        On that scale a metric near 1 is less skewed, and the limits stay between 0 and 1. A metric of 0 or 1 has that
+        value in every group; its other limit is the exact one of as many successes in as many trials (Clopper &
+        Pearson 1934).
+
+        Args:
+            level: The confidence level, 0-1.
+
+        Returns:
+            The lower and upper limit, 0-1; NaN where every resample has the same value and it is not 0 or 1.
         """
         from scipy.special import expit, logit
 
@@ -60,10 +77,11 @@ class Estimate:
         return float(expit(logit(self.value) - half)), float(expit(logit(self.value) + half))
 
     def p_value(self) -> float:
-        """Of the difference being 0, two-sided; its interval at 1 - p just reaches 0.
+        """Test whether the difference is 0, two-sided; the interval at level 1 - p just reaches 0.
 
-        A difference that every resample has alike has no variance; then p is what the signs of that many groups
-        can show at best.
+        Returns:
+            The p-value, 0-1. Where every resample has the same difference, the lowest that a sign test of as many
+            groups can give.
         """
         from scipy.stats import t
 
@@ -80,45 +98,62 @@ class Estimate:
 
 
 def groups_behind(metric: str, sizes: pd.DataFrame) -> float:
-    """How many groups of one size are as good as those that a metric of `bootstrap.measure` rests on.
+    """Compute the effective number of groups behind a metric: as many groups of one size are worth as much.
 
-    sizes: of `bootstrap.sizes`. Over all items, (sum)^2 / sum of squares (Kish 1965, 8.2) of the items for accuracy,
-    else of the positives: a few big groups decide, and the variance has the degrees of freedom of a few (Carter,
-    Schnepel & Steigerwald 2017 say so of cluster-robust standard errors). A mean over groups weighs them alike: it
-    rests on all that have such items.
+    Over all items it is (sum)^2 / sum of squares of the groups' items for accuracy, and of their positives for the
+    other metrics: a few big groups decide, so the variance has the degrees of freedom of a few groups. A mean over
+    groups weighs them alike: its number is that of the groups that have such items.
+
+    Source: Kish 1965 ("Survey sampling"), section 8.2; for cluster-robust standard errors Carter, Schnepel &
+    Steigerwald 2017.
+
+    Args:
+        metric: The name of a metric of `bootstrap.measure`.
+        sizes: The table of `bootstrap.sizes`.
+
+    Returns:
+        The effective number of groups, from 0 to the number of groups.
     """
-    own = sizes["items" if metric.endswith("/accuracy") else "positives"].to_numpy(dtype=float)
+    counts = sizes["items" if metric.endswith("/accuracy") else "positives"].to_numpy(dtype=float)
     if metric.startswith("test_by_group/"):
-        return float((own > 0).sum())
-    return float(own.sum() ** 2 / (own**2).sum()) if own.any() else 0.0
+        return float((counts > 0).sum())
+    return float(counts.sum() ** 2 / (counts**2).sum()) if counts.any() else 0.0
 
 
 def estimate(
     points: Sequence[float], resampled: Sequence[np.ndarray], groups: int, effective: float | None = None
 ) -> Estimate:
-    """The mean of a metric, or of a paired difference, over seeds, for groups and seeds not seen.
+    """Estimate the mean of a metric, or of a paired difference, over seeds, for other groups and other seeds.
 
-    points: (S,), one a seed; NaN where it is undefined. resampled: for each seed (replicates,), from the same
-    resamples of `groups` groups, NaN where undefined. effective: `groups_behind` it, for the metric of
-    one arm; a difference does not need it, as the big groups have little of it (measured).
+    The variance of the mean is s2 / S + c, for S seeds. s2 is the variance between the seeds' values. c is the mean
+    covariance of two seeds that comes from testing them on the same groups, which s2 does not include. With K-fold
+    splits every seed is tested on all groups, with hold-out on some; c follows from that. The degrees of freedom are
+    by Satterthwaite (1946): S - 1 for s2, groups - 1 for c. As s2 rests on a few seeds and may be small by chance, the
+    variance is at least that over groups alone. With one seed it is that variance, and the estimate says nothing about
+    other seeds.
 
-    The variance of the mean is s2 / S + c. s2: the variance between the seeds' values. c: the mean covariance of two
-    seeds that comes from being tested on the same groups, which s2 does not see (Obuchowski & Rockette 1995; Hillis
-    2014, "A marginal-mean ANOVA approach for analyzing multireader multicase radiological imaging data", section 3).
-    With K-fold splits every seed is tested on all groups, with hold-out on some: c says how much that matters. Degrees
-    of freedom by Satterthwaite (1946): S - 1 for s2, groups - 1 for c. As s2 rests on a few seeds and may come out
-    small by chance, the variance is at least that over groups alone. One seed: it is that, and the estimate says
-    nothing about other seeds. Undefined (NaN) with fewer than two groups.
+    Source: Obuchowski & Rockette 1995; Hillis 2014 ("A marginal-mean ANOVA approach for analyzing multireader multicase
+    radiological imaging data"), section 3.
+
+    Args:
+        points: (S,) the value of each seed; NaN where it is undefined.
+        resampled: For each seed (replicates,) values in the same resamples of the groups, NaN where undefined.
+        groups: How many groups there are.
+        effective: The effective number of groups (`groups_behind`) for the metric of one arm; None for a difference,
+            which depends little on the big groups (measured).
+
+    Returns:
+        The estimate; its variance is NaN with fewer than two groups.
     """
     values = np.asarray(points, dtype=float)
-    defined = ~np.isnan(values)
-    if not defined.any():
+    is_defined = ~np.isnan(values)
+    if not is_defined.any():
         return Estimate(float("nan"), float("nan"), float("nan"))
     if groups < 2:
-        return Estimate(float(values[defined].mean()), float("nan"), float("nan"))
-    shared = _covariance(np.stack([row for row, kept in zip(resampled, defined, strict=True) if kept]))
+        return Estimate(float(values[is_defined].mean()), float("nan"), float("nan"))
+    shared = _covariance(np.stack([row for row, defined in zip(resampled, is_defined, strict=True) if defined]))
     # The variance of a resample's mean is over n, not over n - 1.
-    return _over_seeds(values[defined], shared * groups / (groups - 1), effective or groups)
+    return _over_seeds(values[is_defined], shared * groups / (groups - 1), effective or groups)
 
 
 def _over_seeds(points: np.ndarray, shared: np.ndarray, groups: float) -> Estimate:
@@ -134,16 +169,21 @@ def _over_seeds(points: np.ndarray, shared: np.ndarray, groups: float) -> Estima
 
 
 def mcnemar(differences: np.ndarray) -> float:
-    """McNemar's test of paired answers, for items in groups: is one of the two right more often?
+    """Test whether one of two arms is right more often: McNemar's test of paired answers, for items in groups.
 
-    differences: (S, G), for each seed and group the items that only the first has right less those that only the
-    second has.
-    Items of a group are not independent, so McNemar's own test rejects too often. What is independent is the sign
-    of a whole group: with no difference, it is as likely to fall on either side. The p-value is exact for that
-    (all signs of the groups, the seeds' differences summed), needs no item weights as Durkalski et al.
-    (2003) do and no large number of groups as Obuchowski (1998) does, and where every item is its own group
-    it is McNemar's exact test. Signs say nothing about other seeds: with several, p is at least that of the summed
+    Items of a group are not independent, so McNemar's original test rejects too often. The signs of the groups'
+    differences are independent: without a difference between the arms, either sign is equally likely. The p-value is
+    exact for that (all signs of the groups, the seeds' differences summed). It needs no item weights as Durkalski et
+    al. (2003) do and no large number of groups as Obuchowski (1998) does. Where every item is its own group it is
+    McNemar's exact test. Signs say nothing about other seeds: with several seeds, p is at least that of the summed
     difference by its variance over groups and seeds, as in `estimate`.
+
+    Args:
+        differences: (S, G), for each seed and group the number of items that only the first arm has right, less the
+            number that only the second has right.
+
+    Returns:
+        The p-value, 0-1.
     """
     seeds, groups = differences.shape
     exact = _sign_test(differences.sum(axis=0))
@@ -154,7 +194,16 @@ def mcnemar(differences: np.ndarray) -> float:
 
 
 def holm(p_values: "Sequence[float] | pd.Series[float]") -> np.ndarray:
-    """Holm's (1979) step-down adjustment: at .05, one false claim or more in at most 5% of families. NaNs stay out."""
+    """Adjust p-values for their number: at .05, at most 5% of families have a false claim or more.
+
+    Source: Holm 1979 ("A simple sequentially rejective multiple test procedure").
+
+    Args:
+        p_values: (n,) 0-1; NaN ones do not count.
+
+    Returns:
+        (n,) adjusted p-values, 0-1; NaN where `p_values` is.
+    """
     p = np.asarray(p_values, dtype=float)
     adjusted = np.full(len(p), np.nan)
     order = [i for i in np.argsort(p) if not np.isnan(p[i])]
@@ -166,7 +215,7 @@ def holm(p_values: "Sequence[float] | pd.Series[float]") -> np.ndarray:
 
 
 def _sign_test(differences: np.ndarray) -> float:
-    """How often the sum is as far from 0 if the signs of these whole numbers are drawn at random; exact."""
+    """The probability that the sum is at least as far from 0 if the signs are drawn at random; exact for integers."""
     from scipy.signal import fftconvolve
     from scipy.stats import binom
 
@@ -175,9 +224,9 @@ def _sign_test(differences: np.ndarray) -> float:
         return 1.0
     chances = np.ones(1)  # of each possible sum, from the lowest
     for size, count in zip(sizes, counts, strict=True):
-        own = np.zeros(2 * size * count + 1)
-        own[:: 2 * size] = binom.pmf(np.arange(count + 1), count, 0.5)
-        chances = fftconvolve(chances, own) if len(chances) > 1 else own
+        of_size = np.zeros(2 * size * count + 1)
+        of_size[:: 2 * size] = binom.pmf(np.arange(count + 1), count, 0.5)
+        chances = fftconvolve(chances, of_size) if len(chances) > 1 else of_size
     sums = np.arange(len(chances)) - len(chances) // 2
     return float(np.clip(chances[np.abs(sums) >= abs(int(differences.sum()))].sum(), 0.0, 1.0))
 
