@@ -17,6 +17,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from silvertune import fallback_budget, identity, import_path, part_inputs, votes
+from silvertune.datasets import class_names
 from silvertune.errors import UserError, either, in_one_line
 from silvertune.evaluation import predictions
 from silvertune.evidence import computed, evidence
@@ -223,7 +224,7 @@ def _data(recipe: _Recipe) -> Data:
 def task_of(content: Mapping[str, Any]) -> Task:
     """The task that `config["task"]` describes. Raises UserError for classes that do not fit together."""
     _refuse_unknown(content, Task, "task.")
-    task = Task(**content)
+    task = Task(**{**content, **class_names.of_task(content)})
     if len(set(task.classes)) < 2 or len(set(task.classes)) != len(task.classes):
         raise UserError(f"task.classes={task.classes}: want at least two different classes")
     if task.positive is not None and task.positive not in task.classes:
@@ -264,7 +265,7 @@ def _source(node: Mapping[str, Any] | None, key: str, known: Mapping[str, Any]) 
     if budget is not None and set(budget) != {"items", "audit"}:
         raise UserError(f"{key}.budget={dict(budget)}: want items and audit")
     classes = known["task"].classes
-    keep = tuple(node.get("keep") or ())
+    keep = tuple(class_names.class_name(value, f"{key}.keep") for value in node.get("keep") or ())
     if wrong := [name for name in keep if name not in classes]:
         raise UserError(f"{key}.keep={list(keep)}: {wrong[0]!r} is no class; want some of {', '.join(classes)}")
     return Source(

@@ -37,6 +37,23 @@ class Task:
 
 
 @dataclass
+class WrittenTask:
+    """A `Task` as a configuration writes it: the classes and words are whatever yaml makes of them.
+
+    OmegaConf would turn the NO of `classes: list[str]` into 'False'. So they stay what yaml read, and
+    `silvertune.composition.task_of` takes text and whole numbers, and says of all else that it needs quotes.
+    """
+
+    name: str = MISSING
+    classes: list[Any] = MISSING
+    positive: Any = None
+    descriptions: dict[Any, Any] = field(default_factory=dict)
+    prompts: dict[str, Any] = field(default_factory=dict)
+    answers: dict[Any, Any] = field(default_factory=dict)
+    examples: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
 class Evaluation:
     """How a run is split and measured.
 
@@ -109,7 +126,7 @@ class Study:
 class Config:
     """A run: one arm, one seed, all folds of its split."""
 
-    task: Task = field(default_factory=Task)
+    task: WrittenTask = field(default_factory=WrittenTask)
     dataset: Any = MISSING
     encoder: Any = MISSING
     preselect: Any = None

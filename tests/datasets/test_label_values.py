@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests import made
 
-from silvertune.datasets.label_values import LabelValues, NoLabel, class_name
+from silvertune.datasets.label_values import LabelValues, NoLabel
 
 
 def read(classes: Sequence[Any], column: Sequence[Any], **settings: Any) -> list[object]:
@@ -123,17 +123,15 @@ def test_two_classes_of_one_spelling_are_refused() -> None:
         LabelValues({"\u00e9": "a", "e\u0301": "b"}, "gold")
 
 
-@pytest.mark.parametrize(
-    ("value", "name"), [("NO", "NO"), ("1.10", "1.10"), (0, "0"), (-3, "-3"), ("e\u0301", "\u00e9")]
-)
-def test_a_class_is_called_as_it_is_written(value: object, name: str) -> None:
-    assert class_name(value, "task.classes") == name
+@pytest.mark.parametrize("value", [None, 1.1], ids=repr)
+def test_a_value_whose_spelling_yaml_has_lost_has_to_be_quoted(value: object) -> None:
+    with made.refused("gold=", "yaml reads", "quote it"):
+        LabelValues({value: "a", "b": "b"}, "gold")
+    with made.refused("gold=", "yaml reads", "quote it"):
+        LabelValues({"a": "a", "b": "b"}, "gold", ignore=[value])
 
 
-@pytest.mark.parametrize(
-    ("value", "reading"),
-    [(False, "a truth value"), (True, "a truth value"), (1.1, "a number"), (None, "null"), ([], "a list")],
-)
-def test_a_class_whose_spelling_yaml_has_lost_has_to_be_quoted(value: object, reading: str) -> None:
-    with made.refused("task.classes: yaml reads what stands there as " + reading, "write it in quotes"):
-        class_name(value, "task.classes")
+@pytest.mark.parametrize("value", ["NO", "no", "off"])
+def test_a_label_that_yaml_read_as_a_truth_value_is_told_to_be_quoted(value: str) -> None:
+    with made.refused(f"unknown label '{value}'", "quote it in the configuration"):
+        LabelValues({False: "a", "DK": "b"}, "gold").read([value], ["items.csv:2"])

@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from silvertune import votes
+from silvertune.datasets.class_names import class_name
 from silvertune.datasets.formats import Row
-from silvertune.datasets.label_values import LabelValues, Meaning, NoLabel, class_name
+from silvertune.datasets.label_values import LabelValues, Meaning, NoLabel
 from silvertune.datasets.rows import Rows, value_at
 from silvertune.datasets.values import is_null, name_of, number_of
 from silvertune.errors import UserError, either

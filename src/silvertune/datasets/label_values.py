@@ -8,6 +8,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any
 
+from silvertune.datasets.class_names import class_name
 from silvertune.datasets.values import is_null, normal_form, number_of, text_of, without_blanks_around
 from silvertune.errors import UserError, either
 
@@ -46,11 +47,12 @@ class LabelValues:
         self.key = key
         self.spellings: dict[str, tuple[Any, Meaning]] = {}
         for value, name in classes.items():
-            if self.spellings.setdefault(_spelling(value), (value, name))[1] != name:
-                first = self.spellings[_spelling(value)][1]
-                raise UserError(f"{key}: {_spelling(value)!r} stands for {first!r} and for {name!r}; want one of them")
-        self.spellings |= {_spelling(value): (value, NoLabel.ABSTAINED) for value in abstain}
-        self.spellings |= {_spelling(value): (value, NoLabel.NOTHING) for value in ignore}
+            spelling = _spelling(value, key)
+            if self.spellings.setdefault(spelling, (value, name))[1] != name:
+                first = self.spellings[spelling][1]
+                raise UserError(f"{key}: {spelling!r} stands for {first!r} and for {name!r}; want one of them")
+        self.spellings |= {_spelling(value, key): (value, NoLabel.ABSTAINED) for value in abstain}
+        self.spellings |= {_spelling(value, key): (value, NoLabel.NOTHING) for value in ignore}
         self.stripped: dict[str, list[tuple[Any, Meaning]]] = {}
         self.numbers: dict[Decimal, list[tuple[Any, Meaning]]] = {}
         for spelling, (value, meaning) in self.spellings.items():
@@ -129,11 +131,13 @@ class LabelValues:
         return f"unknown label {value!r}; want {wanted}{hint}"
 
 
-def _spelling(value: Any) -> str:
-    """The text that spells a value of the configuration."""
+def _spelling(value: Any, key: str) -> str:
+    """The text that spells a value of the configuration; a truth value and 1.0 stand for what they are as numbers."""
     if isinstance(value, bool):
         return str(value).lower()
-    return normal_form(str(value))
+    if isinstance(value, float) and value.is_integer():
+        return str(value)
+    return class_name(value, key)
 
 
 def _single(value: Any, where: str) -> Any:
@@ -143,22 +147,3 @@ def _single(value: Any, where: str) -> Any:
             raise UserError(f"{where}: {len(value)} labels in a list ({str(value)[:60]}); want one, or an empty list")
         return _single(value[0], where) if value else None
     return text_of(value, where) if isinstance(value, str | bytes) else value
-
-
-def class_name(value: Any, key: str) -> str:
-    """The class that a scalar of the configuration names.
-
-    Args:
-        value: Text, or a whole number, which names the class that is written with its digits.
-        key: The configuration's key, for messages.
-
-    Raises:
-        UserError: Yaml has lost how the value was written: NO, on, 1.10, null and others need quotes.
-    """
-    if isinstance(value, str):
-        return normal_form(text_of(value, key))
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    readings = {bool: "a truth value (as it reads NO, yes, on)", float: "a number (1.10 would be 1.1)"}
-    read_as = "null" if value is None else readings.get(type(value), f"a {type(value).__name__}")
-    raise UserError(f"{key}: yaml reads what stands there as {read_as}: write it in quotes, as it stands in the data")
