@@ -190,7 +190,7 @@ def test_an_answer_that_can_not_be_read_is_asked_for_once_more(task: Task, tmp_p
     ],
 )
 def test_an_answer_without_a_label_has_its_status_and_is_not_paid_for_again_in_the_sweep(
-    task: Task, tmp_path: Path, llm: Scripted, status: str, asked: int
+    task: Task, tmp_path: Path, llm: Scripted, status: str, asked: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     llm = replace(llm, requests=[])
     labeler = made_llms.labeler(task, {"gpt": llm}, tmp_path, views=["text"])
@@ -199,8 +199,12 @@ def test_an_answer_without_a_label_has_its_status_and_is_not_paid_for_again_in_t
     assert table["label"].isna().all()
     assert (table["raw"] != "").all()
     assert len(llm.requests) == 3 * asked
+    assert capsys.readouterr().err == ""
     pd.testing.assert_frame_equal(labeler.label(made.items(3)), table)
     assert len(llm.requests) == 3 * asked
+    told = capsys.readouterr().err
+    assert f"gpt: 3 answer(s) without a label (3 {status}) are remembered" in told
+    assert "labeler.store.remember_s" in told
     later = made_llms.labeler(
         task, {"gpt": Scripted()}, tmp_path, views=["text"], store=StorePlace(None, 60.0, remember_s=0.0)
     )

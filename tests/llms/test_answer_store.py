@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests import made
 
+from silvertune.llms import answer_store
 from silvertune.llms.answer_store import LabelStore, Outcome
 
 OK = Outcome("ok", "YES", {"YES": 0.9, "NO": 0.1}, None, '{"label": "YES"}', None, "m-1", 100, 5, 0.25)
@@ -81,6 +82,18 @@ def test_only_labels_are_answers_and_failures_to_reach_the_llm_are_forgotten(ope
     assert set(opened().read(["ok", "refused", "failed"])) == {"ok", "refused"}
     assert set(opened(remember_s=0.0).read(["ok", "refused", "failed"])) == {"ok"}
     assert claim(opened(remember_s=0.0), "ok", "refused", "failed") == ["refused", "failed"]
+
+
+def test_a_new_start_asks_again_for_answers_without_a_label(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer_store, "_asked_again_since", 0.0)
+    store = opened()
+    claim(store, "ok", "refused")
+    store.save({"ok": OK, "refused": REFUSED})
+    answer_store.ask_failures_again(time.time() - 60)  # the same start
+    assert set(opened().read(["ok", "refused"])) == {"ok", "refused"}
+    answer_store.ask_failures_again(time.time() + 1)
+    assert set(opened().read(["ok", "refused"])) == {"ok"}
+    assert claim(opened(), "ok", "refused") == ["refused"]
 
 
 def test_a_label_after_a_refusal_is_the_answer(opened: Open) -> None:

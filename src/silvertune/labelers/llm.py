@@ -1,5 +1,7 @@
 """The LLM labeler: every prompt of every view of every item, asked of one LLM or several, once or repeatedly."""
 
+import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -116,10 +118,22 @@ class LLMLabeler:
             with closing(self._open()) as store:
                 outcomes |= store.read(list(keys))
             missing = [row.question(self.task) for key, row in keys.items() if key not in outcomes]
+            self._say_what_is_remembered(name, [outcomes[key] for key in keys if key in outcomes])
             if missing:
                 with _progress(name, len(missing)) as on_progress:
                     outcomes |= ask_all(model, missing, self._open(), on_progress)
         return self._votes(asked, outcomes)
+
+    def _say_what_is_remembered(self, name: str, stored: Sequence[Outcome]) -> None:
+        without_label = [outcome.status for outcome in stored if outcome.status != "ok"]
+        if without_label:
+            counts = ", ".join(f"{number} {status}" for status, number in sorted(Counter(without_label).items()))
+            print(
+                f"silvertune: {name}: {len(without_label)} answer(s) without a label ({counts}) are remembered from "
+                "earlier in this sweep and not asked again; labeler.store.remember_s=0 asks again, and so does a new "
+                "start of the command",
+                file=sys.stderr,
+            )
 
     def estimate(self, items: pd.DataFrame) -> dict[str, dict[str, float]]:
         """Annotator -> what labelling `items` would take at most: see `silvertune.interfaces.Labeler`."""

@@ -92,13 +92,27 @@ class Claim:
     too_dear: list[str]
 
 
+_asked_again_since = 0.0
+
+
+def ask_failures_again(since: float) -> None:
+    """Forget, in this process, the answers without a label that came before the sweep began.
+
+    Args:
+        since: When the sweep was started, in seconds since 1970. The same for all jobs of a sweep.
+    """
+    global _asked_again_since
+    _asked_again_since = since
+
+
 class LabelStore:
     """The store at a SQLAlchemy URL; SQLite and PostgreSQL.
 
     lease_s: a lease that is not renewed for so long is void. On one machine, a lease whose process is gone is void at
         once.
-    remember_s: a request that was answered without a label (refused, truncated, unreadable) is not asked again for so
-        long, so that all arms of a sweep see the same; failures to reach the LLM are never remembered.
+    remember_s: a request that was answered without a label (refused, truncated, unreadable) is not asked again by the
+        same sweep for so long, so that all its arms see the same (`ask_failures_again`). Failures to reach the LLM are
+        never remembered.
     budget_usd: the most that may be paid for the answers in this store, ever and by all processes together; null:
         no limit. What a request may cost at most is set aside before it is sent.
 
@@ -225,7 +239,7 @@ class LabelStore:
     def _known(self, keys: Sequence[str]) -> dict[str, Outcome]:
         found = self._outcomes(sa.select(*_wanted(_answers)).where(_answers.c.key.in_(keys)))
         if rest := [key for key in keys if key not in found]:
-            lately = _payments.c.at > time.time() - self.remember_s
+            lately = _payments.c.at > max(time.time() - self.remember_s, _asked_again_since)
             without_label = _payments.c.status.not_in(["ok", "api_error"])
             found |= self._outcomes(
                 sa.select(*_wanted(_payments)).where(_payments.c.key.in_(rest), without_label, lately)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from silvertune import composition, identity, runner
+from silvertune.llms import answer_store
 from silvertune.tracking import runs, serving
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def run(cfg: DictConfig, *, choices: Mapping[str, Any], sources: Iterable[Any], 
     names = composition.names(config, choices)
     tracking = config["tracking"]
     client, sweep = runs.sweep_of(tracking)
+    answer_store.ask_failures_again(float(sweep.data.tags["started"]))
     all_tags = tags(config, names)
     with (
         _stopping_others(client, sweep.info.run_id, config["on_error"]),

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from silvertune.errors import UserError, cause_and_place
+from silvertune.llms import answer_store
 from silvertune.study import check, comparing, expand, launchers, overrides, plan, progress
 from silvertune.study.console import open_console
 from silvertune.study.job import Job, hand_over
@@ -60,6 +62,7 @@ def run(arguments: Sequence[str], *, config: DictConfig, loader: ConfigLoader, l
     name = _experiment(tracking, config)
     launchers.check(str(config.hydra.launcher["_target_"]), [job.config for job in jobs])
     if config.mode == "plan":
+        answer_store.ask_failures_again(time.time())  # as a start of the sweep would
         plan.show(output, jobs, store.latest_if_any(tracking, name) if config.resume else {})
         return SweepResult(store.printable(store.uri(tracking)), name)
     if config.mode == "check":
@@ -164,6 +167,7 @@ def _swept(config: DictConfig) -> str:
 
 def _open_parent(client: "MlflowClient", experiment: str, jobs: list[Job], config: DictConfig) -> str:
     """The sweep's own run: a new one, or that of the same sweep (same jobs) if it is resumed."""
+    started = repr(time.time())
     digest = hashlib.sha256(json.dumps(sorted((job.name, job.identity) for job in jobs)).encode()).hexdigest()
     same = store.runs(client, experiment, f"tags.sweep = '{digest}'") if config.resume else []
     if same:
@@ -174,13 +178,13 @@ def _open_parent(client: "MlflowClient", experiment: str, jobs: list[Job], confi
                 f"experiment {experiment}; if it is not, end that run in MLflow)"
             )
         client.update_run(resumed, status=store.RUNNING)
-        for key, value in {**processes.tags(), "stop": "", "error": ""}.items():
+        for key, value in {**processes.tags(), "started": started, "stop": "", "error": ""}.items():
             client.set_tag(resumed, key, value)
         return resumed
     parent: str = client.create_run(
         experiment,
         run_name=_study_file(config) or _swept(config) or jobs[0].name,
-        tags={"sweep": digest, "runs": str(len(jobs)), **processes.tags(), **runs.provenance()},
+        tags={"sweep": digest, "runs": str(len(jobs)), "started": started, **processes.tags(), **runs.provenance()},
     ).info.run_id
     typed = runs.printable_overrides(config.hydra.overrides.task)
     client.log_text(parent, "\n".join([*typed, ""]), "overrides.txt")
