@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,8 +14,10 @@ from silvertune.evidence.evidence import BoundFilter
 from silvertune.fallback_budget import Budget
 from silvertune.filters import controls
 from silvertune.filters.votes import agreement
+from silvertune.interfaces import Estimate, TrainingSet, Tuned
 from silvertune.items import Data
-from silvertune.runner import Parts, Source
+from silvertune.labelers.source import LabelSource
+from silvertune.runner import Parts
 from silvertune.schema import Evaluation, Task
 
 KFOLD = Evaluation(split="kfold", folds=3, decision="any_view", replicates=50)
@@ -33,27 +35,25 @@ class Canned:
         self.asked.append(list(items.index))
         return self.table[self.table["item_id"].isin(items.index)].reset_index(drop=True)
 
-    def estimate(self, items: pd.DataFrame) -> dict[str, dict[str, float]]:
+    def estimate(self, items: pd.DataFrame) -> dict[str, Estimate]:
         return {}
 
 
-class Spy:
+class Spy(Local):
     """A backend that tunes as `Local` does, and keeps what it was given."""
 
     def __init__(self) -> None:
         self.trained: list[pd.DataFrame] = []
         self.validated: list[pd.DataFrame] = []
 
-    def check(self, model: object) -> None: ...
-
-    def tune(self, model: object, train: pd.DataFrame, validation: pd.DataFrame, *, seed: int) -> Any:
-        self.trained.append(train)
-        self.validated.append(validation)
-        return Local().tune(model, train, validation, seed=seed)
+    def tune(self, model: object, sets: Sequence[TrainingSet]) -> Iterator[Tuned]:
+        self.trained += [training_set.train for training_set in sets]
+        self.validated += [training_set.validation for training_set in sets]
+        return super().tune(model, sets)
 
 
-def source(table: pd.DataFrame, task: Task, aggregate: Any = aggregations.majority, **settings: Any) -> Source:
-    return Source("labeler", tuple(task.classes), Canned(table), partial(aggregate, task=task), **settings)
+def source(table: pd.DataFrame, task: Task, aggregate: Any = aggregations.majority, **settings: Any) -> LabelSource:
+    return LabelSource("labeler", tuple(task.classes), Canned(table), partial(aggregate, task=task), **settings)
 
 
 def parts(task: Task = made.SOE, *, data: Data | None = None, table: pd.DataFrame | None = None, **other: Any) -> Parts:

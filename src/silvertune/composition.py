@@ -22,7 +22,8 @@ from silvertune.errors import UserError, either, in_one_line
 from silvertune.evaluation import predictions
 from silvertune.evidence import computed, evidence
 from silvertune.items import Data
-from silvertune.runner import Parts, Source
+from silvertune.labelers.source import LabelSource
+from silvertune.runner import Parts
 from silvertune.schema import Config, Evaluation, Task
 from silvertune.schema import Evidence as EvidenceSettings
 
@@ -123,7 +124,7 @@ def build(config: Mapping[str, Any]) -> Parts:
         task=task,
         data=data,
         preselect=_source(config["preselect"], "preselect", known),
-        labeler=Source(
+        labeler=LabelSource(
             "labeler",
             tuple(task.classes),
             _make(config["labeler"], "labeler", "labeler", known),
@@ -138,6 +139,7 @@ def build(config: Mapping[str, Any]) -> Parts:
         backend=backend,
         evaluation=_evaluation(config["evaluation"], task),
         seed=config["seed"],
+        model_settings="" if config["model"] is None else identity.of_settings(config["model"]),
     )
     _rehearse(parts)
     return parts
@@ -254,7 +256,7 @@ def bind_filters(filters: Mapping[str, Any], *, key: str) -> list[evidence.Bound
     return bound
 
 
-def _source(node: Mapping[str, Any] | None, key: str, known: Mapping[str, Any]) -> Source | None:
+def _source(node: Mapping[str, Any] | None, key: str, known: Mapping[str, Any]) -> LabelSource | None:
     """A fallback or a preselection: a labeler with its own aggregation."""
     if node is None:
         return None
@@ -268,7 +270,7 @@ def _source(node: Mapping[str, Any] | None, key: str, known: Mapping[str, Any]) 
     keep = tuple(class_names.class_name(value, f"{key}.keep") for value in node.get("keep") or ())
     if wrong := [name for name in keep if name not in classes]:
         raise UserError(f"{key}.keep={list(keep)}: {wrong[0]!r} is no class; want some of {', '.join(classes)}")
-    return Source(
+    return LabelSource(
         f"{key}.labeler",
         tuple(classes),
         _make(node["labeler"], f"{key}.labeler", "labeler", known),
@@ -298,7 +300,7 @@ def _make(node: Any, key: str, kind: str, known: Mapping[str, Any]) -> Any:
         raise UserError(f"{key}: {node['_target_']}: {type(error).__name__}: {in_one_line(error)}") from error
 
 
-def labeling_sources(config: Mapping[str, Any], parts: Parts) -> Iterator[tuple[str, str, Source]]:
+def labeling_sources(config: Mapping[str, Any], parts: Parts) -> Iterator[tuple[str, str, LabelSource]]:
     """Those that a run asks: the part's name, a text that is the same for the same labeler, and the source."""
     for part, source in (("preselect", parts.preselect), ("labeler", parts.labeler), ("fallback", parts.fallback)):
         if source is not None:

@@ -1,41 +1,124 @@
-"""What a labeler, a backend and a predictor are: plain Protocols, nothing to inherit from."""
+"""What the parts of a run are: plain Protocols, nothing to inherit from, and what they hand to each other."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 import pandas as pd
 
 
-class Labeler(Protocol):
-    """Makes votes for items; people, rules and machines alike.
+@dataclass(frozen=True)
+class Estimate:
+    """What some work takes at most. It is known before anybody is asked and before anything is paid.
 
-    A labeler may have an attribute `first_only`; where it is true, only the first vote with a label that an
-    item has counts for its label (the rule of the paper's panel), whatever the aggregation.
+    Attributes:
+        calls: Requests.
+        stored: How many of the requests were answered earlier and cost nothing.
+        tokens: Tokens of the other requests, both ways; of a tuning job, the tokens that it trains on.
+        dollars: What the other requests, or the job, cost.
+        seconds: How long they take at the configured rate; 0 where no rate is configured.
+    """
+
+    calls: float = 0.0
+    stored: float = 0.0
+    tokens: float = 0.0
+    dollars: float = 0.0
+    seconds: float = 0.0
+
+    def __add__(self, other: "Estimate") -> "Estimate":
+        return Estimate(*(getattr(self, entry.name) + getattr(other, entry.name) for entry in fields(self)))
+
+    def at_most(self, calls: float) -> "Estimate":
+        """The same work with no more than so many calls."""
+        share = min(1.0, calls / self.calls) if self.calls else 1.0
+        return Estimate(*(getattr(self, entry.name) * share for entry in fields(self)))
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One thing that `mode=check` looked at.
+
+    Attributes:
+        what: What was looked at.
+        ok: Whether it will work.
+        mend: What to do where it will not.
+    """
+
+    what: str
+    ok: bool
+    mend: str = ""
+
+
+class _Traits:
+    """Optional attributes of a part, with the defaults that count where the part does not have them."""
+
+    @classmethod
+    def of(cls, part: object) -> Self:
+        """The traits of `part`."""
+        names = [entry.name for entry in fields(cls)]  # type: ignore[arg-type]
+        return cls(**{name: getattr(part, name) for name in names if hasattr(part, name)})
+
+
+@dataclass(frozen=True)
+class LabelerTraits(_Traits):
+    """Optional attributes of a labeler.
+
+    Attributes:
+        first_only: Only the first vote with a label counts for an item's label (the rule of the paper's panel),
+            whatever the aggregation.
+    """
+
+    first_only: bool = False
+
+
+class Labeler(Protocol):
+    """Makes votes for items; people, rules and machines alike. `LabelerTraits` are its optional attributes.
+
+    A labeler may have a method `check() -> list[CheckResult]` for `mode=check`: packages, credentials, reachability.
     """
 
     def label(self, items: pd.DataFrame) -> pd.DataFrame:
-        """Votes (`silvertune.votes`) on items (`silvertune.items`)."""
+        """Vote on items.
+
+        Args:
+            items: Items as `silvertune.items` describes them.
+
+        Returns:
+            Votes as `silvertune.votes` describes them.
+        """
         ...
 
-    def estimate(self, items: pd.DataFrame) -> dict[str, dict[str, float]]:
-        """Who would be asked -> what that would take at most: unique `calls`, of them already `stored`, and for the
-        others `tokens`, `dollars`, and `seconds` at the configured rate. Asks nobody."""
+    def estimate(self, items: pd.DataFrame) -> Mapping[str, Estimate]:
+        """What labelling `items` takes at most, by who would be asked. Asks nobody."""
         ...
+
+
+@dataclass(frozen=True)
+class PredictorTraits(_Traits):
+    """Optional attributes of a predictor.
+
+    Attributes:
+        history: What was measured in each epoch of its tuning, if it was tuned in epochs.
+    """
+
+    history: Sequence[Mapping[str, float]] = ()
 
 
 class Predictor(Protocol):
-    """What tuning gives back.
-
-    `classes` are those that it was tuned on, `views` those that it reads. One that was tuned in epochs has a
-    `history`: a dict of measurements each.
-    """
+    """What tuning gives back. `PredictorTraits` are its optional attributes."""
 
     @property
-    def classes(self) -> Sequence[str]: ...
+    def classes(self) -> Sequence[str]:
+        """The classes that it was tuned on."""
+        ...
 
     @property
-    def views(self) -> Sequence[str]: ...
+    def views(self) -> Sequence[str]:
+        """The views that it reads."""
+        ...
 
     def predict_proba(self, items: pd.DataFrame) -> pd.DataFrame:
         """Class probabilities, indexed by (item_id, view), one column a class that was trained on."""
@@ -46,17 +129,103 @@ class Predictor(Protocol):
         ...
 
 
-class Backend(Protocol):
-    """Where and how a model is tuned."""
+@dataclass(frozen=True)
+class ModelTraits(_Traits):
+    """Optional attributes of a model.
 
-    def check(self, model: object) -> None:
-        """UserError if `model` can't be tuned here."""
+    Attributes:
+        validation_fraction: Share (0-1) of the training groups that the run sets aside for early stopping and for
+            the threshold.
+        soft_labels: The model learns from distributions: its training sets have a column `prob:<class>` a class.
+    """
+
+    validation_fraction: float = 0.0
+    soft_labels: bool = False
+
+
+class Model(Protocol):
+    """What is tuned: settings. A backend says what else it needs; `ModelTraits` are the optional attributes.
+
+    The local backend needs `fit(train, validation, seed) -> Predictor`. `evidence.student` may have a method
+    `dynamics(train, seed)` as well (`silvertune.evidence.computed`).
+    """
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What one tuned model learns from.
+
+    Attributes:
+        train: Items with `label` and `weight` (0 or more), and `prob:<class>` columns (rows sum to 1) for a model
+            with soft labels.
+        validation: Items like them, perhaps none.
+        seed: Seed of the tuning.
+        model_settings: Digest of the model's settings (`silvertune.identity.of_settings`).
+    """
+
+    train: pd.DataFrame
+    validation: pd.DataFrame
+    seed: int
+    model_settings: str
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of the rows, the model's settings and the seed: by it a tuned model is found again.
+
+        It holds no source and no version, so that an edit of a docstring pays for nothing again.
+        """
+        digest = hashlib.sha256(f"{self.seed}\0{self.model_settings}".encode())
+        for rows in (self.train, self.validation):
+            content = [list(map(str, rows.columns)), rows.reset_index().to_json(orient="values", double_precision=15)]
+            digest.update(repr(content).encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A tuned model.
+
+    Attributes:
+        predictor: What it predicts with.
+        cost_usd: What tuning it cost, also where an earlier run paid for it.
+        job: Name of the job at the provider; empty where it was tuned in this process.
+    """
+
+    predictor: Predictor
+    cost_usd: float = 0.0
+    job: str = ""
+
+
+class Backend(Protocol):
+    """Where and how a model is tuned. Tuning may be remote, slow and paid for, and may outlive this process."""
+
+    def check(self, model: Any) -> None:
+        """Look, offline and before anything is labelled, whether the model can be tuned here.
+
+        Raises:
+            UserError: It can't.
+        """
         ...
 
-    def tune(self, model: object, train: pd.DataFrame, validation: pd.DataFrame, *, seed: int) -> Predictor:
-        """A predictor, from items with `label` and `weight`.
+    def probe(self, model: Any) -> list[CheckResult]:
+        """What `mode=check` shows: credentials, quota, buckets. Nothing is paid for."""
+        ...
 
-        A model may have an attribute `soft_labels`; where it is true, `train` and `validation` have a column
-        `prob:<class>` a class as well: the label's distribution, rows sum to 1.
+    def estimate(self, model: Any, sets: Sequence[TrainingSet]) -> Estimate:
+        """What tuning on these sets takes at most, for `mode=plan`. Asks nobody."""
+        ...
+
+    def tune(self, model: Any, sets: Sequence[TrainingSet]) -> Iterator[Tuned]:
+        """Tune the model on each set.
+
+        Args:
+            model: What to tune.
+            sets: All sets of a run (one a fold), so that a remote backend can submit them together.
+
+        Yields:
+            The tuned models, in the order of the sets.
+
+        Raises:
+            UserError: A set could not be tuned on.
         """
         ...

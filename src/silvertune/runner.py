@@ -6,90 +6,63 @@ from dataclasses import dataclass
 import pandas as pd
 
 from silvertune import fallback_budget
+from silvertune.backends.training_sets import training_set
 from silvertune.errors import UserError
-from silvertune.evaluation import alarms, label_quality, metrics, predictions, thresholds
+from silvertune.evaluation import alarms, label_quality, metrics, predictions
+from silvertune.evaluation.students import Student, tested_students
 from silvertune.evidence.computed import Means
 from silvertune.evidence.evidence import BoundFilter, Evidence, decide
-from silvertune.interfaces import Backend, Labeler, Predictor
+from silvertune.interfaces import Backend, Model, ModelTraits, TrainingSet
 from silvertune.items import Data
+from silvertune.labelers.source import LabelSource, why_no_label
 from silvertune.schema import Evaluation, Task
 from silvertune.splits import Fold, split, with_validation
-from silvertune.votes import check, none_if_null, prob_columns
-
-
-@dataclass(frozen=True)
-class Source:
-    """A labeler and how its votes become one label an item.
-
-    name: its config key, for messages. keep: the classes that a preselection goes on with. budget: how many items a
-    fallback is asked about; None is all that were rejected. people: whether the labels are people's.
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    labeler: Labeler
-    aggregate: Callable[[pd.DataFrame], pd.DataFrame]
-    keep: tuple[str, ...] = ()
-    budget: fallback_budget.Budget | None = None
-    people: bool = False
-
-    def annotate(self, items: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Votes on `items`, and labels for every one of them."""
-        votes = self.votes(items)
-        return votes, self.labels(votes, items.index)
-
-    def votes(self, items: pd.DataFrame) -> pd.DataFrame:
-        """What the labeler says of `items`."""
-        return check(self.labeler.label(items), self.classes, items.index, self.name)
-
-    def labels(self, votes: pd.DataFrame, about: pd.Index) -> pd.DataFrame:
-        """A label for each of the items `about` (null where nobody had one), from votes on them and on no others."""
-        counted = votes[votes["item_id"].isin(about)]
-        if getattr(self.labeler, "first_only", False):
-            counted = counted[counted["label"].notna()].drop_duplicates("item_id")
-        labels = self.aggregate(counted).reindex(about)
-        labels["label"] = none_if_null(labels["label"])
-        labels["n_votes"] = labels["n_votes"].fillna(0).astype(int)
-        return labels
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Everything that a run is made of, composed and bound. `model` None: the labeler itself is the arm."""
+    """Everything that a run is made of, composed and bound.
+
+    Attributes:
+        model: What is tuned; None: the labeler itself is the arm.
+        model_settings: Digest of the model's settings (`silvertune.identity.of_settings`).
+        bind: Binds other filters' configs, for filters that are made of filters.
+        means: With what evidence is computed.
+    """
 
     task: Task
     data: Data
-    preselect: Source | None
-    labeler: Source
+    preselect: LabelSource | None
+    labeler: LabelSource
     bind: Callable[..., list[BoundFilter]]
     filters: list[BoundFilter]
     means: Means
-    fallback: Source | None
-    model: object | None
+    fallback: LabelSource | None
+    model: Model | None
     backend: Backend
     evaluation: Evaluation
     seed: int
-
-
-@dataclass(frozen=True)
-class Student:
-    """A tuned predictor and the probability of task.positive from which it says so, by each rule."""
-
-    predictor: Predictor
-    thresholds: dict[str, float]
+    model_settings: str = ""
 
     @property
-    def history(self) -> list[dict[str, float]]:
-        """What was measured in each epoch of its tuning, if it was tuned in epochs."""
-        return getattr(self.predictor, "history", [])
+    def traits(self) -> ModelTraits:
+        """The model's optional attributes; the defaults where there is no model."""
+        return ModelTraits.of(self.model)
 
 
 @dataclass(frozen=True)
 class Result:
     """What a run found.
 
-    decisions: one row an (item, fold) of the training pools. predictions: one row a test item; `label:<rule>`
-    is its label by that rule of `silvertune.evaluation.thresholds`. students: one a fold.
+    Attributes:
+        votes: All votes, with the `stage` (preselect, labeler, fallback) that they are of.
+        decisions: One row an (item, fold) of the training pools.
+        predictions: One row a test item; `label:<rule>` is its label by that rule of
+            `silvertune.evaluation.thresholds`.
+        report: Metrics of the predictions.
+        labels: Quality of the labels.
+        students: One a fold; none where the labeler is the arm.
+        alarms: What looks wrong with the students, in words.
     """
 
     votes: pd.DataFrame
@@ -101,44 +74,54 @@ class Result:
     alarms: list[str]
 
 
-def run(parts: Parts) -> Result:
-    """Label, filter, tune, predict and evaluate. Raises UserError for what its author can mend."""
+def run(parts: Parts, on_votes: Callable[[pd.DataFrame], None] = lambda votes: None) -> Result:
+    """Label, filter, tune, predict and evaluate.
+
+    Args:
+        parts: What the run is made of.
+        on_votes: Called with the labeler's votes as soon as they are there: they may have been paid for.
+
+    Returns:
+        What the run found.
+
+    Raises:
+        UserError: Something that the author of the configuration or of the data can mend.
+    """
     items, task, gold = parts.data.items, parts.task, parts.data.gold
     folds = split(parts.data, parts.evaluation, task, parts.seed)
-    folds = with_validation(folds, items["group_id"], getattr(parts.model, "validation_fraction", 0.0), parts.seed)
-    pool, preselection = _preselected(parts, folds)
-    wanted = pool if parts.model is not None else _union(items.index, pool, *(fold.test for fold in folds))
-    votes = parts.labeler.votes(items.loc[wanted])
+    folds = with_validation(folds, items["group_id"], parts.traits.validation_fraction, parts.seed)
+    pool, preselect_votes = _preselected(parts, folds)
+    item_ids = pool if parts.model is not None else _union(items.index, pool, *(fold.test for fold in folds))
+    votes = parts.labeler.votes(items.loc[item_ids])
+    on_votes(votes)
 
     decisions = [_decide(parts, votes, _union(pool, fold.train, fold.validation)) for fold in folds]
-    second_opinions, second_labels = _fallback(parts, decisions)
-    decisions = [_training_labels(decision, second_labels).assign(fold=k) for k, decision in enumerate(decisions)]
+    fallback_votes, fallback_labels = _fallback(parts, decisions)
+    decisions = [_training_labels(decision, fallback_labels).assign(fold=k) for k, decision in enumerate(decisions)]
 
-    students: list[Student] = []
     if parts.model is None:
-        predicted = _labelers_own(parts, votes, parts.labeler.labels(votes, wanted), folds)
+        students: list[Student] = []
+        tested = _labelers_own(parts, votes, parts.labeler.labels(votes, item_ids), folds)
     else:
-        predicted = []
-        for fold, decision in zip(folds, decisions, strict=True):
-            student, found = _tested(parts, _tuned(parts, decision, fold), decision, fold)
-            students.append(student)
-            predicted.append(found)
+        sets = [_training_set(parts, votes, decision, fold) for decision, fold in zip(decisions, folds, strict=True)]
+        tuned_models = parts.backend.tune(parts.model, sets)
+        students, tested = tested_students(tuned_models, items, decisions, folds, task, parts.evaluation)
 
-    every = pd.concat(decisions)
-    prediction = pd.concat([found.assign(fold=k) for k, found in enumerate(predicted)]).join(items["group_id"])
-    stages = {"preselect": preselection, "labeler": votes, "fallback": second_opinions}
-    cast = pd.concat([table.assign(stage=stage) for stage, table in stages.items() if table is not None])
-    quality = label_quality.report(every, cast, parts.data.annotations, prediction, gold, task)
-    quality.metrics["labels/cost_usd"] = float(cast["cost_usd"].sum())
-    quality.metrics["labels/human_labels"] = _human_labels(parts, every)
+    all_decisions = pd.concat(decisions)
+    prediction = pd.concat([table.assign(fold=k) for k, table in enumerate(tested)]).join(items["group_id"])
+    stages = {"preselect": preselect_votes, "labeler": votes, "fallback": fallback_votes}
+    all_votes = pd.concat([table.assign(stage=stage) for stage, table in stages.items() if table is not None])
+    quality = label_quality.report(all_decisions, all_votes, parts.data.annotations, prediction, gold, task)
+    quality.metrics["labels/cost_usd"] = float(all_votes["cost_usd"].sum())
+    quality.metrics["labels/human_labels"] = _human_labels(parts, all_decisions)
     if parts.fallback is not None and parts.fallback.budget is not None:
-        quality.metrics.update(fallback_budget.audit(decisions, second_labels))
+        quality.metrics.update(fallback_budget.audit(decisions, fallback_labels))
     report = metrics.evaluate(prediction, gold, task, replicates=parts.evaluation.replicates)
     report.metrics.update(metrics.by_rule(prediction, gold, task))
-    report.metrics.update(_mean_thresholds(students))
+    report.metrics.update(_of_students(students))
     return Result(
-        votes=cast,
-        decisions=every,
+        votes=all_votes,
+        decisions=all_decisions,
         predictions=prediction.assign(gold=gold.reindex(prediction.index)),
         report=report,
         labels=quality,
@@ -147,10 +130,19 @@ def run(parts: Parts) -> Result:
     )
 
 
+def largest_training_sets(parts: Parts) -> list[TrainingSet]:
+    """Training sets that no run of these parts exceeds, for estimates: all items of each fold, with a made-up label."""
+    items, longest = parts.data.items, max(parts.task.classes, key=len)
+    folds = split(parts.data, parts.evaluation, parts.task, parts.seed)
+    folds = with_validation(folds, items["group_id"], parts.traits.validation_fraction, parts.seed)
+    labelled = items.assign(label=longest, weight=1.0)
+    sets = [(labelled.loc[fold.train], labelled.loc[fold.validation]) for fold in folds]
+    return [TrainingSet(train, validation, parts.seed, parts.model_settings) for train, validation in sets]
+
+
 def _union(order: pd.Index, *parts: pd.Index) -> pd.Index:
     """The members of `parts` that are in `order`, in its order."""
-    wanted = set().union(*parts)
-    return order[order.isin(list(wanted))]
+    return order[order.isin(list(set().union(*parts)))]
 
 
 def _preselected(parts: Parts, folds: list[Fold]) -> tuple[pd.Index, pd.DataFrame | None]:
@@ -187,40 +179,40 @@ def _decide(parts: Parts, votes: pd.DataFrame, pool: pd.Index) -> pd.DataFrame:
     decision["calibration"] = decision.index.isin(evidence.bought)
     if parts.fallback is None:
         return decision.assign(asked="")
-    asked = fallback_budget.asked(decision, evidence.votes, parts.task, parts.fallback.budget, parts.seed)
-    return decision.assign(asked=asked)
+    why_asked = fallback_budget.asked(decision, evidence.votes, parts.task, parts.fallback.budget, parts.seed)
+    return decision.assign(asked=why_asked)
 
 
 def _fallback(parts: Parts, decisions: list[pd.DataFrame]) -> tuple[pd.DataFrame | None, pd.Series]:
     """The fallback's votes and labels on what any fold asks about; each item is asked about once."""
-    asked = _union(parts.data.items.index, *(decision.index[decision["asked"] != ""] for decision in decisions))
-    if parts.fallback is None or asked.empty:
+    item_ids = _union(parts.data.items.index, *(decision.index[decision["asked"] != ""] for decision in decisions))
+    if parts.fallback is None or item_ids.empty:
         return None, pd.Series(dtype=object)
-    votes, labels = parts.fallback.annotate(parts.data.items.loc[asked])
+    votes, labels = parts.fallback.annotate(parts.data.items.loc[item_ids])
     return votes, labels["label"].dropna()
 
 
-def _training_labels(decision: pd.DataFrame, second_labels: pd.Series) -> pd.DataFrame:
+def _training_labels(decision: pd.DataFrame, fallback_labels: pd.Series) -> pd.DataFrame:
     """`train_label` and `source` of each item: the fallback's label, the kept one, or none."""
-    used = decision.assign(
+    labelled = decision.assign(
         train_label=decision["label"].where(decision["keep"], None),
         source=decision["keep"].map({True: "labeler", False: "dropped"}),
     )
-    answered = decision.index[(decision["asked"] != "") & decision.index.isin(second_labels.index)]
-    used.loc[answered, "train_label"] = second_labels[answered]
-    used.loc[answered, "source"] = "fallback"
-    used.loc[answered, "weight"] = 1.0
-    return used
+    answered = decision.index[(decision["asked"] != "") & decision.index.isin(fallback_labels.index)]
+    labelled.loc[answered, "train_label"] = fallback_labels[answered]
+    labelled.loc[answered, "source"] = "fallback"
+    labelled.loc[answered, "weight"] = 1.0
+    return labelled
 
 
 def _human_labels(parts: Parts, decisions: pd.DataFrame) -> float:
     """How many labels people gave: an item that several folds train on was labelled once by each who was asked."""
-    asked = [decisions["calibration"]]
+    by_people = [decisions["calibration"]]
     if parts.labeler.people:
-        asked.append(decisions["label"].notna())
+        by_people.append(decisions["label"].notna())
     if parts.fallback is not None and parts.fallback.people:
-        asked.append(decisions["source"] == "fallback")
-    return float(sum(decisions.index[given].nunique() for given in asked))
+        by_people.append(decisions["source"] == "fallback")
+    return float(sum(decisions.index[labelled].nunique() for labelled in by_people))
 
 
 def _labelers_own(parts: Parts, votes: pd.DataFrame, labels: pd.DataFrame, folds: list[Fold]) -> list[pd.DataFrame]:
@@ -233,63 +225,17 @@ def _labelers_own(parts: Parts, votes: pd.DataFrame, labels: pd.DataFrame, folds
     ]
 
 
-def _tuned(parts: Parts, decision: pd.DataFrame, fold: Fold) -> Predictor:
-    """The student, tuned on what the fold's decision kept."""
-    chosen = decision[decision["train_label"].notna()]
-    training = parts.data.items.loc[chosen.index].assign(label=chosen["train_label"], weight=chosen["weight"])
-    if getattr(parts.model, "soft_labels", False):
-        training = training.join(_soft_labels(chosen, parts.task))
-    train = training[training.index.isin(fold.train)]
-    _check_classes(train, decision[decision.index.isin(fold.train)], parts)
-    validation = training[training.index.isin(fold.validation)]
-    return parts.backend.tune(parts.model, train, validation, seed=parts.seed)
+def _training_set(parts: Parts, votes: pd.DataFrame, decision: pd.DataFrame, fold: Fold) -> TrainingSet:
+    return training_set(
+        parts.data.items, decision, fold, parts.task, traits=parts.traits, model_settings=parts.model_settings,
+        seed=parts.seed, filters=[bound.key for bound in parts.filters], why_no_label=why_no_label(votes),
+    )  # fmt: skip
 
 
-def _soft_labels(chosen: pd.DataFrame, task: Task) -> pd.DataFrame:
-    """`prob:<class>` of each training label: the aggregation's where it knows a distribution, else all on the label."""
-    columns = prob_columns(task.classes)
-    hard = pd.DataFrame({f"prob:{name}": (chosen["train_label"] == name).astype(float) for name in task.classes})
-    if not set(columns) <= set(chosen.columns):
-        return hard
-    from_labeler = (chosen["source"] == "labeler") & chosen[columns].notna().all(axis=1)
-    return hard.where(~from_labeler, chosen[columns])
-
-
-def _check_classes(train: pd.DataFrame, decision: pd.DataFrame, parts: Parts) -> None:
-    """A student can't be tuned on nothing or on one class, and a filter must not lose a class without a word."""
-    before, after = decision["label"].value_counts(), train["label"].value_counts()
-    chain = "+".join(bound.key for bound in parts.filters)
-    counts = {name: f"{int(before.get(name, 0))} -> {int(after.get(name, 0))}" for name in parts.task.classes}
-    if train.empty:
-        raise UserError(f"filter={chain}: no label is left to tune on (labels before -> after, by class: {counts})")
-    if lost := [name for name in parts.task.classes if name in before and name not in after]:
-        raise UserError(f"filter={chain}: every label of class {lost[0]!r} was dropped (before -> after: {counts})")
-    if len(after) < 2:
-        raise UserError(f"labeler: every label is {after.index[0]!r}; a model needs at least two classes to be tuned")
-
-
-def _tested(parts: Parts, predictor: Predictor, decision: pd.DataFrame, fold: Fold) -> tuple[Student, pd.DataFrame]:
-    """The tuned student and its predictions on the fold's test items, by every rule for the threshold."""
-    items, task, how = parts.data.items, parts.task, parts.evaluation
-
-    def predicted(ids: pd.Index) -> pd.DataFrame:
-        return predictions.decide(predictor.predict_proba(items.loc[ids]), task, how)
-
-    silver = decision["train_label"].dropna()
-    held_out = fold.validation[fold.validation.isin(silver.index)]
-    test = predicted(fold.test)
-    decided = thresholds.decided(test, predicted(held_out), silver, task)
-    if how.threshold in thresholds.RULES:
-        if how.threshold not in decided.labels:
-            raise UserError(
-                f"evaluation.threshold={how.threshold}: needs every class among the validation labels, and there are "
-                f"{silver[held_out].value_counts().to_dict() or 'none'}: raise model.validation_fraction"
-            )
-        test["label"] = decided.labels[how.threshold]
-    test = test.join(decided.labels.add_prefix("label:"))
-    return Student(predictor, decided.thresholds), predictions.complete(test, fold.test, task)
-
-
-def _mean_thresholds(students: list[Student]) -> dict[str, float]:
+def _of_students(students: list[Student]) -> dict[str, float]:
+    """Mean thresholds over the folds, and what tuning cost."""
+    if not students:
+        return {}
     table = pd.DataFrame([student.thresholds for student in students])
-    return {f"threshold/{rule}": float(values.mean()) for rule, values in table.items() if rule != "half"}
+    means = {f"threshold/{rule}": float(values.mean()) for rule, values in table.items() if rule != "half"}
+    return {**means, "tuning/cost_usd": sum(student.tuned.cost_usd for student in students)}

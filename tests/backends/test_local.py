@@ -1,4 +1,4 @@
-"""Tuning on this machine: the model's own fit, and a clear word where it has none."""
+"""Tuning in this process: the model's own fit, and a clear word where it has none."""
 
 from pathlib import Path
 
@@ -7,20 +7,28 @@ import pytest
 import yaml
 from hydra.utils import get_object
 
-from silvertune.backends.local import Local, Predictor
+from silvertune.backends import Local
 from silvertune.errors import UserError
+from silvertune.interfaces import Estimate, Predictor, TrainingSet
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 TRAIN = pd.DataFrame({"text": ["a"], "label": ["x"], "weight": [1.0]}, index=pd.Index(["i"], name="item_id"))
 
 
+def sets(number: int) -> list[TrainingSet]:
+    return [TrainingSet(TRAIN, TRAIN.iloc[:0], seed, "settings") for seed in range(number)]
+
+
 class Constant:
-    """A model that remembers what it was given, and is its own predictor."""
+    """A model that remembers its training sets, and is its own predictor."""
 
     classes, views = ("x",), ("text",)
 
+    def __init__(self) -> None:
+        self.fits: list[tuple[pd.DataFrame, pd.DataFrame, int]] = []
+
     def fit(self, train: pd.DataFrame, validation: pd.DataFrame, seed: int) -> Predictor:
-        self.given = train, validation, seed
+        self.fits.append((train, validation, seed))
         return self
 
     def predict_proba(self, items: pd.DataFrame) -> pd.DataFrame:
@@ -51,13 +59,21 @@ def test_a_model_without_fit_is_refused_in_one_line(model: object) -> None:
     assert "model=tfidf_logreg" in message
 
 
-def test_tuning_hands_the_model_what_it_was_given() -> None:
-    model, validation = Constant(), TRAIN.iloc[:0]
-    predictor = Local().tune(model, TRAIN, validation, seed=7)
-    assert predictor is model
-    assert model.given[0] is TRAIN
-    assert model.given[1] is validation
-    assert model.given[2] == 7
+def test_a_set_is_tuned_on_when_its_result_is_asked_for() -> None:
+    model = Constant()
+    tuned_models = Local().tune(model, sets(3))
+    assert model.fits == []
+    first = next(tuned_models)
+    assert (first.predictor, first.cost_usd, first.job) == (model, 0.0, "")
+    assert [seed for _, _, seed in model.fits] == [0]
+    assert len(list(tuned_models)) == 2
+    assert [seed for _, _, seed in model.fits] == [0, 1, 2]
+    assert model.fits[0][0] is TRAIN
+
+
+def test_tuning_here_costs_no_dollars() -> None:
+    assert Local().estimate(Constant(), sets(5)) == Estimate(calls=5.0)
+    assert all(result.ok for result in Local().probe(Constant()))
 
 
 def test_what_a_model_raises_comes_through() -> None:
@@ -66,7 +82,7 @@ def test_what_a_model_raises_comes_through() -> None:
             raise UserError("model.views: no text")
 
     with pytest.raises(UserError, match="no text"):
-        Local().tune(Broken(), TRAIN, TRAIN, seed=0)
+        next(Local().tune(Broken(), sets(1)))
 
 
 def test_every_shipped_model_can_be_tuned_by_the_shipped_backend() -> None:

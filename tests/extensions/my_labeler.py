@@ -3,6 +3,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from silvertune import votes
+from silvertune.interfaces import Estimate
 from silvertune.schema import Task
 
 
@@ -24,6 +25,6 @@ class KeywordLabeler:
     def _class_of(self, text: str) -> str | None:
         return next((name for name, words in self.words.items() if any(word in text.lower() for word in words)), None)
 
-    def estimate(self, items: pd.DataFrame) -> dict[str, dict[str, float]]:
+    def estimate(self, items: pd.DataFrame) -> dict[str, Estimate]:
         """Nobody is asked."""
         return {}

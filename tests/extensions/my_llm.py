@@ -4,7 +4,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from silvertune.llms.interface import Answer, Ask, Finding, Limits, Price, Request
+from silvertune.interfaces import CheckResult
+from silvertune.llms.interface import Answer, Ask, Limits, Price, Request
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,6 @@ class RuleLLM:
 
         yield ask
 
-    def check(self) -> list[Finding]:
+    def check(self) -> list[CheckResult]:
         """Nothing can be missing."""
-        return [Finding("nothing to reach", True)]
+        return [CheckResult("nothing to reach", True)]

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from tests import made
 
+from silvertune.interfaces import Estimate
 from silvertune.labelers.answer_sheet import AnswerSheet
 
 
@@ -42,7 +43,7 @@ def test_items_go_out_as_csv_and_answers_come_back(tmp_path: Path) -> None:
     assert votes["status"].tolist() == ["ok", "abstained", "ok"]
     assert set(votes["annotator"]) == {"ann"}
     assert votes["cost_usd"].tolist() == [0.5] * 3
-    assert {name: set(figures.values()) for name, figures in sheet(path).estimate(items).items()} == {"ann": {0.0}}
+    assert sheet(path).estimate(items) == {"ann": Estimate()}
 
 
 def test_further_items_are_added_and_answers_stay(tmp_path: Path) -> None:
@@ -54,7 +55,7 @@ def test_further_items_are_added_and_answers_stay(tmp_path: Path) -> None:
         sheet(path).label(made.items(4))
     assert {row["item_id"]: row["label"] for row in rows(path)} == {"i000": "soe", "i001": "", "i002": "", "i003": ""}
     assert sheet(path).label(made.items(1))["label"].tolist() == ["soe"]
-    assert sheet(path).estimate(made.items(4))["ann"]["dollars"] == 1.5
+    assert sheet(path).estimate(made.items(4))["ann"].dollars == 1.5
 
 
 def test_an_answer_to_another_text_is_refused(tmp_path: Path) -> None:

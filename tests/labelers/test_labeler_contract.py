@@ -193,8 +193,7 @@ class TestContract:
         items = world()
         estimate = CASES[name](items, GOLD, task).estimate(items)
         for figures in estimate.values():
-            assert set(figures) == {"calls", "stored", "tokens", "dollars", "seconds"}
-            assert all(isinstance(value, float) and value >= 0 for value in figures.values())
+            assert all(isinstance(value, float) and value >= 0 for value in vars(figures).values())
         # One call a view that is there, or none where nobody is asked.
-        calls = sum(figures["calls"] for figures in estimate.values())
+        calls = sum(figures.calls for figures in estimate.values())
         assert calls == (items[views_of(items)].notna().sum().sum() if name in READS_VIEWS else 0)

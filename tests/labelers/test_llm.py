@@ -271,7 +271,7 @@ def test_a_refused_key_stops_it_at_once_and_keeps_what_was_answered(
         with made.refused("api_key_env=DOUBLE_KEY", "refused the key (401)"):
             labeler.label(made.items(100))
         assert double.received <= 20 + 2 * 4
-        kept = labeler.estimate(made.items(100))["gpt"]["stored"]
+        kept = labeler.estimate(made.items(100))["gpt"].stored
         assert kept >= 16
         double.fixed, double.says = None, says
         before = double.received
@@ -349,9 +349,9 @@ def test_an_estimate_asks_nobody_and_counts_what_is_stored(task: Task, tmp_path:
     first = labeler.estimate(made.items(10))["gpt"]
     assert llm.requests == []
     assert not (tmp_path / "no").exists()
-    assert (first["calls"], first["stored"], first["seconds"]) == (20, 0, 20)
-    assert first["dollars"] == pytest.approx(first["tokens"] / 1e6)
+    assert (first.calls, first.stored, first.seconds) == (20, 0, 20)
+    assert first.dollars == pytest.approx(first.tokens / 1e6)
     labeler.label(made.items(4))
     second = labeler.estimate(made.items(10))["gpt"]
-    assert (second["calls"], second["stored"]) == (20, 8)
-    assert second["tokens"] < first["tokens"]
+    assert (second.calls, second.stored) == (20, 8)
+    assert second.tokens < first.tokens

@@ -11,8 +11,9 @@ from typing import Any
 import pandas as pd
 
 from silvertune import votes
+from silvertune.interfaces import CheckResult
 from silvertune.labelers.llm import LLMLabeler, StorePlace
-from silvertune.llms.interface import LLM, Answer, Ask, Finding, Limits, Price, Request
+from silvertune.llms.interface import LLM, Answer, Ask, Limits, Price, Request
 from silvertune.llms.openai_compatible import OpenAICompatible
 from silvertune.schema import Task
 
@@ -86,5 +87,5 @@ class Scripted:
 
         yield ask
 
-    def check(self) -> list[Finding]:
-        return [Finding("scripted", True)]
+    def check(self) -> list[CheckResult]:
+        return [CheckResult("scripted", True)]

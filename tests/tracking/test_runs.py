@@ -16,9 +16,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from silvertune.evaluation import findings, label_quality, metrics
+from silvertune.evaluation.students import Student
+from silvertune.interfaces import Tuned
 from silvertune.items import Data
 from silvertune.reports import label_figures
-from silvertune.runner import Result, Student
+from silvertune.runner import Result
 from silvertune.schema import Task
 from silvertune.tracking import processes, runs, store
 from silvertune.votes import table
@@ -298,7 +300,7 @@ def result() -> Result:
         predictions=predictions,
         report=metrics.evaluate(predictions, GOLD, PETS, replicates=20),
         labels=label_quality.report(decisions, votes, votes.iloc[:0], predictions, GOLD, PETS),
-        students=[Student(Saved(history), {}) for history in HISTORIES],
+        students=[Student(Tuned(Saved(history)), {}) for history in HISTORIES],
         alarms=["fold 1: constant"],
     )
 

@@ -10,6 +10,7 @@ from filelock import FileLock
 
 from silvertune import votes
 from silvertune.errors import UserError, either
+from silvertune.interfaces import Estimate
 from silvertune.items import chosen_views, views_of
 from silvertune.schema import Task
 
@@ -64,14 +65,11 @@ class AnswerSheet:
         ]
         return votes.table(rows, self.classes)
 
-    def estimate(self, items: pd.DataFrame) -> dict[str, dict[str, float]]:
+    def estimate(self, items: pd.DataFrame) -> dict[str, Estimate]:
         """At most: an answer for each item that has none yet."""
         answers = self._answers()
         missing = sum(not answers.get(item) for item in items.index)
-        dollars = missing * self.cost_usd
-        return {
-            self.annotator: {"calls": float(missing), "stored": 0.0, "tokens": 0.0, "dollars": dollars, "seconds": 0.0}
-        }
+        return {self.annotator: Estimate(calls=float(missing), dollars=missing * self.cost_usd)}
 
     def _answers(self, items: pd.DataFrame | None = None) -> dict[str, str]:
         """item_id -> what stands in `label`. Raises UserError that names the file and the row.

@@ -12,11 +12,12 @@ import pandas as pd
 
 from silvertune import progress_bar
 from silvertune.errors import UserError
+from silvertune.interfaces import CheckResult, Estimate
 from silvertune.items import chosen_views, views_of
 from silvertune.llms import answer_store, prompts, truncation, untrusted_text
 from silvertune.llms.answer_store import LabelStore, Outcome
 from silvertune.llms.asking import Question, ask_all
-from silvertune.llms.interface import LLM, Finding
+from silvertune.llms.interface import LLM
 from silvertune.llms.prompts import Example, Prompt
 from silvertune.schema import Task
 
@@ -135,7 +136,7 @@ class LLMLabeler:
                 file=sys.stderr,
             )
 
-    def estimate(self, items: pd.DataFrame) -> dict[str, dict[str, float]]:
+    def estimate(self, items: pd.DataFrame) -> dict[str, Estimate]:
         """Annotator -> what labelling `items` would take at most: see `silvertune.interfaces.Labeler`."""
         asked, found = self._asked(items), {}
         for name, model in self.llm.items():
@@ -148,21 +149,21 @@ class LLMLabeler:
             limits, calls = model.limits, len(rest)
             minutes = max(calls / (limits.requests_per_minute or float("inf")),
                           (sent + received) / (limits.tokens_per_minute or float("inf")))  # fmt: skip
-            found[name] = {
-                "calls": float(len(keys)), "stored": float(len(stored)), "tokens": sent + received,
-                "dollars": model.price.of(sent, received), "seconds": 60 * minutes,
-            }  # fmt: skip
+            found[name] = Estimate(
+                calls=float(len(keys)), stored=float(len(stored)), tokens=sent + received,
+                dollars=model.price.of(sent, received), seconds=60 * minutes,
+            )  # fmt: skip
         return found
 
-    def check(self) -> list[Finding]:
+    def check(self) -> list[CheckResult]:
         """What of it would not work, for `mode=check`."""
         found = [finding for model in self.llm.values() for finding in model.check()]
         try:
             with closing(self._open()) as store:
                 store.spent_usd()
         except UserError as error:
-            return [*found, Finding("label store", False, str(error))]
-        return [*found, Finding("label store", True)]
+            return [*found, CheckResult("label store", False, str(error))]
+        return [*found, CheckResult("label store", True)]
 
     def _open(self) -> LabelStore:
         return self.store.open(self.cache, self.budget_usd)

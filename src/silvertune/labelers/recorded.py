@@ -12,6 +12,7 @@ from silvertune.datasets.notices import say
 from silvertune.datasets.rows import Rows, read_file
 from silvertune.datasets.values import is_null, name_of, number_of
 from silvertune.errors import UserError
+from silvertune.interfaces import Estimate
 from silvertune.schema import Task
 
 
@@ -80,7 +81,7 @@ class Recorded:
         rank += chosen["annotator"].map(order)
         return chosen.iloc[rank.argsort(kind="stable")].reset_index(drop=True)
 
-    def estimate(self, items: pd.DataFrame) -> dict[str, dict[str, float]]:
+    def estimate(self, items: pd.DataFrame) -> dict[str, Estimate]:
         """Nobody is asked: nothing is spent."""
         return {}
 

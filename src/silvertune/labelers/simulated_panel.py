@@ -7,6 +7,7 @@ import pandas as pd
 
 from silvertune import votes
 from silvertune.errors import UserError
+from silvertune.interfaces import Estimate
 from silvertune.schema import Task
 
 SKILL = (0.7, 0.85, 1.0, 1.0, 1.15, 1.3)
@@ -83,7 +84,7 @@ class SimulatedPanel:
         table = votes.table(rows, self.task.classes)
         return table.drop_duplicates(["item_id", "annotator"]).reset_index(drop=True)
 
-    def estimate(self, items: pd.DataFrame) -> dict[str, dict[str, float]]:
+    def estimate(self, items: pd.DataFrame) -> dict[str, Estimate]:
         """Nobody is asked: nothing is spent."""
         return {}
 

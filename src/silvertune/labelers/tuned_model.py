@@ -8,6 +8,7 @@ import pandas as pd
 
 from silvertune import votes
 from silvertune.errors import UserError
+from silvertune.interfaces import Estimate
 from silvertune.models import saved
 from silvertune.schema import Task
 from silvertune.tracking import serving
@@ -54,7 +55,7 @@ class TunedModel:
         cast = [{str(key): value for key, value in row.items()} for row in rows.reset_index().to_dict("records")]
         return votes.table(cast, self.task.classes, probs=True)
 
-    def estimate(self, items: pd.DataFrame) -> dict[str, dict[str, float]]:
+    def estimate(self, items: pd.DataFrame) -> dict[str, Estimate]:
         """The texts that the model would read."""
         calls = sum(int(items[view].notna().sum()) for view in self.views if view in items)
-        return {"tuned_model": {"calls": float(calls), "stored": 0.0, "tokens": 0.0, "dollars": 0.0, "seconds": 0.0}}
+        return {"tuned_model": Estimate(calls=float(calls))}

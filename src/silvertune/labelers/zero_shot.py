@@ -10,6 +10,7 @@ import pandas as pd
 from silvertune import votes
 from silvertune.encoders.encoder import Encoder
 from silvertune.errors import UserError
+from silvertune.interfaces import Estimate
 from silvertune.items import chosen_views
 from silvertune.schema import Task
 
@@ -71,9 +72,8 @@ class ZeroShot:
             rows.append(row)
         return votes.table(rows, self.task.classes, probs=True)
 
-    def estimate(self, items: pd.DataFrame) -> dict[str, dict[str, float]]:
+    def estimate(self, items: pd.DataFrame) -> dict[str, Estimate]:
         """The encoder reads each text once; see `silvertune.interfaces.Labeler`."""
         texts = [text for view in chosen_views(items, self.views, "labeler.views") for text in items[view].dropna()]
         stored = self.encoder.stored(texts, self.cache)
-        free = {"tokens": 0.0, "dollars": 0.0, "seconds": 0.0}
-        return {"zero_shot": {"calls": float(len(texts)), "stored": float(stored), **free}}
+        return {"zero_shot": Estimate(calls=float(len(texts)), stored=float(stored))}

@@ -11,11 +11,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from silvertune.errors import UserError
+from silvertune.interfaces import CheckResult
 from silvertune.llms import credentials
 from silvertune.llms.interface import (
     Answer,
     Ask,
-    Finding,
     Limits,
     Message,
     Price,
@@ -184,17 +184,19 @@ class Gemini:
             raise TransientError(f"{error.code}: {told}", _retry_after(error.details))
         raise RejectedError(f"{error.code}: {told}")
 
-    def check(self) -> list[Finding]:
+    def check(self) -> list[CheckResult]:
         """Package, credentials, and whether the model is there; nothing is generated."""
         if importlib.util.find_spec("google") is None or importlib.util.find_spec("google.genai") is None:
-            return [Finding("package google-genai", False, "pip install 'silvertune[vertex]'")]
+            return [CheckResult("package google-genai", False, "pip install 'silvertune[vertex]'")]
         try:
             asyncio.run(self._look())
         except UnusableError as error:
-            return [Finding(f"Gemini: {self.model}", False, str(error))]
+            return [CheckResult(f"Gemini: {self.model}", False, str(error))]
         except (RejectedError, TransientError, TimeoutError) as error:
-            return [Finding(f"Gemini: {self.model}", False, f"{error or 'no answer within 20 s'}: is the network up?")]
-        return [Finding(f"Gemini: credentials, and {self.model} is there", True)]
+            return [
+                CheckResult(f"Gemini: {self.model}", False, f"{error or 'no answer within 20 s'}: is the network up?")
+            ]
+        return [CheckResult(f"Gemini: credentials, and {self.model} is there", True)]
 
     async def _look(self) -> None:
         import aiohttp

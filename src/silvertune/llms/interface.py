@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from silvertune.errors import UserError
+from silvertune.interfaces import CheckResult
 
 
 @dataclass(frozen=True)
@@ -133,15 +134,6 @@ class Limits:
                 raise UserError(f"labeler.llm.<name>.limits.{name}={value}: want a number above 0")
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that `mode=check` looked at. mend: what to do where it is not ok."""
-
-    what: str
-    ok: bool
-    mend: str = ""
-
-
 Ask = Callable[[Request], Awaitable[Answer]]
 
 
@@ -167,6 +159,6 @@ class LLM(Protocol):
         """What answers requests. Raises UnusableError; so do its answers, and TransientError and RejectedError."""
         ...
 
-    def check(self) -> list[Finding]:
+    def check(self) -> list[CheckResult]:
         """Packages, credentials, reachability and permissions, without a question that costs."""
         ...

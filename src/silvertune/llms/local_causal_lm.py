@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from silvertune.errors import UserError
-from silvertune.llms.interface import Answer, Ask, Finding, Limits, Price, RejectedError, Request, UnusableError
+from silvertune.interfaces import CheckResult
+from silvertune.llms.interface import Answer, Ask, Limits, Price, RejectedError, Request, UnusableError
 
 if TYPE_CHECKING:
     import torch
@@ -104,13 +105,13 @@ class LocalCausalLM:
         finally:
             worker.cancel()
 
-    def check(self) -> list[Finding]:
+    def check(self) -> list[CheckResult]:
         """Whether the model can be loaded."""
         try:
             _scorer(self.model, self.revision, self.device, self.dtype)
         except UserError as error:
-            return [Finding(f"model {self.model}", False, str(error))]
-        return [Finding(f"model {self.model} loads", True)]
+            return [CheckResult(f"model {self.model}", False, str(error))]
+        return [CheckResult(f"model {self.model} loads", True)]
 
 
 def _failure(error: Exception) -> Exception:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from silvertune.errors import UserError
+from silvertune.interfaces import CheckResult
 from silvertune.llms import credentials
 from silvertune.llms.interface import (
     Answer,
     Ask,
-    Finding,
     Limits,
     Message,
     Price,
@@ -221,25 +221,25 @@ class OpenAICompatible:
             return Answer(told, "length", self.model, 0, 0)
         raise RejectedError(f"{status}: {told}")
 
-    def check(self) -> list[Finding]:
+    def check(self) -> list[CheckResult]:
         """Package, key, address and model; nothing is generated."""
         import importlib.util
 
         if importlib.util.find_spec("aiohttp") is None:
-            return [Finding("package aiohttp", False, "pip install 'silvertune[openai]'")]
+            return [CheckResult("package aiohttp", False, "pip install 'silvertune[openai]'")]
         try:
             credentials.from_environment(self.api_key_env, f"{_KEY}.api_key_env")
-            found = [Finding(f"key in {self.api_key_env}" if self.api_key_env else "no key wanted", True)]
+            found = [CheckResult(f"key in {self.api_key_env}" if self.api_key_env else "no key wanted", True)]
             names = asyncio.run(self._models())
         except UnusableError as error:
-            return [Finding(f"{self.base_url}", False, str(error))]
+            return [CheckResult(f"{self.base_url}", False, str(error))]
         except (TransientError, TimeoutError) as error:
             mend = f"{error or 'no answer within 20 s'}: is the server up, and is base_url right?"
-            return [*found, Finding(f"{self.base_url} answers", False, mend)]
-        found.append(Finding(f"{self.base_url} answers", True))
+            return [*found, CheckResult(f"{self.base_url} answers", False, mend)]
+        found.append(CheckResult(f"{self.base_url} answers", True))
         if names:
             there = ", ".join(sorted(names)[:8])
-            found.append(Finding(f"model {self.model}", self.model in names, f"it has {there}"))
+            found.append(CheckResult(f"model {self.model}", self.model in names, f"it has {there}"))
         return found
 
     async def _models(self) -> list[str]:

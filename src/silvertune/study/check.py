@@ -2,7 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from rich.table import Table
 
 from silvertune import composition
 from silvertune.errors import UserError, cause_and_place
-from silvertune.llms.interface import Finding
+from silvertune.interfaces import CheckResult
 from silvertune.study.job import Job
 from silvertune.tracking import store
 
@@ -25,46 +26,59 @@ def show(console: Console, jobs: list[Job]) -> bool:
     table = Table(title="check (nothing was done)", title_justify="left")
     for column in ("", "what", "to mend it"):
         table.add_column(column, overflow="fold")
-    found = [*_tracking(jobs[0].config["tracking"]), *_labelers(jobs)]
-    for finding in found:
-        table.add_row("[green]ok[/]" if finding.ok else "[red]fails[/]", escape(finding.what), escape(finding.mend))
+    results = [*_tracking(jobs[0].config["tracking"]), *_labelers(jobs), *_backends(jobs)]
+    for result in results:
+        table.add_row("[green]ok[/]" if result.ok else "[red]fails[/]", escape(result.what), escape(result.mend))
     console.print(table)
-    return all(finding.ok for finding in found)
+    return all(result.ok for result in results)
 
 
-def _tracking(tracking: dict[str, Any]) -> Iterator[Finding]:
+def _tracking(tracking: dict[str, Any]) -> Iterator[CheckResult]:
     folder = Path(tracking["dir"]).absolute()
     there = next(place for place in (folder, *folder.parents) if place.exists())
     try:
         with tempfile.TemporaryFile(dir=there):
-            yield Finding(f"tracking.dir={tracking['dir']} can be written", True)
+            yield CheckResult(f"tracking.dir={tracking['dir']} can be written", True)
     except OSError as error:
         mend = f"{error.strerror}: choose another tracking.dir, or make it writable for {os.environ.get('USER', 'you')}"
-        yield Finding(f"tracking.dir={tracking['dir']} can be written", False, mend)
+        yield CheckResult(f"tracking.dir={tracking['dir']} can be written", False, mend)
     address = store.uri(tracking)
     if address.startswith("http"):
         try:
             store.client(tracking).search_experiments(max_results=1)
-            yield Finding(f"tracking.uri={address} answers", True)
+            yield CheckResult(f"tracking.uri={address} answers", True)
         except Exception as error:  # whatever MLflow's client makes of a server
-            yield Finding(
+            yield CheckResult(
                 f"tracking.uri={address} answers", False, f"{cause_and_place(error)[:200]}: is it up, and yours?"
             )
 
 
-def _labelers(jobs: list[Job]) -> Iterator[Finding]:
+def _labelers(jobs: list[Job]) -> Iterator[CheckResult]:
     """What each different labeler says of itself; most need nothing but their configuration."""
-    seen: set[str] = set()
+    keys: set[str] = set()
     for job in jobs:
-        built = job.parts
-        for part, which, source in composition.labeling_sources(job.config, built):
-            if which in seen:
-                continue
-            seen.add(which)
-            check = getattr(source.labeler, "check", None)
-            try:
-                found = check() if check is not None else [Finding("nothing to reach", True)]
-            except UserError as error:
-                found = [Finding("usable", False, str(error))]
-            name = job.names[part]
-            yield from (Finding(f"{part}={name}: {finding.what}", finding.ok, finding.mend) for finding in found)
+        for part, labeler_key, source in composition.labeling_sources(job.config, job.parts):
+            if labeler_key not in keys:
+                keys.add(labeler_key)
+                check = getattr(source.labeler, "check", lambda: [CheckResult("nothing to reach", True)])
+                yield from _named(f"{part}={job.names[part]}", check)
+
+
+def _backends(jobs: list[Job]) -> Iterator[CheckResult]:
+    """What each different backend says of the model that it would tune."""
+    keys: set[str] = set()
+    for job in jobs:
+        parts, key = job.parts, repr((job.config["backend"], job.config["model"]))
+        if parts.model is not None and key not in keys:
+            keys.add(key)
+            name = f"backend={job.names['backend']}, model={job.names['model']}"
+            yield from _named(name, partial(parts.backend.probe, parts.model))
+
+
+def _named(name: str, check: Callable[[], list[CheckResult]]) -> Iterator[CheckResult]:
+    """The results of a part's check, under the part's name."""
+    try:
+        results = check()
+    except UserError as error:
+        results = [CheckResult("usable", False, str(error))]
+    yield from (CheckResult(f"{name}: {result.what}", result.ok, result.mend) for result in results)

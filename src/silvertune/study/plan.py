@@ -6,74 +6,84 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from silvertune import composition
+from silvertune import composition, runner
+from silvertune.interfaces import Estimate
 from silvertune.study.job import Job
 from silvertune.tracking import store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-FIGURES = ("calls", "stored", "tokens", "dollars", "seconds")
-
 
 def show(console: Console, jobs: list[Job], earlier: "Mapping[store.Key, Run]") -> None:
-    """Print the jobs and what would be done with each, and who would be asked how much at most."""
+    """Print the jobs and what would be done with each, whom labelling would ask how much, and what tuning would cost.
+
+    Args:
+        console: Where to print.
+        jobs: All jobs of the sweep.
+        earlier: The run that counts for each job so far.
+    """
     table = Table(title="plan (nothing was done)", title_justify="left")
-    for column in ("run", "labeler", "filter", "fallback", "model", "backend", "would"):
+    for column in ("run", "labeler", "filter", "fallback", "model", "backend", "tuning", "would"):
         table.add_column(column, overflow="fold")
-    asked: dict[str, dict[str, dict[str, float]]] = {}
-    finished = 0
+    labelling: dict[str, Mapping[str, Estimate]] = {}
+    tuning: list[Estimate] = []
     for job in jobs:
-        known = earlier.get(job.key)
-        would = "run" if known is None else "skip: FINISHED" if known.info.status == store.FINISHED else "run again"
-        parts = (job.names[part] for part in ("labeler", "filter", "fallback", "model", "backend"))
-        table.add_row(job.name, *parts, would)
-        if would.startswith("skip"):
-            finished += 1
-        else:
-            _ask(job, asked)
+        run = earlier.get(job.key)
+        is_finished = run is not None and run.info.status == store.FINISHED
+        names = (job.names[part] for part in ("labeler", "filter", "fallback", "model", "backend"))
+        would = "skip: FINISHED" if is_finished else "run" if run is None else "run again"
+        estimate = Estimate() if is_finished else _tuning(job)
+        table.add_row(job.name, *names, f"${estimate.dollars:.2f}" if estimate.calls else "", would)
+        if not is_finished:
+            tuning.append(estimate)
+            labelling |= _labelling(job, except_for=labelling)
     console.print(table)
-    total = dict.fromkeys(FIGURES, 0.0)
-    for figures in (figures for estimate in asked.values() for figures in estimate.values()):
-        total = {name: total[name] + figures[name] for name in FIGURES}
-    if any(asked.values()):
-        console.print(_asking(asked))
+    if any(labelling.values()):
+        console.print(_asking(labelling))
+    labels = sum((estimate for by_name in labelling.values() for estimate in by_name.values()), Estimate())
+    tuned = sum(tuning, Estimate())
     console.print(
-        f"{len(jobs)} runs: {finished} finished, {len(jobs) - finished} to do; labelling all items takes at most "
-        f"{total['calls']:.0f} calls, {total['stored']:.0f} of them already stored, and ${total['dollars']:.2f}",
+        f"{len(jobs)} runs: {len(jobs) - len(tuning)} finished, {len(tuning)} to do; labelling all items takes at most "
+        f"{labels.calls:.0f} calls, {labels.stored:.0f} of them already stored, and ${labels.dollars:.2f}; tuning "
+        f"takes at most {tuned.calls:.0f} jobs, {tuned.stored:.0f} of them already paid for, {tuned.tokens:.0f} "
+        f"tokens, and ${tuned.dollars:.2f}",
         highlight=False,
     )
 
 
-def _ask(job: Job, asked: dict[str, dict[str, dict[str, float]]]) -> None:
+def _tuning(job: Job) -> Estimate:
+    parts = job.parts
+    if parts.model is None:
+        return Estimate()
+    return parts.backend.estimate(parts.model, runner.largest_training_sets(parts))
+
+
+def _labelling(job: Job, except_for: Mapping[str, object]) -> dict[str, Mapping[str, Estimate]]:
     """What the job's labelers would take; the same labeler is asked about the same items once, for all runs."""
-    built = job.parts
-    how = built.evaluation
-    pools = how.folds if how.split == "kfold" else 1
-    for _, which, source in composition.labeling_sources(job.config, built):
-        if which in asked:
+    parts = job.parts
+    pools = parts.evaluation.folds if parts.evaluation.split == "kfold" else 1
+    estimates: dict[str, Mapping[str, Estimate]] = {}
+    for _, labeler_key, source in composition.labeling_sources(job.config, parts):
+        if labeler_key in except_for:
             continue
-        asked[which] = source.labeler.estimate(built.data.items)
-        if source.budget is not None:
+        by_name = source.labeler.estimate(parts.data.items)
+        if source.budget is not None:  # of how many items, and not of which, a budget is
             most = source.budget.items * pools
-            asked[which] = {name: _capped(figures, most) for name, figures in asked[which].items()}
+            by_name = {name: estimate.at_most(most) for name, estimate in by_name.items()}
+        estimates[labeler_key] = by_name
+    return estimates
 
 
-def _capped(figures: Mapping[str, float], most: int) -> dict[str, float]:
-    """The figures of `most` calls, if there are more: of how many items, and not of which, a budget is."""
-    share = min(1.0, most / figures["calls"]) if figures["calls"] else 1.0
-    return {name: value * share for name, value in figures.items()}
-
-
-def _asking(asked: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
+def _asking(labelling: Mapping[str, Mapping[str, Estimate]]) -> Table:
     table = Table(title="who would be asked, at most", title_justify="left")
     for column in ("", "unique calls", "already stored", "tokens of the rest", "dollars", "at the configured rate"):
         table.add_column(column, justify="left" if not column else "right")
-    for estimate in asked.values():
-        for name, figures in estimate.items():
-            minutes = figures["seconds"] / 60
+    for by_name in labelling.values():
+        for name, estimate in by_name.items():
+            minutes = estimate.seconds / 60
             table.add_row(
-                name, f"{figures['calls']:.0f}", f"{figures['stored']:.0f}", f"{figures['tokens']:.0f}",
-                f"{figures['dollars']:.2f}", f"{minutes:.1f} min" if minutes else "no limit set",
+                name, f"{estimate.calls:.0f}", f"{estimate.stored:.0f}", f"{estimate.tokens:.0f}",
+                f"{estimate.dollars:.2f}", f"{minutes:.1f} min" if minutes else "no limit set",
             )  # fmt: skip
     return table

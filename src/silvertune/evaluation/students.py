@@ -1,0 +1,90 @@
+"""Tuned models on their folds' test items."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from silvertune.errors import UserError
+from silvertune.evaluation import predictions, thresholds
+from silvertune.interfaces import Predictor, PredictorTraits, Tuned
+from silvertune.schema import Evaluation, Task
+from silvertune.splits import Fold
+
+
+@dataclass(frozen=True)
+class Student:
+    """A tuned model and its thresholds.
+
+    Attributes:
+        tuned: The model.
+        thresholds: Rule -> the probability of task.positive from which the student says so.
+    """
+
+    tuned: Tuned
+    thresholds: dict[str, float]
+
+    @property
+    def predictor(self) -> Predictor:
+        """What it predicts with."""
+        return self.tuned.predictor
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """What was measured in each epoch of its tuning, if it was tuned in epochs."""
+        return [dict(epoch) for epoch in PredictorTraits.of(self.predictor).history]
+
+
+def tested_students(
+    tuned_models: Iterator[Tuned],
+    items: pd.DataFrame,
+    decisions: Sequence[pd.DataFrame],
+    folds: Sequence[Fold],
+    task: Task,
+    how: Evaluation,
+) -> tuple[list[Student], list[pd.DataFrame]]:
+    """Test each model as soon as it is tuned.
+
+    Args:
+        tuned_models: One a fold, in the order of the folds.
+        items: All items.
+        decisions: One a fold, indexed by item_id, with `train_label`.
+        folds: Which items validate and test.
+        task: The task.
+        how: How views are joined, and the rule for the threshold.
+
+    Returns:
+        The students, and the predictions on each fold's test items.
+
+    Raises:
+        UserError: The threshold's rule needs validation labels that are not there.
+    """
+    students, predictions_by_fold = [], []
+    for tuned, decision, fold in zip(tuned_models, decisions, folds, strict=True):
+        labels = decision["train_label"].dropna()
+        thresholds_by_rule, test = _by_rule(tuned.predictor, items, labels, fold, task, how)
+        students.append(Student(tuned, thresholds_by_rule))
+        predictions_by_fold.append(test)
+    return students, predictions_by_fold
+
+
+def _by_rule(
+    predictor: Predictor, items: pd.DataFrame, labels: pd.Series, fold: Fold, task: Task, how: Evaluation
+) -> tuple[dict[str, float], pd.DataFrame]:
+    """The threshold of each rule, and the predictions on the fold's test items with the label by each."""
+
+    def predicted(item_ids: pd.Index) -> pd.DataFrame:
+        return predictions.decide(predictor.predict_proba(items.loc[item_ids]), task, how)
+
+    held_out = fold.validation[fold.validation.isin(labels.index)]
+    test = predicted(fold.test)
+    decided = thresholds.decided(test, predicted(held_out), labels, task)
+    if how.threshold in thresholds.RULES:
+        if how.threshold not in decided.labels:
+            raise UserError(
+                f"evaluation.threshold={how.threshold}: needs every class among the validation labels, and there are "
+                f"{labels[held_out].value_counts().to_dict() or 'none'}: raise model.validation_fraction"
+            )
+        test["label"] = decided.labels[how.threshold]
+    test = test.join(decided.labels.add_prefix("label:"))
+    return decided.thresholds, predictions.complete(test, fold.test, task)
