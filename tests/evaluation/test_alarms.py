@@ -28,7 +28,7 @@ def test_a_student_that_tells_them_apart_raises_none() -> None:
 
 def test_constant_predictions_are_told_with_their_fold_and_number() -> None:
     (told,) = alarms.of(predictions([0.9, 0.1], [0.2, 0.3, 0.4]), [[], []], CLASSES)
-    assert told == "fold 1: constant: every one of 3 test items is called 'other'"
+    assert told == "fold 1: constant: all 3 test items are predicted as 'other'"
 
 
 def test_null_labels_alone_are_constant_too_and_beside_others_they_are_not() -> None:

@@ -91,14 +91,14 @@ CASES: list[tuple[str, Callable[[], label_quality.Report], Callable[[], label_qu
         "filter_finds_errors",
         lambda: report(said=FLIPPED, keep=~WRONG),
         lambda: report(said=FLIPPED, keep=~EARLY),
-        "Noise went from .30 to .00.",
+        "Noise goes from .30 to .00.",
     ),
     (
         "filter_only_shifts_classes",
         lambda: report(said=OVER, keep=~(OVER & EARLY)),
         lambda: report(said=OVER, keep=~(OVER & ~CATS)),
-        "The filter finds a class and not the wrong labels in it: 33% of what it dropped was wrong, at random 25% "
-        "would be, and of as many of each class at random 33%.",
+        "The filter finds a class, but not its wrong labels: 33% of the dropped labels are wrong; of as many random "
+        "labels 25% would be, and of as many random labels of each class 33%.",
     ),
     (
         "filter_no_better_than_chance",
@@ -110,7 +110,7 @@ CASES: list[tuple[str, Callable[[], label_quality.Report], Callable[[], label_qu
         "class_noisy",
         lambda: report(said=OVER & ~(CATS & EARLY)),
         lambda: report(said=CATS ^ (np.arange(N) < 40)),
-        "45% of the labels cat that are trained on are wrong.",
+        "45% of the training labels cat are wrong.",
     ),
     (
         "class_noise_grows",
@@ -122,19 +122,19 @@ CASES: list[tuple[str, Callable[[], label_quality.Report], Callable[[], label_qu
         "labels_over_call",
         lambda: report(said=OVER),
         lambda: report(said=FLIPPED),
-        "cat: 75% of them, 50% of gold",
+        "The labels over-call cat: 75% of the labels, 50% of gold.",
     ),
     (
         "trained_on_too_many",
         lambda: report(keep=CATS | EARLY),
         lambda: report(said=OVER, predicted=OVER),  # nothing was dropped
-        "cat is over-called in training: 71% of the labels, 50% of gold.",
+        "The training labels over-call cat: 71% of the labels, 50% of gold.",
     ),
     (
         "predictions_over_call",
         lambda: report(predicted=OVER),
         lambda: report(predicted=FLIPPED),
-        "The predictions over-call cat: 75% of them, 50% of gold.",
+        "The predictions over-call cat: 75% of the predictions, 50% of gold.",
     ),
     (
         "classes_shift",
@@ -146,25 +146,25 @@ CASES: list[tuple[str, Callable[[], label_quality.Report], Callable[[], label_qu
         "confidence_blind",
         lambda: report(said=FLIPPED, confidence=np.where(np.arange(N) % 10 < 5, 0.7, 0.71)),
         lambda: report(said=FLIPPED, confidence=np.where(WRONG, 0.6, 0.8)),
-        "at random and .05 at best.",
+        "in random order, .05 in the best order.",
     ),
     (
         "confidence_orders_errors",
         lambda: report(said=FLIPPED, confidence=np.where(WRONG, 0.6, 0.8)),
         lambda: report(said=FLIPPED, confidence=np.where(np.arange(N) % 10 < 5, 0.7, 0.71)),
-        "AURC .09 against .30 at random and .05 at best.",
+        "AURC .09, .30 in random order, .05 in the best order.",
     ),
     (
         "labels_miscalibrated",
         lambda: report(said=FLIPPED, confidence=np.full(N, 0.9)),
         lambda: report(said=FLIPPED, confidence=np.full(N, 0.75)),
-        ".90 on average, .70 of them right (ECE .20)",
+        ".90 on average, .70 of them are right (ECE .20)",
     ),
     (
         "predictions_miscalibrated",
         lambda: report(prob=0.8),
         lambda: report(prob=0.95),
-        "predictions is not to be taken at its word: .80 on average, 1.00 of them right (ECE .20)",
+        "predictions does not match their accuracy: .80 on average, 1.00 of them are right (ECE .20)",
     ),
     (
         "annotators_disagree",
@@ -176,13 +176,13 @@ CASES: list[tuple[str, Callable[[], label_quality.Report], Callable[[], label_qu
         "view_errs_more",
         lambda: report(text=FLIPPED),
         lambda: report(text=CATS ^ (np.arange(N) < 10)),
-        "m errs more on view text (30% wrong) than on json (0%).",
+        "m makes more errors on view text (30% wrong) than on json (0%).",
     ),
     (
         "errs_together",
         lambda: report(said=FLIPPED),
         lambda: report(said=FLIPPED, text=CATS ^ np.roll(WRONG, 1)),
-        "of the 60 items that either has wrong, both have 100% wrong",
+        "of the 60 items that at least one has wrong, both give 100% the same wrong label",
     ),
     (
         "votes_without_label",
@@ -194,7 +194,7 @@ CASES: list[tuple[str, Callable[[], label_quality.Report], Callable[[], label_qu
         "one_class_predicted",
         lambda: report(predicted=np.ones(N, dtype=bool)),
         lambda: report(predicted=np.arange(N) > 0),
-        "One class only is predicted on the test items.",
+        "Only one class is predicted on the test items.",
     ),
 ]
 
@@ -237,7 +237,7 @@ def test_the_folds_that_predict_one_class_are_named() -> None:
     quiet = report()
     folds = pd.concat([quiet.by_fold.assign(fold=k, classes_predicted=1 + (k % 2 == 0)) for k in range(4)])
     said = found(dataclasses.replace(quiet, by_fold=folds))["one_class_predicted"]
-    assert said == "One class only is predicted in fold 1, 3 (of 4, from 0)."
+    assert said == "Only one class is predicted in fold 1, 3 (of 4, from 0)."
 
 
 def test_markdown_has_a_line_a_finding() -> None:

@@ -1,1 +1,1 @@
-"""Predictions of the test items, and what they are worth."""
+"""Evaluation: metrics of predictions and labels, comparisons of arms, findings and alarms."""

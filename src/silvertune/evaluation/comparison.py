@@ -1,6 +1,6 @@
-"""Arms beside each other, and the differences that matter: paired, by group, with intervals and tests.
+"""Comparisons of arms: paired differences by group, with intervals and tests.
 
-Computed from logged predictions, so that it can be done again later for any set of runs.
+They are computed from logged predictions, so any set of finished runs can be compared later.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,17 +21,28 @@ LOGGED = (
     "labels/n_train",
     "labels/human_labels",
 )
+"""Metrics of a run that the table shows as they were logged, averaged over the seeds."""
 ENSEMBLE_SIZES = 12
-"""Rows at most in a table of vote ensembles."""
+"""How many rows a table of vote ensembles has at most."""
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """One arm with one seed.
+    """A finished run: one arm with one seed.
 
-    predictions: item_id -> label, gold, group_id, fold and prob:<class>. data: digest of its data. task: its classes
-    and which of them is positive, as text. votes: what the labeler said, where it is the arm itself, else None.
-    settings: what decides its result, but the seed and the data, by configuration key.
+    Attributes:
+        run_id: The run's id in the tracking store.
+        arm: The name of the arm.
+        model: The name of the model; `none` where the labeler itself is the arm.
+        variant: What else differs within a sweep, such as `captions=true`; empty if nothing does.
+        seed: The seed.
+        simulated: Whether simulated annotators made its labels.
+        data: The digest of its data.
+        predictions: `label`, `gold`, `group_id`, `fold` and `prob:<class>` of the test items, indexed by item_id.
+        metrics: Its logged metrics.
+        task: The task's classes and the positive one, as text.
+        votes: The labeler's votes where the labeler itself is the arm; otherwise None.
+        settings: Configuration key -> value of the settings that can change its result, without the seed and the data.
     """
 
     run_id: str
@@ -50,10 +61,13 @@ class FinishedRun:
 
 @dataclass(frozen=True)
 class Comparison:
-    """table: one row an arm. deltas: run_id -> the metrics of that run that come of comparing it.
+    """Arms compared with each other and with the references.
 
-    by_group: one row an arm and group, means over the seeds: n, n_positive, METRICS (the paper's Table 8).
-    ensembles: one row a number of votes that it takes to be positive (the paper's Table 7); may be empty.
+    Attributes:
+        table: One row an arm.
+        deltas: run_id -> the metrics that the comparison adds to that run.
+        by_group: One row an arm and group, means over the seeds: `n`, `n_positive`, METRICS (the paper's Table 8).
+        ensembles: One row a number of positive votes that makes an item positive (the paper's Table 7); may be empty.
     """
 
     table: pd.DataFrame
@@ -65,44 +79,59 @@ class Comparison:
 def compare(
     runs: Sequence[FinishedRun], references: Sequence[str], scored: Sequence[str], *, replicates: int
 ) -> Comparison:
-    """The table of the arms, in the order of `runs`, and their differences to the references.
+    """Compare arms with each other and with the references.
 
-    A row is the mean over an arm's seeds, each metric with the 95% interval `_low`, `_high` of what other groups
-    and seeds would give (`significance.estimate`). `delta/<reference>/f1` is the mean over the common seeds of the
-    difference in F1 to that arm (same model and variant), resampled together: the two arms are tested on the same
-    groups. `_p` tests it against 0, and `_p_holm` is adjusted for the number of arms that are held against that
-    reference. `delta/<reference>/mcnemar_p` and `_p_holm` test likewise whether one of the two is right more often
-    (`significance.mcnemar`).
-    A run has the differences of its seed (`delta/...`, for other groups only) and those of its arm
-    (`arm/delta/...`, as in the table).
-    Variants of a sweep (captions in and out, say) are rows of their own, and compared among themselves only.
-    Raises UserError if the runs of a variant were not measured on the same data, task and split, or those of an arm
-    differ in more than the seed.
+    A row of the table is the mean over an arm's seeds, each metric with a 95% interval `_low`, `_high` for other groups
+    and seeds (`silvertune.stats.significance.estimate`). `delta/<reference>/f1` is the difference in F1 to the
+    reference with the same model and variant: the mean over the seeds that both have, from the same resamples of the
+    groups. Its `_p` tests it against 0, and `_p_holm` is adjusted for the number of arms that are compared with that
+    reference. `delta/<reference>/mcnemar_p` and its `_holm` test whether one of the two is right more often
+    (`silvertune.stats.significance.mcnemar`).
+
+    A run's `deltas` are the differences of its seed (`delta/...`, for other groups only) and those of its arm
+    (`arm/delta/...`, as in the table). Variants of a sweep (such as captions in and out) have rows of their own and are
+    compared among themselves only.
+
+    Args:
+        runs: The finished runs; the table has their order.
+        references: The names of the arms to compare with.
+        scored: The classes that the metrics are about: the positive one, or all.
+        replicates: How many bootstrap resamples of the groups to draw.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        UserError: If the runs of a variant were not measured on the same data, task and split, or those of an arm
+            differ in more than the seed.
     """
     tables: list[pd.DataFrame] = []
     deltas: dict[str, dict[str, float]] = {}
     groups: list[pd.DataFrame] = []
     ensembles: list[pd.DataFrame] = []
     for variant in dict.fromkeys(run.variant for run in runs):
-        own = [run for run in runs if run.variant == variant]
-        _check_comparable(own)
-        table, found = _compare_variant(own, references, _Measure.of(own, scored, replicates))
+        of_variant = [run for run in runs if run.variant == variant]
+        _check_comparable(of_variant)
+        table, deltas_of_variant = _compare_variant(of_variant, references, _Measure.of(of_variant, scored, replicates))
         tables.append(table)
-        deltas |= found
-        groups.append(_by_group(own, scored))
-        ensembles.append(_ensembles(own, scored, replicates))
+        deltas |= deltas_of_variant
+        groups.append(_by_group(of_variant, scored))
+        ensembles.append(_ensembles(of_variant, scored, replicates))
     joined = [pd.concat(parts, ignore_index=True) if parts else pd.DataFrame() for parts in (tables, groups, ensembles)]
     return Comparison(joined[0], deltas, joined[1], joined[2])
 
 
 Arm = tuple[str, str]
-"""Name of the arm and of its model."""
+"""The name of the arm and that of its model."""
 
 
 @dataclass(frozen=True)
 class _Measure:
-    """The groups that some run was tested on (`tested`: by run, whether each was), their common resamples, and what
-    each of the runs scores in them."""
+    """The metrics of several runs and of common resamples of the groups that any of them was tested on.
+
+    groups: (G,) names. sizes: of `bootstrap.sizes`. tested: run_id -> (G,) bool. values: run_id -> metric -> value.
+    resampled: run_id -> metric -> (replicates,) values.
+    """
 
     groups: np.ndarray
     sizes: pd.DataFrame
@@ -119,10 +148,10 @@ class _Measure:
         weights = bootstrap.resamples(len(groups), replicates)
         values, resampled, tested = {}, {}, {}
         for run in runs:
-            # A hold-out split tests other groups with every seed: each takes its columns of the common resamples.
-            own = tested[run.run_id] = np.isin(groups, run.predictions["group_id"].to_numpy(dtype=str))
+            # A hold-out split tests other groups with every seed: a run uses its columns of the common resamples.
+            is_tested = tested[run.run_id] = np.isin(groups, run.predictions["group_id"].to_numpy(dtype=str))
             values[run.run_id], resampled[run.run_id] = bootstrap.measure(
-                run.predictions, scored, weights if own.all() else weights[:, own]
+                run.predictions, scored, weights if is_tested.all() else weights[:, is_tested]
             )
         return _Measure(groups, sizes, tested, values, resampled)
 
@@ -144,10 +173,10 @@ class _Measure:
         return significance.mcnemar(np.stack([self._only_one_right(*pair) for pair in pairs]))
 
     def _only_one_right(self, one: FinishedRun, other: FinishedRun) -> np.ndarray:
-        """For each group the items that only `one` has right, less those that only `other` has."""
-        mine, theirs = (run.predictions["label"] == run.predictions["gold"] for run in (one, other))
-        gained = mine.astype(int) - theirs.reindex(mine.index).astype(int)
-        by_group = gained.groupby(one.predictions["group_id"].astype(str)).sum()
+        """For each group the number of items that only `one` has right, less the number that only `other` has right."""
+        one_right, other_right = (run.predictions["label"] == run.predictions["gold"] for run in (one, other))
+        difference = one_right.astype(int) - other_right.reindex(one_right.index).astype(int)
+        by_group = difference.groupby(one.predictions["group_id"].astype(str)).sum()
         return by_group.reindex(self.groups, fill_value=0).to_numpy()
 
 
@@ -157,68 +186,67 @@ def _compare_variant(
     by_arm: dict[Arm, list[FinishedRun]] = {}
     for run in runs:
         by_arm.setdefault((run.arm, run.model), []).append(run)
-    table = pd.DataFrame([_row(own, measure) for own in by_arm.values()])
+    table = pd.DataFrame([_row(of_arm, measure) for of_arm in by_arm.values()])
     deltas: dict[str, dict[str, float]] = {run.run_id: {} for run in runs}
     for reference in references:
         key = f"delta/{reference}"
         rows: list[dict[str, float]] = []
-        for (arm, model), own in by_arm.items():
+        for (arm, model), of_arm in by_arm.items():
             others = {run.seed: run for run in _reference(by_arm, reference, model)}
-            pairs = [(run, others[run.seed]) for run in own if run.seed in others and arm != reference]
+            pairs = [(run, others[run.seed]) for run in of_arm if run.seed in others and arm != reference]
             rows.append(_difference(key, pairs, measure))
             for pair in pairs:
                 deltas[pair[0].run_id] |= _difference(key, [pair], measure)
-        found = pd.DataFrame(rows)
-        if found.empty:
+        differences = pd.DataFrame(rows)
+        if differences.empty:
             continue
         for name in ("f1", "mcnemar"):
-            found[f"{key}/{name}_p_holm"] = significance.holm(found[f"{key}/{name}_p"])
-        table = table.join(found)
-        for own, (_, row) in zip(by_arm.values(), found.iterrows(), strict=True):
-            for run in own:
+            differences[f"{key}/{name}_p_holm"] = significance.holm(differences[f"{key}/{name}_p"])
+        table = table.join(differences)
+        for of_arm, (_, row) in zip(by_arm.values(), differences.iterrows(), strict=True):
+            for run in of_arm:
                 deltas[run.run_id] |= {f"arm/{name}": float(value) for name, value in row.dropna().items()}
     return table, deltas
 
 
-def _row(own: Sequence[FinishedRun], measure: _Measure) -> dict[str, object]:
+def _row(runs: Sequence[FinishedRun], measure: _Measure) -> dict[str, object]:
     """An arm's row of the table: means over its seeds, with intervals."""
     row: dict[str, object] = {
-        "arm": own[0].arm,
-        "model": own[0].model,
-        "variant": own[0].variant,
-        "seeds": len(own),
-        "simulated": own[0].simulated,
+        "arm": runs[0].arm,
+        "model": runs[0].model,
+        "variant": runs[0].variant,
+        "seeds": len(runs),
+        "simulated": runs[0].simulated,
     }
-    for name in measure.values[own[0].run_id]:
-        found = measure.mean(own, name)
-        row[name] = found.value
-        row[f"{name}_low"], row[f"{name}_high"] = found.share_interval()
-    row["test/f1_seed_sd"] = (
-        float(np.std([measure.values[run.run_id]["test/f1"] for run in own], ddof=1)) if len(own) > 1 else np.nan
-    )
+    for name in measure.values[runs[0].run_id]:
+        estimate = measure.mean(runs, name)
+        row[name] = estimate.value
+        row[f"{name}_low"], row[f"{name}_high"] = estimate.share_interval()
+    f1_by_seed = [measure.values[run.run_id]["test/f1"] for run in runs]
+    row["test/f1_seed_sd"] = float(np.std(f1_by_seed, ddof=1)) if len(runs) > 1 else np.nan
     for name in LOGGED:
-        values = [run.metrics[name] for run in own if name in run.metrics]
+        values = [run.metrics[name] for run in runs if name in run.metrics]
         row[name] = float(np.mean(values)) if values else np.nan
-    row["labels/cost_usd"] = float(np.mean([run.metrics.get("labels/cost_usd", 0.0) for run in own]))
+    row["labels/cost_usd"] = float(np.mean([run.metrics.get("labels/cost_usd", 0.0) for run in runs]))
     return row
 
 
 def _difference(key: str, pairs: Sequence[tuple[FinishedRun, FinishedRun]], measure: _Measure) -> dict[str, float]:
     if not pairs:
         return {}
-    found = measure.difference(pairs, "test/f1")
-    low, high = found.interval()
+    estimate = measure.difference(pairs, "test/f1")
+    low, high = estimate.interval()
     return {
-        f"{key}/f1": found.value,
+        f"{key}/f1": estimate.value,
         f"{key}/f1_low": low,
         f"{key}/f1_high": high,
-        f"{key}/f1_p": found.p_value(),
+        f"{key}/f1_p": estimate.p_value(),
         f"{key}/mcnemar_p": measure.mcnemar(pairs),
     }
 
 
 def _reference(by_arm: Mapping[Arm, list[FinishedRun]], reference: str, model: str) -> list[FinishedRun]:
-    """The reference's runs with the same model; an arm without a model is held against the only one."""
+    """The reference's runs with the same model; an arm without a model is compared with the only model there is."""
     if (reference, model) in by_arm:
         return by_arm[reference, model]
     same = [runs for (arm, other), runs in by_arm.items() if arm == reference and "none" in (other, model)]
@@ -240,10 +268,11 @@ def _by_group(runs: Sequence[FinishedRun], scored: Sequence[str]) -> pd.DataFram
 
 
 def _ensembles(runs: Sequence[FinishedRun], scored: Sequence[str], replicates: int) -> pd.DataFrame:
-    """Positive if at least k of n votes say so, for the labelers that are arms by themselves (the paper's Table 7).
+    """Metrics of ensembles that are positive if at least k of n votes are positive (the paper's Table 7).
 
-    A vote is what one annotator said of one view in one repeat; those who read only some of the items are left out,
-    and a vote without a label says no. Empty if fewer than two are left, or the task has no positive class.
+    The votes are those of the labelers that are arms by themselves. A voter is an annotator on a view in a repeat;
+    voters who read only some of the items are left out, and a vote without a label counts as negative. Empty if fewer
+    than two voters are left, or the task has no positive class.
     """
     voted = [run for run in runs if run.votes is not None and not run.simulated]
     if not voted or len(scored) != 1:
@@ -253,22 +282,23 @@ def _ensembles(runs: Sequence[FinishedRun], scored: Sequence[str], replicates: i
     key = ["annotator", "view", "repeat"]
     votes = pd.concat([run.votes for run in voted if run.votes is not None])
     votes = votes[votes["item_id"].isin(items.index)].drop_duplicates(["item_id", *key])
-    votes["yes"] = votes["label"] == scored[0]
-    said = votes.pivot(index="item_id", columns=key, values="yes").reindex(items.index).dropna(axis="columns")
-    n = said.shape[1]
+    votes["is_positive"] = votes["label"] == scored[0]
+    by_voter = votes.pivot(index="item_id", columns=key, values="is_positive").reindex(items.index)
+    by_voter = by_voter.dropna(axis="columns")
+    n = by_voter.shape[1]
     if n < 2:
         return pd.DataFrame()
-    count, rows = said.sum(axis=1), []
+    count, rows = by_voter.sum(axis=1), []
     for k in np.unique(np.linspace(1, n, min(n, ENSEMBLE_SIZES)).round().astype(int)):
-        label = np.where(count >= k, scored[0], "")  # the other classes need no names here
+        label = np.where(count >= k, scored[0], "")  # one name is enough for all other classes
         gold = items["gold"].where(items["gold"] == scored[0], "")
-        own = FinishedRun(str(k), "", "", "", 0, False, "", items.assign(label=label, gold=gold), {})
-        measure = _Measure.of([own], scored, replicates)
+        run = FinishedRun(str(k), "", "", "", 0, False, "", items.assign(label=label, gold=gold), {})
+        measure = _Measure.of([run], scored, replicates)
         row: dict[str, object] = {"variant": runs[0].variant, "at_least": int(k), "of": n}
         for metric in bootstrap.METRICS:
-            found = measure.mean([own], f"test/{metric}")
-            row[f"test/{metric}"] = found.value
-            row[f"test/{metric}_low"], row[f"test/{metric}_high"] = found.share_interval()
+            estimate = measure.mean([run], f"test/{metric}")
+            row[f"test/{metric}"] = estimate.value
+            row[f"test/{metric}_low"], row[f"test/{metric}_high"] = estimate.share_interval()
         rows.append(row)
     return pd.DataFrame(rows)
 

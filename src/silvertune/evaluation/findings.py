@@ -1,23 +1,23 @@
-"""What a report on label quality says, in words: one rule a sentence, its threshold a constant here.
+"""Findings: sentences about label quality, each by a rule whose threshold is a constant of this module.
 
-No rule but the last speaks on fewer than `ENOUGH` labels, nor where it needs gold that there is not.
+No rule but the last applies to fewer than `ENOUGH` labels, or where it needs gold and there is none.
 
-| name | is found where |
+| name | the rule applies where |
 | --- | --- |
 | filter_drops_one_class | `ONE_SIDED` of the dropped labels are of one class, and not that share of all labels |
 | filter_thins_class | a class keeps less than `THINNED` of the fraction of labels that is kept overall |
-| filter_finds_errors | what it dropped holds more wrong labels than a random drop of as many *of each class* would with probability `CHANCE` (hypergeometric, labels taken as independent) |
-| filter_only_shifts_classes | more than a random drop of as many would, but not of as many of each class |
-| filter_no_better_than_chance | not even that |
+| filter_finds_errors | the dropped labels contain more wrong ones than a random drop of as many *of each class* would with probability `CHANCE` (hypergeometric, labels taken as independent) |
+| filter_only_shifts_classes | they contain more than a random drop of as many would, but not more than one of as many of each class |
+| filter_no_better_than_chance | they contain no more than a random drop of as many would |
 | class_noisy | of the training labels of a class, at least `NOISY` are wrong |
 | class_noise_grows | of the labels of a class, `GREW` more are wrong after the filter (and fallback) than before |
-| labels_over_call, trained_on_too_many, predictions_over_call | a class has `OVER_CALLED` times its share of gold and `OVER_CALLED_BY` more: among the labels, those trained on (both: of the items with gold), the predictions |
+| labels_over_call, trained_on_too_many, predictions_over_call | a class has `OVER_CALLED` times its share of gold, and `OVER_CALLED_BY` more: among the labels, the training labels (both of items with gold), the predictions |
 | classes_shift | the class shares of the training labels and of the test's gold differ by `SHIFTED` (total variation) |
-| confidence_blind, confidence_orders_errors | of the way from a random to the best AURC, confidence goes less than `BLIND`, or at least `ORDERS` |
+| confidence_blind, confidence_orders_errors | the AURC of the confidence is less than `BLIND`, or at least `ORDERS`, of the way from that of a random order to that of the best order |
 | labels_miscalibrated, predictions_miscalibrated | the expected calibration error is at least `MISCALIBRATED` |
 | annotators_disagree | Krippendorff's alpha of all the labeler's votes is below `RELIABLE` |
 | view_errs_more | the votes on two views differ in noise by `VIEWS_DIFFER` |
-| errs_together | of the items that either of two raters of the labeler's has wrong, both give `TOGETHER` the same wrong label |
+| errs_together | of the items that at least one of two raters of the labeler has wrong, a share `TOGETHER` has the same wrong label from both |
 | votes_without_label | an annotator gives no label in at least `NULL` of the votes on a view |
 | one_class_predicted | every prediction of a fold is of one class, and its test items are not |
 """  # noqa: E501
@@ -45,26 +45,46 @@ RELIABLE = 0.667
 VIEWS_DIFFER = 0.1
 TOGETHER = 0.5
 NULL = 0.05
+NO_FINDING = "No rule found anything."
 MOST = 3
-"""Of a rule about annotators, the worst few are told."""
+"""How many findings a rule about annotators gives at most: the worst ones."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """name: of its rule, a tag to search runs by. sentence: what was found, with the figures."""
+    """A sentence about the labels of a run.
+
+    Attributes:
+        name: The name of its rule, a tag to search runs by.
+        sentence: The sentence, with the figures.
+    """
 
     name: str
     sentence: str
 
 
 def find(report: Report) -> list[Finding]:
-    """Everything that the rules of this module find, in their order."""
+    """Apply every rule.
+
+    Args:
+        report: The quality of a run's labels.
+
+    Returns:
+        The findings, in the order of the rules.
+    """
     return [finding for rule in RULES for finding in rule(report)]
 
 
-def markdown(found: list[Finding]) -> str:
-    """The findings as a Markdown list."""
-    return "".join(f"- {finding.sentence} (`{finding.name}`)\n" for finding in found) or "No rule found anything.\n"
+def markdown(findings: list[Finding]) -> str:
+    """Write findings as a Markdown list.
+
+    Args:
+        findings: The findings.
+
+    Returns:
+        One line a finding, or a sentence that there is none.
+    """
+    return "".join(f"- {finding.sentence} (`{finding.name}`)\n" for finding in findings) or f"{NO_FINDING}\n"
 
 
 def _filter_drops_one_class(report: Report) -> Iterator[Finding]:
@@ -79,8 +99,8 @@ def _filter_thins_class(report: Report) -> Iterator[Finding]:
     kept, overall = report.by_class["kept_fraction"], report.metrics["labels/kept_fraction"]
     for name in report.by_class.index[report.by_class["n_before"] >= ENOUGH]:
         if kept[name] < THINNED * overall:
-            said = f"The filter keeps {_percent(kept[name])} of the labels {name}, and {_percent(overall)} of all."
-            yield Finding("filter_thins_class", said)
+            sentence = f"The filter keeps {_percent(kept[name])} of the labels {name}, and {_percent(overall)} of all."
+            yield Finding("filter_thins_class", sentence)
 
 
 def _filter_against_chance(report: Report) -> Iterator[Finding]:
@@ -88,38 +108,38 @@ def _filter_against_chance(report: Report) -> Iterator[Finding]:
 
     # The folds share most of their items: counts are means over them.
     counts = report.by_class[["known_before", "known_dropped"]] / len(report.by_fold)
-    known, dropped = counts["known_before"], counts["known_dropped"]
+    with_gold, dropped = counts["known_before"], counts["known_dropped"]
     if dropped.sum() < ENOUGH:
         return
-    noise, found = report.metrics["labels/noise_before"], report.metrics["labels/dropped_precision"]
-    by_class = report.by_class["noise_before"].fillna(0.0)
-    matched = float((dropped * by_class).sum() / dropped.sum())
-    hits = found * dropped.sum()
+    noise, dropped_wrong = report.metrics["labels/noise_before"], report.metrics["labels/dropped_precision"]
+    noise_of_class = report.by_class["noise_before"].fillna(0.0)
+    random_of_each_class = float((dropped * noise_of_class).sum() / dropped.sum())
+    n_wrong = dropped_wrong * dropped.sum()
 
-    def beats(errors: pd.Series, known: pd.Series, dropped: pd.Series) -> bool:
-        """More hits than random drops (hypergeometric, one a class) have with probability CHANCE; normal tail."""
-        variance = dropped * errors * (1 - errors) * (known - dropped) / (known - 1).clip(lower=1)
-        return bool(hits - (dropped * errors).sum() > norm.isf(CHANCE) * np.sqrt(variance.sum()))
+    def beats_random(noise: pd.Series, with_gold: pd.Series, dropped: pd.Series) -> bool:
+        """More wrong labels than random drops (hypergeometric) have with probability CHANCE; normal approximation."""
+        variance = dropped * noise * (1 - noise) * (with_gold - dropped) / (with_gold - 1).clip(lower=1)
+        return bool(n_wrong - (dropped * noise).sum() > norm.isf(CHANCE) * np.sqrt(variance.sum()))
 
-    said = f"{_percent(found)} of what it dropped was wrong, at random {_percent(noise)} would be, and of as many of"
-    said += f" each class at random {_percent(matched)}. Noise went from {_share(noise)} to"
-    said += f" {_share(report.metrics['labels/noise_after'])}."
-    if not beats(pd.Series([noise]), pd.Series([known.sum()]), pd.Series([dropped.sum()])):
-        yield Finding("filter_no_better_than_chance", f"The filter does not find wrong labels: {said}")
-    elif not beats(by_class, known, dropped):
-        yield Finding("filter_only_shifts_classes", f"The filter finds a class and not the wrong labels in it: {said}")
+    figures = f"{_percent(dropped_wrong)} of the dropped labels are wrong; of as many random labels {_percent(noise)}"
+    figures += f" would be, and of as many random labels of each class {_percent(random_of_each_class)}. Noise goes"
+    figures += f" from {_share(noise)} to {_share(report.metrics['labels/noise_after'])}."
+    if not beats_random(pd.Series([noise]), pd.Series([with_gold.sum()]), pd.Series([dropped.sum()])):
+        yield Finding("filter_no_better_than_chance", f"The filter does not find wrong labels: {figures}")
+    elif not beats_random(noise_of_class, with_gold, dropped):
+        yield Finding("filter_only_shifts_classes", f"The filter finds a class, but not its wrong labels: {figures}")
     else:
-        yield Finding("filter_finds_errors", f"The filter finds wrong labels: {said}")
+        yield Finding("filter_finds_errors", f"The filter finds wrong labels: {figures}")
 
 
 def _class_noise(report: Report) -> Iterator[Finding]:
     for name, row in report.by_class[report.by_class["n_after"] >= ENOUGH].iterrows():
         if row["noise_after"] >= NOISY:
-            said = f"{_percent(row['noise_after'])} of the labels {name} that are trained on are wrong."
-            yield Finding("class_noisy", said)
+            sentence = f"{_percent(row['noise_after'])} of the training labels {name} are wrong."
+            yield Finding("class_noisy", sentence)
         if row["noise_after"] - row["noise_before"] >= GREW:
-            said = f"Among the labels {name}, noise grew from {_share(row['noise_before'])} to"
-            yield Finding("class_noise_grows", f"{said} {_share(row['noise_after'])} in the training set.")
+            sentence = f"Among the labels {name}, noise grows from {_share(row['noise_before'])} before the filter to"
+            yield Finding("class_noise_grows", f"{sentence} {_share(row['noise_after'])} in the training set.")
 
 
 def _over_calls(report: Report) -> Iterator[Finding]:
@@ -128,18 +148,18 @@ def _over_calls(report: Report) -> Iterator[Finding]:
     before, after, gold = shares["known_before"], shares["known_after"], shares["n_gold"]
     if min(n["known_before"], n["n_gold"]) >= ENOUGH:
         for label in _over_called(before, gold):
-            said = f"The labels over-call {label}: {_percent(before[label])} of them"
-            yield Finding("labels_over_call", f"{said}, {_percent(gold[label])} of gold.")
-    # Where nothing was dropped, it would be said twice.
+            shares_in_words = f"{_percent(before[label])} of the labels, {_percent(gold[label])} of gold"
+            yield Finding("labels_over_call", f"The labels over-call {label}: {shares_in_words}.")
+    # Where nothing is dropped, the sentence above says the same.
     if min(n["known_after"], n["n_gold"]) >= ENOUGH and not after.equals(before):
         for label in _over_called(after, gold):
-            said = f"{label} is over-called in training: {_percent(after[label])} of the labels"
-            yield Finding("trained_on_too_many", f"{said}, {_percent(gold[label])} of gold.")
+            shares_in_words = f"{_percent(after[label])} of the labels, {_percent(gold[label])} of gold"
+            yield Finding("trained_on_too_many", f"The training labels over-call {label}: {shares_in_words}.")
     predicted, tested = shares["predicted"], shares["test gold"]
     if report.by_fold["n_test"].sum() >= ENOUGH:
         for label in _over_called(predicted, tested):
-            said = f"The predictions over-call {label}: {_percent(predicted[label])} of them"
-            yield Finding("predictions_over_call", f"{said}, {_percent(tested[label])} of gold.")
+            shares_in_words = f"{_percent(predicted[label])} of the predictions, {_percent(tested[label])} of gold"
+            yield Finding("predictions_over_call", f"The predictions over-call {label}: {shares_in_words}.")
 
 
 def _over_called(share: pd.Series, gold: pd.Series) -> list[str]:
@@ -151,10 +171,10 @@ def _classes_shift(report: Report) -> Iterator[Finding]:
     if shift >= SHIFTED and n >= ENOUGH:
         trained, tested = report.prevalence["trained on"], report.prevalence["test gold"]
         name = str((trained - tested).abs().idxmax() if len(trained) > 2 else tested.idxmin())
-        said = f"Training and test differ in their classes (total variation {_share(shift)}): {name} is"
+        start = f"Training and test differ in their class shares (total variation {_share(shift)}): {name} is"
         yield Finding(
             "classes_shift",
-            f"{said} {_percent(trained[name])} of the training labels and {_percent(tested[name])} of the test items.",
+            f"{start} {_percent(trained[name])} of the training labels and {_percent(tested[name])} of the test items.",
         )
 
 
@@ -163,13 +183,13 @@ def _confidence_order(report: Report) -> Iterator[Finding]:
     for row in of_all.to_dict("records"):
         if not ENOUGH <= row["errors"] <= row["n"] - ENOUGH:
             continue
-        gained = (row["aurc_random"] - row["aurc"]) / (row["aurc_random"] - row["aurc_best"])
-        shown = f"AURC {_share(row['aurc'])} against {_share(row['aurc_random'])} at random"
-        shown += f" and {_share(row['aurc_best'])} at best."
-        if gained < BLIND:
-            yield Finding("confidence_blind", f"Confidence does not order the errors of the labels: {shown}")
-        elif gained >= ORDERS:
-            yield Finding("confidence_orders_errors", f"Confidence puts most errors of the labels last: {shown}")
+        share_of_best = (row["aurc_random"] - row["aurc"]) / (row["aurc_random"] - row["aurc_best"])
+        figures = f"AURC {_share(row['aurc'])}, {_share(row['aurc_random'])} in random order,"
+        figures += f" {_share(row['aurc_best'])} in the best order."
+        if share_of_best < BLIND:
+            yield Finding("confidence_blind", f"The confidence does not rank the wrong labels last: {figures}")
+        elif share_of_best >= ORDERS:
+            yield Finding("confidence_orders_errors", f"The confidence ranks most of the wrong labels last: {figures}")
 
 
 def _miscalibrated(report: Report) -> Iterator[Finding]:
@@ -177,37 +197,39 @@ def _miscalibrated(report: Report) -> Iterator[Finding]:
         bins = report.reliability[report.reliability["of"] == of]
         if bins["n"].sum() < ENOUGH:
             continue
-        sure, right = (float(np.average(bins[name], weights=bins["n"])) for name in ("confidence", "accuracy"))
+        confidence, accuracy = (float(np.average(bins[name], weights=bins["n"])) for name in ("confidence", "accuracy"))
         error = float(np.average((bins["confidence"] - bins["accuracy"]).abs(), weights=bins["n"]))
         if error >= MISCALIBRATED:
-            said = f"The confidence of the {of} is not to be taken at its word: {_share(sure)} on average,"
-            yield Finding(f"{of}_miscalibrated", f"{said} {_share(right)} of them right (ECE {_share(error)}).")
+            start = f"The confidence of the {of} does not match their accuracy: {_share(confidence)} on average,"
+            yield Finding(f"{of}_miscalibrated", f"{start} {_share(accuracy)} of them are right (ECE {_share(error)}).")
 
 
 def _annotators_disagree(report: Report) -> Iterator[Finding]:
     votes = report.alphas[report.alphas["of"] == "the labeler"]
     for row in votes[(votes["n"] >= ENOUGH) & (votes["alpha"] < RELIABLE)].to_dict("records"):
-        said = f"The labeler's votes on an item agree little: Krippendorff's alpha {_share(row['alpha'])}"
-        yield Finding("annotators_disagree", f"{said} (below {_share(RELIABLE)}).")
+        alpha = f"Krippendorff's alpha {_share(row['alpha'])} (below {_share(RELIABLE)})"
+        yield Finding("annotators_disagree", f"The labeler's votes on an item rarely agree: {alpha}.")
 
 
 def _view_errs_more(report: Report) -> Iterator[Finding]:
     if report.by_view.empty:
         return
     voted = report.by_view[report.by_view["n"] - report.by_view["without_label"] >= ENOUGH]
-    for annotator, own in voted.dropna(subset="noise").groupby("annotator", sort=False):
-        ranked = own.sort_values("noise")
+    for annotator, views in voted.dropna(subset="noise").groupby("annotator", sort=False):
+        ranked = views.sort_values("noise")
         best, worst = ranked.iloc[0], ranked.iloc[-1]
         if worst["noise"] - best["noise"] >= VIEWS_DIFFER:
-            said = f"{annotator} errs more on view {worst['view']} ({_percent(worst['noise'])} wrong)"
-            yield Finding("view_errs_more", f"{said} than on {best['view']} ({_percent(best['noise'])}).")
+            start = f"{annotator} makes more errors on view {worst['view']} ({_percent(worst['noise'])} wrong)"
+            yield Finding("view_errs_more", f"{start} than on {best['view']} ({_percent(best['noise'])}).")
 
 
 def _errs_together(report: Report) -> Iterator[Finding]:
     pairs = report.agreement[report.agreement["either_wrong"] >= ENOUGH]
     for row in pairs[pairs["same_error"] >= TOGETHER].nlargest(MOST, "same_error").to_dict("records"):
-        said = f"{row['a']} and {row['b']} err together: of the {row['either_wrong']:.0f} items that either has wrong,"
-        yield Finding("errs_together", f"{said} both have {_percent(row['same_error'])} wrong in the same way.")
+        start = f"{row['a']} and {row['b']} make the same errors: of the {row['either_wrong']:.0f} items that at least"
+        yield Finding(
+            "errs_together", f"{start} one has wrong, both give {_percent(row['same_error'])} the same wrong label."
+        )
 
 
 def _votes_without_label(report: Report) -> Iterator[Finding]:
@@ -216,8 +238,8 @@ def _votes_without_label(report: Report) -> Iterator[Finding]:
     voted = report.by_view.assign(null=report.by_view["without_label"] / report.by_view["n"])
     voted = voted[(voted["null"] >= NULL) & (voted["n"] >= ENOUGH)]
     for row in voted.nlargest(MOST, "null").to_dict("records"):
-        said = f"{row['annotator']} gives no label in {row['without_label']} of {row['n']} votes on view {row['view']}."
-        yield Finding("votes_without_label", said)
+        share = f"{row['without_label']} of {row['n']} votes on view {row['view']}"
+        yield Finding("votes_without_label", f"{row['annotator']} gives no label in {share}.")
 
 
 def _one_class_predicted(report: Report) -> Iterator[Finding]:
@@ -227,7 +249,7 @@ def _one_class_predicted(report: Report) -> Iterator[Finding]:
         where = (
             f"in fold {folds} (of {len(report.by_fold)}, from 0)" if len(report.by_fold) > 1 else "on the test items"
         )
-        yield Finding("one_class_predicted", f"One class only is predicted {where}.")
+        yield Finding("one_class_predicted", f"Only one class is predicted {where}.")
 
 
 def _percent(value: float) -> str:

@@ -1,4 +1,4 @@
-"""How good the labels are that a run trains on, before and after its filter, and what became of them."""
+"""The quality of the labels that a run trains on, before and after its filter."""
 
 from dataclasses import dataclass
 
@@ -10,24 +10,31 @@ from silvertune.stats import calibration, rater_agreement
 from silvertune.votes import STATUSES, WHOLE_ITEM, prob_columns
 
 CURVE_POINTS = 200
-"""A risk-coverage curve keeps at most about this many of its thresholds; areas are taken of all of them."""
+"""About how many points of a risk-coverage curve are kept at most; its area is computed from all points."""
 LOGGED_CLASSES = 4
-"""Tasks with more classes have what is told by class in the table, and not among the metrics."""
+"""With more classes than this, numbers by class are in the table only, and not among the metrics."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """metrics: name -> value (NaN: undefined). The rest are tables; what needs gold is NaN or no row without it.
+    """The quality of a run's labels. Without gold, what needs it is NaN or has no row.
 
-    by_class: indexed by class: the labels that say so, before, dropped and after, counted over all folds
-    (`items_dropped`: different items dropped in any fold; `known_`: those with gold; `n_gold`: items that are it).
-    by_view: the labeler's votes, one row an annotator and view. by_fold: labels and predictions of each fold.
-    annotators: who gave how many votes of what (the paper's Table 1). agreement: one row a pair of raters
-    (`either_wrong, same_error`: of two of the labeler's).
-    crosstabs: the same pairs, label by label (Table 2). alphas: Krippendorff's. prevalence: indexed by class,
-    its share in the labels, the training labels, gold, the test items' gold, the predictions. rankings: how
-    well a confidence or a filter's score orders the errors; risk_coverage: the curves behind them.
-    reliability: bins of confidence.
+    Attributes:
+        metrics: Name -> value; NaN where it is undefined.
+        by_class: Indexed by class: its labels before the filter, dropped and after it, counted over all folds.
+            `items_dropped`: different items dropped in any fold; `known_...`: labels of items with gold; `n_gold`:
+            items whose gold label is the class.
+        by_view: The labeler's votes, one row an annotator and view.
+        by_fold: The labels and predictions of each fold.
+        annotators: How many votes of each class every annotator gave (the paper's Table 1).
+        agreement: One row a pair of raters (`either_wrong, same_error`: for two raters of the labeler).
+        crosstabs: The same pairs, label by label (the paper's Table 2).
+        alphas: Krippendorff's alpha of every set of labels.
+        prevalence: Indexed by class: its share in the labels, the training labels, their gold, the gold of the test
+            items and the predictions.
+        rankings: How well a confidence or a filter's score ranks the wrong labels last.
+        risk_coverage: The curves of the rankings.
+        reliability: Bins of confidence.
     """
 
     metrics: dict[str, float]
@@ -52,38 +59,46 @@ def report(
     gold: pd.Series,
     task: Task,
 ) -> Report:
-    """Quality of the training labels, pooled over the folds.
+    """Measure the quality of the training labels, pooled over the folds.
 
-    decisions: indexed by item_id, one row an (item, fold): label, confidence, keep, train_label, source, fold,
-        `score:<filter>` where a filter gives one.
-    votes: all that the run has, with `stage` (`preselect`, `labeler` or `fallback`). annotations: what came
-        with the data. Both are looked at on the items of `decisions` alone, but for the annotators' counts.
-    predictions: of the test items, indexed by item_id: label, prob:<class>, fold.
-    gold: by item_id; noise is measured on the items that have it.
+    Args:
+        decisions: One row an item and fold, indexed by item_id: `label`, `confidence`, `keep`, `train_label`, `source`,
+            `fold`, and `score:<filter>` where a filter gives one.
+        votes: All votes of the run, with `stage` (`preselect`, `labeler` or `fallback`).
+        annotations: The votes that came with the data. Of both, only those on the items of `decisions` count, except
+            for the annotators' numbers of votes.
+        predictions: `label`, `prob:<class>` and `fold` of the test items, indexed by item_id.
+        gold: The gold class, by item_id.
+        task: The task.
 
-    `kept_fraction` is the share of the labels that the filter keeps; an item without a label counts in `n_pool` only.
-    Noise is the share of labels that differ from gold: of the aggregated labels (`noise_before`) and of those
-    trained on (`noise_after`, the fallback's among them). `dropped_precision` is the share of the dropped
-    labels that were wrong. `n_train` is the mean over the folds, validation groups included. `alpha` is
-    Krippendorff's over all votes of the labeler; `aurc`, `ece`, `brier` are about the aggregated labels'
-    confidence (`silvertune.stats.calibration`), undefined where every label has confidence 1.
-    `shift_train_test` is half the summed difference between the class shares of the training labels and of the
-    test items' gold (total variation, 0-1).
+    Returns:
+        The report. Its metrics, all under `labels/`, are:
+
+        - `kept_fraction`: the share of the labels that the filter keeps. `n_pool` and `n_train`: the items of a
+          training pool and the labels trained on, validation groups included, means over the folds; an item without a
+          label counts in `n_pool` only. `from_fallback`: how many of these the fallback gave.
+        - `noise_before` and `noise_after`: the share of the aggregated labels and of the training labels (with those
+          of the fallback) that differ from gold. `dropped_precision`: the share of the dropped labels that are wrong.
+        - `alpha`: Krippendorff's alpha over all votes of the labeler.
+        - `aurc`, `ece`, `brier`: how well the confidence of the aggregated labels fits
+          (`silvertune.stats.calibration`); NaN where every label has confidence 1.
+        - `shift_train_test`: half the summed difference between the class shares of the training labels and of the
+          gold of the test items (total variation, 0-1).
     """
     true = gold.reindex(decisions.index)
     before, after = decisions["label"], decisions["train_label"]
     dropped = before.notna() & ~decisions["keep"]
-    own = votes[(votes["stage"] == "labeler") & votes["item_id"].isin(decisions.index)]
+    labeler_votes = votes[(votes["stage"] == "labeler") & votes["item_id"].isin(decisions.index)]
     recorded = annotations[annotations["item_id"].isin(decisions.index)]
 
     by_class = pd.DataFrame([_class_row(name, decisions, true) for name in task.classes]).set_index("class")
     prevalence = _prevalence(decisions, predictions, gold, task)
-    alphas = rater_agreement.alphas(own, recorded)
-    voted = rater_agreement.ratings(own, task.classes, whole_item=WHOLE_ITEM)
-    shared = rater_agreement.shared_errors(voted, rater_agreement.codes(gold.reindex(voted.index), task.classes))
-    crosses = rater_agreement.crosstabs(_rated(decisions, own, recorded, gold, task), task.classes)
+    alphas = rater_agreement.alphas(labeler_votes, recorded)
+    rated = rater_agreement.ratings(labeler_votes, task.classes, whole_item=WHOLE_ITEM)
+    shared = rater_agreement.shared_errors(rated, rater_agreement.codes(gold.reindex(rated.index), task.classes))
+    crosses = rater_agreement.crosstabs(_rated(decisions, labeler_votes, recorded, gold, task), task.classes)
     rankings, curves = _rankings(decisions, true, task)
-    sure, right = _confidence(decisions["confidence"], before, true)
+    confidence, right = _confidence(decisions["confidence"], before, true)
     n_folds = decisions["fold"].nunique()
     metrics = {
         "labels/kept_fraction": float(decisions.loc[before.notna(), "keep"].mean()),
@@ -95,8 +110,8 @@ def report(
         "labels/dropped_precision": _noise(before[dropped], true[dropped]),
         "labels/alpha": float(alphas["alpha"].iloc[0]) if (alphas["of"] == "the labeler").any() else np.nan,
         "labels/aurc": float(rankings["aurc"].iloc[0]) if (rankings["by"] == "confidence").any() else np.nan,
-        "labels/ece": calibration.expected_calibration_error(sure, right),
-        "labels/brier": calibration.brier(sure, right),
+        "labels/ece": calibration.expected_calibration_error(confidence, right),
+        "labels/brier": calibration.brier(confidence, right),
         "labels/shift_train_test": _shift(prevalence["trained on"], prevalence["test gold"]),
     }
     if task.positive is not None:
@@ -108,7 +123,7 @@ def report(
     return Report(
         metrics=metrics,
         by_class=by_class,
-        by_view=_by_view(own, decisions, gold, task),
+        by_view=_by_view(labeler_votes, decisions, gold, task),
         by_fold=_by_fold(decisions, predictions, gold),
         annotators=_annotators(pd.concat([votes, recorded.assign(stage="with the data")]), gold, task),
         agreement=rater_agreement.pairs(crosses).merge(shared, on=["a", "b"], how="left"),
@@ -117,24 +132,24 @@ def report(
         prevalence=prevalence,
         rankings=rankings,
         risk_coverage=curves,
-        reliability=_reliability(sure, right, predictions, gold, task),
+        reliability=_reliability(confidence, right, predictions, gold, task),
     )
 
 
 def _noise(labels: pd.Series, true: pd.Series, weight: pd.Series | None = None) -> float:
-    known = (labels.notna() & true.notna()).to_numpy()
-    wrong = labels.to_numpy()[known] != true.to_numpy()[known]
-    weights = np.ones(len(wrong)) if weight is None else weight.to_numpy()[known]
+    has_both = (labels.notna() & true.notna()).to_numpy()
+    wrong = labels.to_numpy()[has_both] != true.to_numpy()[has_both]
+    weights = np.ones(len(wrong)) if weight is None else weight.to_numpy()[has_both]
     return float(np.average(wrong, weights=weights)) if weights.sum() > 0 else float("nan")
 
 
 def _class_row(name: str, decisions: pd.DataFrame, true: pd.Series) -> dict[str, object]:
-    """Of the labels that say `name`, how many are wrong; of the items that are `name`, how many say so."""
+    """Counts and noise of the labels of one class, and the recall of its items."""
     before, after = decisions["label"] == name, decisions["train_label"] == name
     dropped = before & ~decisions["keep"]
-    there = true == name
-    answered = decisions["label"].notna() & there
-    trained = decisions["train_label"].notna() & there
+    is_class = true == name
+    labelled = decisions["label"].notna() & is_class
+    trained = decisions["train_label"].notna() & is_class
     return {
         "class": name,
         "n_before": int(before.sum()),
@@ -144,12 +159,12 @@ def _class_row(name: str, decisions: pd.DataFrame, true: pd.Series) -> dict[str,
         "known_before": int((before & true.notna()).sum()),
         "known_dropped": int((dropped & true.notna()).sum()),
         "known_after": int((after & true.notna()).sum()),
-        "n_gold": int(there.sum()),
+        "n_gold": int(is_class.sum()),
         "kept_fraction": float(decisions.loc[before, "keep"].mean()) if before.any() else np.nan,
         "noise_before": _noise(decisions["label"][before], true[before]),
         "noise_after": _noise(decisions["train_label"][after], true[after]),
         "dropped_precision": _noise(decisions["label"][dropped], true[dropped]),
-        "recall_before": float(before[answered].mean()) if answered.any() else np.nan,
+        "recall_before": float(before[labelled].mean()) if labelled.any() else np.nan,
         "recall_after": float(after[trained].mean()) if trained.any() else np.nan,
     }
 
@@ -157,62 +172,62 @@ def _class_row(name: str, decisions: pd.DataFrame, true: pd.Series) -> dict[str,
 def _by_view(votes: pd.DataFrame, decisions: pd.DataFrame, gold: pd.Series, task: Task) -> pd.DataFrame:
     """Noise before the filter (of all votes) and after it (of those on kept items), class shares, calibration.
 
-    An item that is kept in some folds only counts for that share after the filter.
+    An item that only some folds keep counts after the filter with the share of the folds that do.
     """
     kept = decisions["keep"].groupby(level=0).mean()
     rows = []
-    for (annotator, view), own in votes.groupby(["annotator", "view"], sort=False):
-        true, weight = own["item_id"].map(gold), own["item_id"].map(kept)
-        cast = own["label"].dropna()
+    for (annotator, view), of_view in votes.groupby(["annotator", "view"], sort=False):
+        true, weight = of_view["item_id"].map(gold), of_view["item_id"].map(kept)
+        label = of_view["label"]
         row: dict[str, object] = {
             "annotator": annotator,
             "view": view,
-            "n": len(own),
-            "without_label": int(own["label"].isna().sum()),
-            "noise": _noise(own["label"], true),
-            "noise_after": _noise(own["label"], true, weight),
+            "n": len(of_view),
+            "without_label": int(label.isna().sum()),
+            "noise": _noise(label, true),
+            "noise_after": _noise(label, true, weight),
         }
         for name in task.classes:
-            says = own["label"] == name
-            row[f"noise:{name}"] = _noise(own["label"][says], true[says])
-            row[f"noise_after:{name}"] = _noise(own["label"][says], true[says], weight[says])
-            row[f"share:{name}"] = float((cast == name).mean()) if len(cast) else np.nan
-        sure, right = _confidence(own["confidence"], own["label"], true)
-        row["aurc"] = calibration.aurc(calibration.risk_coverage(sure, ~right))
-        row["ece"] = calibration.expected_calibration_error(sure, right)
-        row["brier"] = calibration.brier(sure, right)
+            of_class = label == name
+            row[f"noise:{name}"] = _noise(label[of_class], true[of_class])
+            row[f"noise_after:{name}"] = _noise(label[of_class], true[of_class], weight[of_class])
+            row[f"share:{name}"] = float((label.dropna() == name).mean()) if label.notna().any() else np.nan
+        confidence, right = _confidence(of_view["confidence"], label, true)
+        row["aurc"] = calibration.aurc(calibration.risk_coverage(confidence, ~right))
+        row["ece"] = calibration.expected_calibration_error(confidence, right)
+        row["brier"] = calibration.brier(confidence, right)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def _confidence(confidence: pd.Series, labels: pd.Series, true: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Confidences (float) and whether the labels are right (bool), where both are known.
+    """Confidences (float) and whether the labels are right (bool), of the labels that have confidence and gold.
 
-    Nothing where every confidence is 1: then nobody said how sure they are.
+    Empty where every confidence is 1: the annotators then gave no confidence.
     """
-    known = (labels.notna() & true.notna() & confidence.notna()).to_numpy()
-    sure = confidence.to_numpy(dtype=float)[known]
-    if (sure == 1).all():
-        known, sure = np.zeros_like(known), sure[:0]
-    return sure, labels.to_numpy()[known] == true.to_numpy()[known]
+    has_all = (labels.notna() & true.notna() & confidence.notna()).to_numpy()
+    values = confidence.to_numpy(dtype=float)[has_all]
+    if (values == 1).all():
+        has_all, values = np.zeros_like(has_all), values[:0]
+    return values, labels.to_numpy()[has_all] == true.to_numpy()[has_all]
 
 
 def _by_fold(decisions: pd.DataFrame, predictions: pd.DataFrame, gold: pd.Series) -> pd.DataFrame:
-    """What each fold was trained on, and how many classes its test items have and its predictions name."""
+    """The labels that each fold was trained on, and the classes of its test items and predictions."""
     rows = []
-    for fold, own in decisions.groupby("fold"):
+    for fold, pool in decisions.groupby("fold"):
         tested = predictions[predictions["fold"] == fold]
-        true, known = gold.reindex(own.index), gold.reindex(tested.index)
+        pool_gold, test_gold = gold.reindex(pool.index), gold.reindex(tested.index)
         rows.append(
             {
                 "fold": fold,
-                "n_pool": len(own),
-                "n_train": int(own["train_label"].notna().sum()),
-                "noise_before": _noise(own["label"], true),
-                "noise_after": _noise(own["train_label"], true),
+                "n_pool": len(pool),
+                "n_train": int(pool["train_label"].notna().sum()),
+                "noise_before": _noise(pool["label"], pool_gold),
+                "noise_after": _noise(pool["train_label"], pool_gold),
                 "n_test": len(tested),
-                "test_error": _noise(tested["label"], known),
-                "classes_in_test": known.nunique(),
+                "test_error": _noise(tested["label"], test_gold),
+                "classes_in_test": test_gold.nunique(),
                 "classes_predicted": tested["label"].nunique(),
             }
         )
@@ -220,39 +235,39 @@ def _by_fold(decisions: pd.DataFrame, predictions: pd.DataFrame, gold: pd.Series
 
 
 def _annotators(votes: pd.DataFrame, gold: pd.Series, task: Task) -> pd.DataFrame:
-    """Votes of every annotator on every view: how many of each class, how many without a label and why, noise."""
+    """Votes of every annotator on every view: how many of each class, how many without a label by status, noise."""
     key = ["stage", "annotator", "view"]
-    sized = votes.groupby(key, sort=False).agg(
+    summary = votes.groupby(key, sort=False).agg(
         items=("item_id", "nunique"), votes=("item_id", "size"), cost_usd=("cost_usd", "sum")
     )
-    said = votes["label"].where(votes["label"].notna(), votes["status"])
+    label_or_status = votes["label"].where(votes["label"].notna(), votes["status"])
     null = [status for status in STATUSES if status != "ok" and (votes["status"] == status).any()]
-    # A class may be called like a status.
+    # A class may have the name of a status.
     for column, names, rows in (("", task.classes, votes["label"].notna()), ("null:", null, votes["label"].isna())):
-        counts = votes[rows].assign(said=said[rows]).groupby([*key, "said"]).size().unstack(fill_value=0)
-        counts = counts.reindex(index=sized.index, columns=list(names), fill_value=0)
-        sized = sized.join(counts.add_prefix(column).astype(int))
+        counts = votes[rows].assign(column=label_or_status[rows]).groupby([*key, "column"]).size().unstack(fill_value=0)
+        counts = counts.reindex(index=summary.index, columns=list(names), fill_value=0)
+        summary = summary.join(counts.add_prefix(column).astype(int))
     true = votes["item_id"].map(gold)
-    known = votes.assign(wrong=votes["label"] != true)[votes["label"].notna() & true.notna()]
-    return sized.join(known.groupby(key)["wrong"].mean().rename("noise")).reset_index()
+    checked = votes.assign(wrong=votes["label"] != true)[votes["label"].notna() & true.notna()]
+    return summary.join(checked.groupby(key)["wrong"].mean().rename("noise")).reset_index()
 
 
 def _rated(
     decisions: pd.DataFrame, votes: pd.DataFrame, annotations: pd.DataFrame, gold: pd.Series, task: Task
 ) -> pd.DataFrame:
-    """Who is compared: every annotator and view, the aggregated label where it is not one of them, and gold."""
+    """The raters to compare: every annotator on each view, the aggregated label where there are several, and gold."""
     rated = rater_agreement.ratings(pd.concat([votes, annotations]), task.classes, whole_item=WHOLE_ITEM)
     several = len(votes[["annotator", "view"]].drop_duplicates()) > 1
     labels = decisions["label"][~decisions.index.duplicated()]
-    for name, column, shown in (("aggregated", labels, several), ("gold", gold, True)):
-        if shown:
-            free = name if name not in rated else f"{name} (silvertune)"
-            rated[free] = rater_agreement.codes(column.reindex(rated.index), task.classes)
+    for name, column, is_rater in (("aggregated", labels, several), ("gold", gold, True)):
+        if is_rater:
+            free_name = name if name not in rated else f"{name} (silvertune)"
+            rated[free_name] = rater_agreement.codes(column.reindex(rated.index), task.classes)
     return rated
 
 
 def _prevalence(decisions: pd.DataFrame, predictions: pd.DataFrame, gold: pd.Series, task: Task) -> pd.DataFrame:
-    """Class shares of the pool's labels before and after the filter and of its gold; of the test's gold, predicted."""
+    """Class shares of the pool's labels before and after the filter, its gold, the test items' gold, predictions."""
     columns = {
         "labels": decisions["label"],
         "trained on": decisions["train_label"],
@@ -262,8 +277,8 @@ def _prevalence(decisions: pd.DataFrame, predictions: pd.DataFrame, gold: pd.Ser
     }
     shares = {name: labels.value_counts(normalize=True).reindex(task.classes) for name, labels in columns.items()}
     table = pd.DataFrame(shares, index=pd.Index(task.classes, name="class"), dtype=float)
-    known = [name for name, labels in columns.items() if labels.notna().any()]
-    table[known] = table[known].fillna(0.0)
+    filled = [name for name, labels in columns.items() if labels.notna().any()]
+    table[filled] = table[filled].fillna(0.0)
     return table
 
 
@@ -272,17 +287,17 @@ def _shift(one: pd.Series, other: pd.Series) -> float:
 
 
 def _rankings(decisions: pd.DataFrame, true: pd.Series, task: Task) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Every score of the labels as an order of their errors, over all of them and of each class by itself."""
+    """How well each score ranks the wrong labels last, over all labels and over those of each class."""
     rankings, curves = [], []
     scores = {"confidence": decisions["confidence"]}
     scores |= {str(name): decisions[name] for name in decisions.columns if str(name).startswith("score:")}
-    known = decisions["label"].notna() & true.notna()
+    has_both = decisions["label"].notna() & true.notna()
     wrong = (decisions["label"] != true).to_numpy()
     for by, score in scores.items():
-        if by == "confidence" and (score[known].dropna() == 1).all():
+        if by == "confidence" and (score[has_both].dropna() == 1).all():
             continue
         for of in ("all", *task.classes):
-            chosen = known & score.notna() & ((decisions["label"] == of) | (of == "all"))
+            chosen = has_both & score.notna() & ((decisions["label"] == of) | (of == "all"))
             if not chosen.any() or (of != "all" and len(task.classes) > LOGGED_CLASSES):
                 continue
             errors = wrong[chosen]
@@ -299,30 +314,38 @@ def _rankings(decisions: pd.DataFrame, true: pd.Series, task: Task) -> tuple[pd.
                     "aurc_best": calibration.best_aurc(len(errors), int(errors.sum())),
                 }
             )
-            places = np.unique(np.linspace(0, len(curve) - 1, CURVE_POINTS).round().astype(int))
-            curves.append(curve.iloc[places].assign(by=by, of=of))
+            points = np.unique(np.linspace(0, len(curve) - 1, CURVE_POINTS).round().astype(int))
+            curves.append(curve.iloc[points].assign(by=by, of=of))
     columns = ["by", "of", "n", "errors", "thresholds", "aurc", "aurc_random", "aurc_best"]
-    points = pd.concat(curves) if curves else pd.DataFrame(columns=["threshold", "coverage", "risk", "by", "of"])
-    return pd.DataFrame(rankings, columns=columns), points[["by", "of", "threshold", "coverage", "risk"]]
+    curve_columns = ["threshold", "coverage", "risk", "by", "of"]
+    all_curves = pd.concat(curves) if curves else pd.DataFrame(columns=curve_columns)
+    return pd.DataFrame(rankings, columns=columns), all_curves[["by", "of", "threshold", "coverage", "risk"]]
 
 
 def _reliability(
-    sure: np.ndarray, right: np.ndarray, predictions: pd.DataFrame, gold: pd.Series, task: Task
+    confidence: np.ndarray, right: np.ndarray, predictions: pd.DataFrame, gold: pd.Series, task: Task
 ) -> pd.DataFrame:
     """Bins of confidence: of the labels, and of the predictions' highest probability (as for `test/ece`)."""
     tested = predictions[predictions.index.isin(gold.index)]
     probs = tested[prob_columns(task.classes)].to_numpy(dtype=float)
-    named = np.asarray(task.classes, dtype=object)[probs.argmax(axis=1)]
+    likeliest = np.asarray(task.classes, dtype=object)[probs.argmax(axis=1)]
     parts = {
-        "labels": (sure, right),
-        "predictions": (probs.max(axis=1), named == gold.reindex(tested.index).to_numpy()),
+        "labels": (confidence, right),
+        "predictions": (probs.max(axis=1), likeliest == gold.reindex(tested.index).to_numpy()),
     }
     return pd.concat(
         [calibration.reliability(*part).assign(of=name) for name, part in parts.items()], ignore_index=True
     )[["of", "low", "high", "n", "confidence", "accuracy"]]
 
 
-def tables(made: Report) -> dict[str, pd.DataFrame]:
-    """The tables of a report by name, without those that have nothing to tell."""
-    named = {name: table for name, table in vars(made).items() if isinstance(table, pd.DataFrame) and len(table)}
-    return {name: table.reset_index() if table.index.name else table for name, table in named.items()}
+def tables(quality: Report) -> dict[str, pd.DataFrame]:
+    """List the tables of a report that are not empty.
+
+    Args:
+        quality: The report.
+
+    Returns:
+        Name -> table, with its index as columns.
+    """
+    filled = {name: table for name, table in vars(quality).items() if isinstance(table, pd.DataFrame) and len(table)}
+    return {name: table.reset_index() if table.index.name else table for name, table in filled.items()}

@@ -1,4 +1,4 @@
-"""Predictions against gold: what a run reports of its student."""
+"""Metrics of predictions against gold."""
 
 from dataclasses import dataclass
 
@@ -12,24 +12,40 @@ from silvertune.votes import one_hot, prob_columns
 
 @dataclass(frozen=True)
 class Report:
-    """metrics: name -> value; groups: one row a group with its metrics, `n` items and `n_positive`."""
+    """How good the predictions of a run are.
+
+    Attributes:
+        metrics: Name -> value.
+        groups: One row a group: its metrics, `n` items and `n_positive`.
+    """
 
     metrics: dict[str, float]
     groups: pd.DataFrame
 
 
 def evaluate(predictions: pd.DataFrame, gold: pd.Series, task: Task, *, replicates: int) -> Report:
-    """Metrics of `predictions` (item_id: group_id, label, prob:<class>) on the items that have gold.
+    """Measure predictions on the items that have gold.
 
-    Under `test/`: precision, recall, f1, accuracy, auroc, auprc over all items; under `test_by_group/` the
-    same as means over the groups where they are defined, and the shares of groups at 100% recall (of those
-    with something to find) and at 100% precision (of those with something to find or predicted; nothing
-    predicted is not 100%). `_low` and `_high` bound 95% intervals for other groups (`significance`, from
-    bootstrap resamples by group; other seeds are not in them). With task.positive they are about that class;
-    without, they are macro averages (AUROC and AUPRC one class against the rest).
-    Also `test/brier` (mean squared distance of the distribution to the gold class, 0-2), `test/ece` (15
-    equal bins of the top probability; Guo et al. 2017, section 2), `test/unanswered` (items without a
-    label, counted as wrong), `test/prevalence` and `test/n`.
+    Args:
+        predictions: `group_id`, `label` and `prob:<class>`, indexed by item_id.
+        gold: The gold class, by item_id.
+        task: The task. With a positive class the metrics are about that class; without, they are macro averages (AUROC
+            and AUPRC of each class against the rest).
+        replicates: How many bootstrap resamples of the groups the intervals rest on.
+
+    Returns:
+        The report. Its metrics are:
+
+        - `test/precision`, `recall`, `f1`, `accuracy`, `auroc`, `auprc` over all items, 0-1.
+        - `test_by_group/...`: the same as means over the groups for which they are defined; `share_full_recall`, the
+          share of groups with 100% recall (of those with positives); and `share_full_precision`, the share with 100%
+          precision (of those with positives or predicted positives; without a predicted one it is not 100%).
+        - `..._low` and `..._high`: the limits of 95% intervals for other groups (`silvertune.stats.significance`); they
+          do not cover other seeds.
+        - `test/brier`: mean squared distance of the distribution to the gold class, 0-2.
+        - `test/ece`: expected calibration error of the highest probability, 15 equal bins, 0-1.
+        - `test/unanswered`: items without a label; they count as wrong.
+        - `test/prevalence`: the share of the positive class in gold; `test/n`: the number of items.
     """
     scored = scored_classes(task)
     predictions = predictions[predictions.index.isin(gold.index)]
@@ -42,9 +58,8 @@ def evaluate(predictions: pd.DataFrame, gold: pd.Series, task: Task, *, replicat
     values, resampled = bootstrap.measure(predictions, scored, bootstrap.resamples(n_groups, replicates))
     metrics: dict[str, float] = {}
     for name, value in values.items():
-        behind = significance.groups_behind(name, sizes)
-        found = significance.estimate([value], [resampled[name]], n_groups, behind)
-        low, high = found.share_interval()
+        effective = significance.groups_behind(name, sizes)
+        low, high = significance.estimate([value], [resampled[name]], n_groups, effective).share_interval()
         metrics |= {name: value, f"{name}_low": low, f"{name}_high": high}
     metrics["test_by_group/share_full_recall"] = _mean(groups["recall"].dropna() == 1)
     relevant = (counts.tp + counts.fp + counts.fn).sum(axis=1) > 0
@@ -65,21 +80,37 @@ def evaluate(predictions: pd.DataFrame, gold: pd.Series, task: Task, *, replicat
 
 
 def by_rule(predictions: pd.DataFrame, gold: pd.Series, task: Task) -> dict[str, float]:
-    """`test_at_<rule>/precision`, `recall` and `f1` for every `label:<rule>` column of `predictions`."""
+    """Measure the labels of every threshold rule.
+
+    Args:
+        predictions: `group_id` and a column `label:<rule>` for each rule, indexed by item_id.
+        gold: The gold class, by item_id.
+        task: The task.
+
+    Returns:
+        `test_at_<rule>/precision`, `.../recall` and `.../f1` -> value, 0-1.
+    """
     predictions = predictions[predictions.index.isin(gold.index)]
     true = gold.reindex(predictions.index)
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for column in predictions.columns:
         if column.startswith("label:"):
             counts = bootstrap.count(predictions[column], true, predictions["group_id"], scored_classes(task))
             values = bootstrap.micro(counts)
             name = f"test_at_{column.removeprefix('label:')}"
-            found |= {f"{name}/{metric}": float(values[metric]) for metric in ("precision", "recall", "f1")}
-    return found
+            metrics |= {f"{name}/{metric}": float(values[metric]) for metric in ("precision", "recall", "f1")}
+    return metrics
 
 
 def scored_classes(task: Task) -> list[str]:
-    """The classes that precision, recall and F1 are about: the positive one, or all."""
+    """List the classes that precision, recall and F1 are about.
+
+    Args:
+        task: The task.
+
+    Returns:
+        The positive class, or all classes where there is none.
+    """
     return [task.positive] if task.positive is not None else list(task.classes)
 
 

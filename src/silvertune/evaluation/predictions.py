@@ -1,24 +1,32 @@
-"""The views' probabilities -> one prediction per item."""
+"""Predictions: one label and distribution an item, from those of its views."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from silvertune.errors import UserError, either
+from silvertune.errors import UserError, check_choice, either
 from silvertune.evaluation import thresholds
 from silvertune.schema import Evaluation, Task
 from silvertune.votes import none_if_null, one_hot, prob_columns
 
 
 def decide(probs: pd.DataFrame, task: Task, how: Evaluation) -> pd.DataFrame:
-    """One label and one distribution per item, from one distribution per view of it.
+    """Combine the distributions of an item's views.
 
-    probs: indexed by (item_id, view), one column a class.
-    how.threshold: where it is no number, 0.5 is used (`silvertune.evaluation.thresholds` has the rest).
-    how.decision: `any_view`: P(positive) is the highest of the views', `all_views`: the lowest (both need
-        task.positive and two classes); `mean`: the mean over the views.
-    Returns a DataFrame indexed by item_id: `label` and `prob:<class>`, rows summing to 1.
+    Args:
+        probs: (item_id, view) x class, 0-1, rows sum to 1.
+        task: The task.
+        how: The evaluation settings. `decision`: `any_view` takes the highest of the views' probabilities of the
+            positive class, `all_views` the lowest (both need task.positive and two classes), `mean` the mean
+            distribution. `threshold`: 0.5 is used where it is not a number (`silvertune.evaluation.thresholds` has the
+            rules).
+
+    Returns:
+        `label` and `prob:<class>` (0-1, rows sum to 1), indexed by item_id.
+
+    Raises:
+        UserError: If a setting does not fit the task.
     """
     check(task, how)
     threshold = 0.5 if how.threshold in thresholds.RULES else how.threshold
@@ -40,16 +48,23 @@ def decide(probs: pd.DataFrame, task: Task, how: Evaluation) -> pd.DataFrame:
 
 
 def check(task: Task, how: Evaluation) -> None:
-    """UserError if `how` is not a way to decide, or not one for this task."""
-    if how.decision not in ("any_view", "all_views", "mean"):
-        raise UserError(f"evaluation.decision={how.decision}: want any_view, all_views or mean")
+    """Refuse evaluation settings that do not exist or do not fit the task.
+
+    Args:
+        task: The task.
+        how: The evaluation settings.
+
+    Raises:
+        UserError: If `decision` or `threshold` is not one of the choices, or needs a positive class and two classes.
+    """
+    check_choice("evaluation.decision", how.decision, ("any_view", "all_views", "mean"))
     if how.decision != "mean" and (task.positive is None or len(task.classes) != 2):
         raise UserError(
             f"evaluation.decision={how.decision} needs task.positive and two classes, and task {task.name!r} "
             "has not: use evaluation.decision=mean"
         )
-    known = how.threshold in thresholds.RULES
-    if not known and (not isinstance(how.threshold, int | float) or not 0 <= how.threshold <= 1):
+    is_rule = how.threshold in thresholds.RULES
+    if not is_rule and (not isinstance(how.threshold, int | float) or not 0 <= how.threshold <= 1):
         raise UserError(
             f"evaluation.threshold={how.threshold}: want a number from 0 to 1, or {either(thresholds.RULES)}"
         )
@@ -60,16 +75,24 @@ def check(task: Task, how: Evaluation) -> None:
 
 
 def from_labels(labels: pd.DataFrame, votes: pd.DataFrame, task: Task, how: Evaluation) -> pd.DataFrame:
-    """The labeler itself as the arm: its aggregated labels as predictions, the same columns as `decide`.
+    """Turn aggregated labels into predictions: the labeler itself is the arm.
 
-    The distributions are the votes' own, combined as `how` says, where every vote has one; else the
-    label's confidence (1 where there is none) on the label. An item without a label keeps a null label
-    and an even distribution.
+    Where every vote has a distribution, these are combined as `how` says. Otherwise the label gets its confidence (1
+    where there is none) and the other classes share the rest.
+
+    Args:
+        labels: The labels table, indexed by item_id.
+        votes: The votes that the labels were made from.
+        task: The task.
+        how: The evaluation settings.
+
+    Returns:
+        The columns of `decide`. An item without a label has a null label and an even distribution.
     """
     columns = prob_columns(task.classes)
-    cast = votes[votes["label"].notna()]
-    if set(columns) <= set(votes.columns) and cast[columns].notna().all(axis=None) and len(cast):
-        probs = cast.set_index(["item_id", "view"])[columns].set_axis(list(task.classes), axis=1)
+    labelled = votes[votes["label"].notna()]
+    if set(columns) <= set(votes.columns) and labelled[columns].notna().all(axis=None) and len(labelled):
+        probs = labelled.set_index(["item_id", "view"])[columns].set_axis(list(task.classes), axis=1)
         predictions = decide(probs, task, how)
     else:
         predictions = _from_confidence(labels, task.classes)
@@ -77,12 +100,21 @@ def from_labels(labels: pd.DataFrame, votes: pd.DataFrame, task: Task, how: Eval
 
 
 def complete(predictions: pd.DataFrame, items: pd.Index, task: Task) -> pd.DataFrame:
-    """`predictions` for all of `items`, in their order: a null label and an even distribution for those without."""
-    every = predictions.reindex(items)
+    """Add a row for every item that has no prediction: a null label and an even distribution.
+
+    Args:
+        predictions: `label` and `prob:<class>`, indexed by item_id.
+        items: The ids of all items.
+        task: The task.
+
+    Returns:
+        The predictions of all items, in the order of `items`.
+    """
+    completed = predictions.reindex(items)
     columns = prob_columns(task.classes)
-    every[columns] = every[columns].fillna(1 / len(task.classes))
-    every["label"] = none_if_null(every["label"])
-    return every
+    completed[columns] = completed[columns].fillna(1 / len(task.classes))
+    completed["label"] = none_if_null(completed["label"])
+    return completed
 
 
 def _from_confidence(labels: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
