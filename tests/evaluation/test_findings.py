@@ -242,5 +242,5 @@ def test_the_folds_that_predict_one_class_are_named() -> None:
 
 def test_markdown_has_a_line_a_finding() -> None:
     text = findings.markdown(findings.find(report(text=FLIPPED)))
-    assert "- m errs more on view text (30% wrong) than on json (0%). (`view_errs_more`)\n" in text
+    assert "- m makes more errors on view text (30% wrong) than on json (0%). (`view_errs_more`)\n" in text
     assert len(text.splitlines()) == len(findings.find(report(text=FLIPPED)))

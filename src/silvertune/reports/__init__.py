@@ -1,1 +1,1 @@
-"""Numbers in, figures and pages out."""
+"""Reports: figures, tables and pages, made from the numbers of `silvertune.evaluation`."""

@@ -1,4 +1,4 @@
-"""How every figure looks: its colours, its canvas, its axes."""
+"""The look of every figure: colours, canvas, axes."""
 
 from typing import TYPE_CHECKING, Literal
 
@@ -6,20 +6,33 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe & Ito 2008, told apart with any colour vision, and three of Tol 2021; black first, as arms start with the base.
 PALETTE = ("#000000", "#E69F00", "#0072B2", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#999933", "#332288", "#661100")
+"""Okabe & Ito 2008 and three colours of Tol 2021, which people with any colour vision can tell apart."""
 
 
 def canvas(width: float, height: float) -> "Figure":
-    """An empty figure, inches."""
-    # Not pyplot: it holds every figure in a global, and a sweep makes hundreds.
+    """Make an empty figure.
+
+    Args:
+        width: Inches.
+        height: Inches.
+
+    Returns:
+        The figure.
+    """
+    # Not pyplot: it keeps every figure in a global, and a sweep makes hundreds.
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained", dpi=130)
 
 
 def tidy(ax: "Axes", grid: Literal["x", "y", "both"]) -> None:
-    """A pale grid behind what is drawn, and no frame above it and to its right."""
+    """Draw a pale grid behind the data, and remove the top and right edges of the frame.
+
+    Args:
+        ax: The axes.
+        grid: The axis whose grid is drawn.
+    """
     ax.grid(axis=grid, color="0.9")
     ax.set_axisbelow(True)
     ax.tick_params(labelsize=9)
@@ -27,5 +40,12 @@ def tidy(ax: "Axes", grid: Literal["x", "y", "both"]) -> None:
 
 
 def plain(text: str) -> str:
-    """`text` as matplotlib shows it literally: a dollar is no mathematics."""
+    """Escape a text for matplotlib, which reads dollars as mathematics.
+
+    Args:
+        text: Any text, such as a class name.
+
+    Returns:
+        The text that matplotlib shows as `text`.
+    """
     return text.replace("$", r"\$")

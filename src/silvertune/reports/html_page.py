@@ -1,4 +1,4 @@
-"""One self-contained HTML page, as comparisons and reports on labels are delivered."""
+"""Self-contained HTML pages, for comparisons and for reports on labels."""
 
 import base64
 import html
@@ -14,7 +14,15 @@ th:first-child, td:first-child { text-align: left; position: sticky; left: 0; ba
 
 
 def page(title: str, body: str) -> str:
-    """A page with this heading; `body` is HTML."""
+    """Make a page.
+
+    Args:
+        title: The heading, plain text.
+        body: HTML.
+
+    Returns:
+        The page, HTML.
+    """
     heading = html.escape(title)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{heading}</title><style>{STYLE}</style></head><body>
@@ -23,16 +31,38 @@ def page(title: str, body: str) -> str:
 """
 
 
-def picture(png: bytes, what: str) -> str:
-    """A figure, in the page itself. what: said where it can't be seen."""
-    return f'<img alt="{html.escape(what)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+def picture(png: bytes, description: str) -> str:
+    """Embed a figure.
+
+    Args:
+        png: The figure.
+        description: A text for readers who can't see it.
+
+    Returns:
+        HTML with the figure in it.
+    """
+    return f'<img alt="{html.escape(description)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
 
 
 def bullets(texts: list[str]) -> str:
-    """A list of plain texts."""
+    """Make a list.
+
+    Args:
+        texts: Plain texts.
+
+    Returns:
+        HTML.
+    """
     return "<ul>" + "".join(f"<li>{html.escape(text)}</li>" for text in texts) + "</ul>"
 
 
 def wide(table: str) -> str:
-    """A table (HTML) that scrolls by itself where the window is narrow."""
+    """Let a table scroll sideways where the window is narrow.
+
+    Args:
+        table: HTML.
+
+    Returns:
+        HTML.
+    """
     return f'<div class="wide">{table}</div>'

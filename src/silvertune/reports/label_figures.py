@@ -1,4 +1,4 @@
-"""The figures of one run's label quality: one a question, readable with any colour vision."""
+"""The figures of one run's label quality, readable with any colour vision."""
 
 from typing import TYPE_CHECKING
 
@@ -13,25 +13,39 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_CLASSES = 8
-"""A figure shows this many classes; the tables have all."""
+"""How many classes a figure shows at most; the tables have all."""
 SHADES = tuple(PALETTE[k] for k in (2, 1, 4, 6, 3, 7, 8, 9))
-"""For classes. Black is for all of them together."""
+"""The colours of classes. Black is for all classes together."""
 
 
 def draw(report: Report) -> "dict[str, Figure]":
-    """Name -> figure; what there is nothing to show of is left out."""
-    makers = {
+    """Draw all figures.
+
+    Args:
+        report: The quality of a run's labels.
+
+    Returns:
+        Name -> figure; a figure without data is left out.
+    """
+    functions = {
         "label_noise": noise,
         "risk_coverage": risk_coverage,
         "reliability": reliability,
         "prevalence": prevalence,
     }
-    drawn = {name: make(report) for name, make in makers.items()}
+    drawn = {name: function(report) for name, function in functions.items()}
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
 def noise(report: Report) -> "Figure | None":
-    """Wrong labels before and after the filter, %: of all, of each class, of each annotator's votes on a view."""
+    """Draw the share of wrong labels before and after the filter: of all, of each class, of each annotator and view.
+
+    Args:
+        report: The quality of a run's labels.
+
+    Returns:
+        The figure; None without gold.
+    """
     rows = [("all labels", report.metrics["labels/noise_before"], report.metrics["labels/noise_after"])]
     by_class = report.by_class.head(MOST_CLASSES)
     rows += [(f"labels {name}", row["noise_before"], row["noise_after"]) for name, row in by_class.iterrows()]
@@ -49,15 +63,17 @@ def noise(report: Report) -> "Figure | None":
         return None
     figure = canvas(6.4, 1.5 + 0.34 * len(rows))
     ax = figure.subplots()
-    for y, (_, was, now) in enumerate(rows):
-        ax.plot([100 * was, 100 * now], [y, y], color="0.7", linewidth=2, zorder=1)
-    places = np.arange(len(rows))
-    before, kept = (100 * np.array([row[k] for row in rows]) for k in (1, 2))
-    ax.scatter(before, places, s=52, facecolor="white", edgecolor=PALETTE[5], linewidths=1.8, label="before the filter")
-    ax.scatter(kept, places, s=30, color=PALETTE[2], label="after it", zorder=3)
-    ax.set_yticks(places, [plain(row[0]) for row in rows], fontsize=9)
+    positions = np.arange(len(rows))
+    before, after = (100 * np.array([row[k] for row in rows]) for k in (1, 2))
+    for y, ends in enumerate(zip(before, after, strict=True)):
+        ax.plot(ends, [y, y], color="0.7", linewidth=2, zorder=1)
+    ax.scatter(
+        before, positions, s=52, facecolor="white", edgecolor=PALETTE[5], linewidths=1.8, label="before the filter"
+    )
+    ax.scatter(after, positions, s=30, color=PALETTE[2], label="after the filter", zorder=3)
+    ax.set_yticks(positions, [plain(row[0]) for row in rows], fontsize=9)
     ax.set_ylim(len(rows) - 0.5, -0.5)
-    ax.set_xlim(left=min(0, -0.02 * np.nanmax([before, kept])))
+    ax.set_xlim(left=min(0, -0.02 * np.nanmax([before, after])))
     ax.set_xlabel("wrong labels, % of those with gold", fontsize=9)
     figure.legend(loc="outside upper right", ncols=2, fontsize=8, frameon=False)
     tidy(ax, "x")
@@ -65,7 +81,14 @@ def noise(report: Report) -> "Figure | None":
 
 
 def risk_coverage(report: Report) -> "Figure | None":
-    """Noise of the most confident labels, by how many of them are kept; the filter's own choice as a point."""
+    """Draw the noise of the most confident labels against how many of them are kept.
+
+    Args:
+        report: The quality of a run's labels.
+
+    Returns:
+        The figure, with a star for the labels that the filter keeps; None without confidences or gold.
+    """
     curves = report.risk_coverage[report.risk_coverage["by"] == "confidence"]
     if curves.empty:
         return None
@@ -76,12 +99,12 @@ def risk_coverage(report: Report) -> "Figure | None":
     for of, colour in [("all", "black"), *zip(classes, SHADES, strict=False)]:
         curve, ranking = curves[curves["of"] == of], rankings.loc[of]
         name = "all labels" if of == "all" else f"labels {of}"
-        found, random, best = (ranking[key] for key in ("aurc", "aurc_random", "aurc_best"))
-        said = f"{plain(name)}: AURC {found:.3f} (random {random:.3f}, best {best:.3f})"
-        # One level of confidence is one point; several are the steps that a threshold can make.
+        aurc, random, best = (ranking[key] for key in ("aurc", "aurc_random", "aurc_best"))
+        entry = f"{plain(name)}: AURC {aurc:.3f} (random {random:.3f}, best {best:.3f})"
+        # With few levels of confidence, the points are the only cuts that a threshold can make.
         marker = "o" if len(curve) < 20 else ""
         width = 2.4 if of == "all" else 1.5
-        ax.plot(100 * curve["coverage"], 100 * curve["risk"], color=colour, linewidth=width, label=said, marker=marker)
+        ax.plot(100 * curve["coverage"], 100 * curve["risk"], color=colour, linewidth=width, label=entry, marker=marker)
         ax.plot([0, 100], [100 * random] * 2, color=colour, linewidth=0.9, linestyle=":")
     before = report.by_class["n_before"].sum()
     kept = 100 * (1 - report.by_class["n_dropped"].sum() / before)
@@ -90,17 +113,24 @@ def risk_coverage(report: Report) -> "Figure | None":
                 markeredgecolor="white", label="what the filter keeps", zorder=4)  # fmt: skip
     ax.set_xlim(0, 102)
     ax.set_ylim(0, 105 * curves["risk"].max() or 1)
-    ax.set_xlabel("labels kept, %, the most confident first", fontsize=9)
-    ax.set_ylabel("wrong among those kept, %", fontsize=9)
+    ax.set_xlabel("share of the labels kept, %, the most confident first", fontsize=9)
+    ax.set_ylabel("wrong labels among those kept, %", fontsize=9)
     figure.legend(
-        loc="outside lower center", fontsize=8, frameon=False, title="dotted: in random order", title_fontsize=8
+        loc="outside lower center", fontsize=8, frameon=False, title="dotted: labels in random order", title_fontsize=8
     )
     tidy(ax, "both")
     return figure
 
 
 def reliability(report: Report) -> "Figure | None":
-    """Accuracy against confidence of the labels and of the predictions, and how many there are of each confidence."""
+    """Draw accuracy against confidence, of the labels and of the predictions, and how common each confidence is.
+
+    Args:
+        report: The quality of a run's labels.
+
+    Returns:
+        The figure; None without confidences or gold.
+    """
     parts = [of for of in ("labels", "predictions") if (report.reliability["of"] == of).any()]
     if not parts:
         return None
@@ -111,14 +141,14 @@ def reliability(report: Report) -> "Figure | None":
         share = bins["n"] / bins["n"].sum()
         error = float((share * (bins["confidence"] - bins["accuracy"]).abs()).sum())
         above, below = axes[:, column]
-        above.plot([0, 1], [0, 1], color="0.6", linestyle=":", label="as it should be")
+        above.plot([0, 1], [0, 1], color="0.6", linestyle=":", label="perfect calibration")
         ends = bins[["confidence", "accuracy"]]
         gap = {"color": PALETTE[5], "linewidth": 2.5, "alpha": 0.6, "label": "gap"}
         above.vlines(bins["confidence"], ends.min(axis=1), ends.max(axis=1), **gap)
         above.plot(bins["confidence"], bins["accuracy"], color=PALETTE[2], linewidth=1)
         sizes = 10 + 150 * share / share.max()
         above.scatter(
-            bins["confidence"], bins["accuracy"], s=sizes, color=PALETTE[2], label="found (size: how many)", zorder=3
+            bins["confidence"], bins["accuracy"], s=sizes, color=PALETTE[2], label="measured (area: how many)", zorder=3
         )
         above.set_title(f"{of}: ECE {error:.3f}", fontsize=10)
         above.set_ylim(-0.03, 1.03)
@@ -129,8 +159,8 @@ def reliability(report: Report) -> "Figure | None":
         below.set_xlabel("confidence", fontsize=9)
         for ax in (above, below):
             tidy(ax, "both")
-    axes[0, 0].set_ylabel("share that is right", fontsize=9)
-    axes[1, 0].set_ylabel("% of them", fontsize=9)
+    axes[0, 0].set_ylabel("accuracy", fontsize=9)
+    axes[1, 0].set_ylabel("share, %", fontsize=9)
     figure.legend(
         *axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=8, frameon=False
     )
@@ -138,13 +168,20 @@ def reliability(report: Report) -> "Figure | None":
 
 
 def prevalence(report: Report) -> "Figure | None":
-    """Class shares in percent, from the labels to the predictions."""
+    """Draw the class shares of labels, gold and predictions.
+
+    Args:
+        report: The quality of a run's labels.
+
+    Returns:
+        The figure; None without labels.
+    """
     names = {
         "labels": "labels before the filter",
-        "trained on": "labels trained on",
+        "trained on": "training labels",
         "gold": "gold of the same items",
         "test gold": "gold of the test items",
-        "predicted": "predicted for these",
+        "predicted": "predictions of the test items",
     }
     table = report.prevalence[list(names)].dropna(axis=1)
     if table.empty or not table.shape[1]:

@@ -2,49 +2,57 @@
 
 from pathlib import Path
 
-from silvertune.evaluation.findings import Finding, markdown
+from silvertune.evaluation.findings import NO_FINDING, Finding, markdown
 from silvertune.evaluation.label_quality import Report, tables
 from silvertune.reports import html_page, label_figures
 
-SHOWN = {
+HEADINGS = {
     "by_class": "Labels by class, before and after the filter",
-    "by_view": "The labeler's votes, by annotator and view",
+    "by_view": "Votes of the labeler, by annotator and view",
     "by_fold": "Folds",
     "prevalence": "Class shares",
-    "annotators": "Who voted, and what",
-    "agreement": "Agreement of every pair",
+    "annotators": "Votes of every annotator",
+    "agreement": "Agreement of every pair of annotators",
     "alphas": "Krippendorff's alpha",
-    "crosstabs": "Every pair, label by label",
-    "rankings": "How well scores order the errors",
+    "crosstabs": "Labels of every pair of annotators",
+    "rankings": "How well confidence and scores rank the wrong labels last",
 }
+"""The tables of the page, in its order."""
 MOST_ROWS = 60
-"""The page shows this many of a table's rows; its file has all."""
+"""How many rows of a table the page shows at most; its file has all."""
 
 
-def write(report: Report, found: list[Finding], folder: Path, title: str) -> None:
-    """Write to `folder`: label_quality/<table>.csv, figures/<name>.png, findings.md and label_quality.html."""
+def write(report: Report, findings: list[Finding], folder: Path, title: str) -> None:
+    """Write label_quality/<table>.csv, figures/<name>.png, findings.md and label_quality.html.
+
+    Args:
+        report: The quality of a run's labels.
+        findings: Its findings.
+        folder: An existing folder to write to.
+        title: The name of the run, for the page's heading.
+    """
     for name in ("label_quality", "figures"):
         (folder / name).mkdir(exist_ok=True)
-    made, pictures = tables(report), label_figures.draw(report)
-    for name, table in made.items():
+    figures = label_figures.draw(report)
+    for name, table in tables(report).items():
         table.to_csv(folder / "label_quality" / f"{name}.csv", index=False)
-    for name, figure in pictures.items():
+    for name, figure in figures.items():
         figure.savefig(folder / "figures" / f"{name}.png")
-    (folder / "findings.md").write_text(markdown(found), encoding="utf-8")
-    images = {name: (folder / "figures" / f"{name}.png").read_bytes() for name in pictures}
-    (folder / "label_quality.html").write_text(_page(report, found, images, title), encoding="utf-8")
+    (folder / "findings.md").write_text(markdown(findings), encoding="utf-8")
+    images = {name: (folder / "figures" / f"{name}.png").read_bytes() for name in figures}
+    (folder / "label_quality.html").write_text(_page(report, findings, images, title), encoding="utf-8")
 
 
-def _page(report: Report, found: list[Finding], images: dict[str, bytes], title: str) -> str:
-    said = html_page.bullets([finding.sentence for finding in found] or ["No rule found anything."])
+def _page(report: Report, findings: list[Finding], images: dict[str, bytes], title: str) -> str:
+    sentences = html_page.bullets([finding.sentence for finding in findings] or [NO_FINDING])
     pictures = "".join(html_page.picture(image, name) for name, image in images.items())
-    made = tables(report)
-    shown = "".join(
+    table_by_name = tables(report)
+    sections = "".join(
         f"<h2>{heading}</h2>"
         + html_page.wide(
-            made[name].head(MOST_ROWS).to_html(index=False, border=0, float_format="{:.3f}".format, na_rep="")
+            table_by_name[name].head(MOST_ROWS).to_html(index=False, border=0, float_format="{:.3f}".format, na_rep="")
         )
-        for name, heading in SHOWN.items()
-        if name in made
+        for name, heading in HEADINGS.items()
+        if name in table_by_name
     )
-    return html_page.page(f"Labels of {title}", said + pictures + shown)
+    return html_page.page(f"Labels of {title}", sentences + pictures + sections)

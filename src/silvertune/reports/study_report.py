@@ -1,4 +1,4 @@
-"""A study's comparison as it is delivered: in the terminal, and as a folder of CSV, PNG and one HTML page."""
+"""The comparison of a study: in the terminal, and as a folder of CSV, PNG and one HTML page."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,57 +13,71 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import Console
 
-VOTES = "votes of the labelers that are arms by themselves"
-SIMULATED = "* simulated: labels by annotators that were made from gold by a documented noise process."
+ENSEMBLES = "Ensembles of votes, of the labelers that are arms by themselves"
+SIMULATED = "* simulated: simulated annotators gave these labels, from gold and a documented noise process."
 NOTES = (
-    "Rows are means over the seeds. Intervals are 95%, for other groups and other seeds: from resamples of groups and "
-    "from how the seeds differ; with one seed, for other groups only. Those of differences are paired, over the seeds "
-    "that both arms have.",
-    "recall, precision and F1: of the class task.positive; where there is none, macro averages over the classes.",
-    "† p < .05 after Holm's adjustment for the number of arms held against that reference. An interval is one "
-    "arm's own and not adjusted.",
-    "McNemar: whether one of two arms is right more often, by exact signs of whole groups, since items of a group "
-    "are not independent.",
+    "A row is the mean over the seeds of an arm. Intervals are 95% intervals for other groups and other seeds, from "
+    "resamples of the groups and from the differences between seeds; with one seed, for other groups only. "
+    "Differences are paired: over the seeds that both arms have.",
+    "recall, precision and F1 are those of the class task.positive; without one, macro averages over the classes.",
+    "F1 by group: the mean over the groups (such as protocols) of the F1 of each.",
+    "Δ: the difference in F1 to a reference. † p < .05 after Holm's adjustment for the number of arms that are "
+    "compared with that reference. Intervals are not adjusted.",
+    "McNemar tests whether one of two arms is right more often. The signs of whole groups are exact here, because "
+    "items of a group are not independent.",
     SIMULATED,
-    "kept: share of the labels to train on that the filter kept.",
-    "noise: share of training labels that differ from gold, before and after the filter.",
-    "labels by people: items that the labeler, the fallback or a calibration set had people label (`_people_: true`).",
+    "kept: the share of the labels that the filter keeps.",
+    "noise: the share of the labels that differ from gold, before and after the filter.",
+    "labels by people: the items that people labelled for the labeler, the fallback or a calibration set "
+    "(`_people_: true`).",
 )
 
 
 def write(
-    folder: Path, result: Comparison, references: Sequence[str], title: str, drawn: Mapping[str, figures.Style]
+    folder: Path, result: Comparison, references: Sequence[str], title: str, styles: Mapping[str, figures.Style]
 ) -> None:
-    """Write comparison.csv, groups.csv, ensembles.csv (if there are any), their figures, and comparison.html.
+    """Write comparison.csv, groups.csv, ensembles.csv (if there are any), figures, and comparison.html.
 
-    drawn: of `figures.styles`.
+    Args:
+        folder: An existing folder to write to.
+        result: The comparison.
+        references: The names of the arms that the others are compared with.
+        title: The name of the study, for the page's heading.
+        styles: The style of each arm, of `figures.styles`.
     """
     result.table.to_csv(folder / "comparison.csv", index=False)
     result.by_group.to_csv(folder / "groups.csv", index=False)
-    made: dict[str, tuple[str, Figure | None]] = {
-        "arms": ("F1 of every arm, and its differences", figures.arms(result.table, references, drawn)),
-        "groups": ("Precision and F1 by group", figures.groups_by_arm(result.by_group, drawn)),
-        "cost": ("What the labels cost, and what they are worth", figures.cost(result.table, drawn)),
+    figure_by_name: dict[str, tuple[str, Figure | None]] = {
+        "arms": ("F1 of every arm, and differences to the references", figures.arms(result.table, references, styles)),
+        "groups": ("Precision and F1 by group", figures.groups_by_arm(result.by_group, styles)),
+        "cost": ("Cost of the labels, and F1", figures.cost(result.table, styles)),
     }
-    shown = {name: (heading, figure) for name, (heading, figure) in made.items() if figure is not None}
-    for name, (_, figure) in shown.items():
+    drawn = {name: (heading, figure) for name, (heading, figure) in figure_by_name.items() if figure is not None}
+    for name, (_, figure) in drawn.items():
         figure.savefig(folder / f"{name}.png")
     sections: list[tuple[str, pd.DataFrame | Figure]] = [("Arms", tables.cells(result.table, references))]
-    sections += list(shown.values())
-    if len(found := tables.tests(result.table, references)):
-        sections.append(("Differences and their tests", found))
+    sections += list(drawn.values())
+    if len(tests := tables.tests(result.table, references)):
+        sections.append(("Differences and their tests", tests))
     if len(result.ensembles):
         result.ensembles.to_csv(folder / "ensembles.csv", index=False)
-        sections.append((VOTES, tables.ensembles(result.ensembles)))
+        sections.append((ENSEMBLES, tables.ensembles(result.ensembles)))
     sections.append(("F1 by group", tables.groups(result.by_group)))
     (folder / "comparison.html").write_text(tables.page(sections, title, NOTES), encoding="utf-8")
 
 
 def show(console: "Console", result: Comparison, references: Sequence[str], title: str) -> None:
-    """Print the table, the differences, and the vote ensembles."""
+    """Print the table, the differences, and the ensembles of votes.
+
+    Args:
+        console: The terminal.
+        result: The comparison.
+        references: The names of the arms that the others are compared with.
+        title: The name of the study.
+    """
     for table in tables.terminal(result.table, references, title, console.width):
         console.print(table)
     if len(result.ensembles):
-        console.print(tables.rich_table(tables.ensembles(result.ensembles), ["positive if"], VOTES))
+        console.print(tables.rich_table(tables.ensembles(result.ensembles), ["positive if"], ENSEMBLES))
     if result.table["simulated"].any():
         console.print(SIMULATED)

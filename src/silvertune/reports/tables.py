@@ -1,4 +1,4 @@
-"""The comparison as a person reads it: in the terminal and as one HTML page."""
+"""The tables of a comparison, for the terminal and for one HTML page."""
 
 import html
 import io
@@ -15,9 +15,14 @@ if TYPE_CHECKING:
 
 
 def cells(table: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
-    """The comparison in the paper's order, as strings: recall, precision, F1 with its interval, accuracy, ...
+    """Format the comparison, in the order of the paper's tables.
 
-    A difference that is significant after Holm's adjustment has a dagger.
+    Args:
+        table: The table of `comparison.compare`.
+        references: The names of the arms that the others are compared with.
+
+    Returns:
+        One row an arm, all cells strings. A difference that is significant after Holm's adjustment has a dagger.
     """
     shown = pd.DataFrame({"arm": [_name(row) for _, row in table.iterrows()]})
     models = table["model"].where(table["model"] != "none", "-")
@@ -40,43 +45,62 @@ def cells(table: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
         if f"delta/{reference}/f1" in table:
             shown[f"Δ {reference}"] = [
                 _interval(row, f"delta/{reference}/f1", sign=True)
-                + (" †" if row.get(f"delta/{reference}/f1_p_holm", 1.0) < figures.CLAIM else "")
+                + (" †" if row.get(f"delta/{reference}/f1_p_holm", 1.0) < figures.SIGNIFICANT else "")
                 for _, row in table.iterrows()
             ]
     return shown
 
 
-LESS_NEEDED = ("accuracy %", "F1 by group", "AUPRC", "noise before", "kept %", "model", "noise after")
-"""Columns that a narrow terminal does without, in this order; they are in comparison.csv."""
+DISPENSABLE = ("accuracy %", "F1 by group", "AUPRC", "noise before", "kept %", "model", "noise after")
+"""Columns that a narrow terminal leaves out, in this order; comparison.csv has them."""
 
 
 def terminal(table: pd.DataFrame, references: Sequence[str], title: str, width: int) -> "list[Table]":
-    """Rich tables no wider than `width`, if at all possible: the arms, and their differences to the references."""
+    """Format the comparison for the terminal: one table of the arms, then their differences to the references.
+
+    Args:
+        table: The table of `comparison.compare`.
+        references: The names of the arms that the others are compared with.
+        title: The title of the first table.
+        width: The width of the terminal, in characters. A table is wider only where one column is too wide.
+
+    Returns:
+        The tables.
+    """
     shown = cells(table, references)
     names = [name for name in ("arm", "model", "variant") if name in shown]
     differences = [str(name) for name in shown if str(name).startswith("Δ")]
     columns = [str(name) for name in shown if name not in differences]
-    for name in LESS_NEEDED:
+    for name in DISPENSABLE:
         if _width(shown, columns) > width and name in columns:
             columns.remove(name)
-    made = [rich_table(shown[columns], names, title)]
+    rich_tables = [rich_table(shown[columns], names, title)]
     while differences:
         count = len(differences)
         while count > 1 and _width(shown, names + differences[:count]) > width:
             count -= 1
-        heading = "Δ F1 to (95%, paired; † Holm)"
-        made.append(rich_table(shown[names + differences[:count]], names, heading))
+        heading = "Difference in F1 to a reference (95% interval; † significant after Holm)"
+        rich_tables.append(rich_table(shown[names + differences[:count]], names, heading))
         differences = differences[count:]
-    return made
+    return rich_tables
 
 
 def _width(shown: pd.DataFrame, columns: Sequence[str]) -> int:
-    """Characters that a table of these columns takes: the cells, two blanks and a line each."""
+    """The width of a table of these columns, in characters: the cells, two blanks and a line each."""
     return 1 + sum(3 + max(len(name), *(len(str(cell)) for cell in shown[name])) for name in columns)
 
 
 def rich_table(shown: pd.DataFrame, names: Sequence[str], title: str) -> "Table":
-    """`shown`, strings, for the terminal; the columns `names` may be folded, the others stay on one line."""
+    """Make a table for the terminal.
+
+    Args:
+        shown: Its cells, strings.
+        names: The columns of names, which may be folded; cells of the others stay on one line.
+        title: Its title.
+
+    Returns:
+        The table.
+    """
     from rich.markup import escape
     from rich.table import Table
 
@@ -90,7 +114,16 @@ def rich_table(shown: pd.DataFrame, names: Sequence[str], title: str) -> "Table"
 
 
 def tests(table: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
-    """One row an arm and reference, as strings: the difference in F1 and the p-values, as they are and by Holm."""
+    """Format the differences and their tests.
+
+    Args:
+        table: The table of `comparison.compare`.
+        references: The names of the arms that the others are compared with.
+
+    Returns:
+        One row an arm and reference, all cells strings: the difference in F1 and the p-values, before and after Holm's
+        adjustment.
+    """
     rows = []
     for reference in references:
         key = f"delta/{reference}"
@@ -109,7 +142,14 @@ def tests(table: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
 
 
 def ensembles(table: pd.DataFrame) -> pd.DataFrame:
-    """The vote ensembles of `comparison.compare`, as strings (the paper's Table 7)."""
+    """Format the ensembles of votes (the paper's Table 7).
+
+    Args:
+        table: The ensembles of `comparison.compare`.
+
+    Returns:
+        One row an ensemble, all cells strings.
+    """
     shown = pd.DataFrame({"variant": table.get("variant", ""), "positive if": [
         f"at least {row['at_least']} of {row['of']} votes" for _, row in table.iterrows()]})  # fmt: skip
     for title, key in (("recall", "recall"), ("precision", "precision"), ("F1", "f1"), ("accuracy", "accuracy")):
@@ -118,9 +158,13 @@ def ensembles(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def groups(by_group: pd.DataFrame) -> pd.DataFrame:
-    """F1 of every arm in every group, as strings, with the group's items and positives (the paper's Table 8).
+    """Format the F1 of every arm in every group (the paper's Table 8).
 
-    Where F1 is about all classes, every item is a positive, and they are not counted twice.
+    Args:
+        by_group: The groups of `comparison.compare`.
+
+    Returns:
+        One row a group: its items, its positive items (where F1 is about one class), and the F1 of every arm.
     """
     named = by_group.assign(column=[" ".join(filter(None, (_name(row), row["model"], row["variant"])))
                                     for _, row in by_group.iterrows()])  # fmt: skip
@@ -134,16 +178,22 @@ def groups(by_group: pd.DataFrame) -> pd.DataFrame:
 
 
 def page(sections: Sequence[tuple[str, "pd.DataFrame | Figure"]], title: str, notes: Sequence[str]) -> str:
-    """One self-contained HTML page: tables and figures under their headings, and what to know when reading them.
+    """Make one self-contained HTML page of tables and figures. Only the first table is open; the others unfold.
 
-    Only the first table is open; the others unfold.
+    Args:
+        sections: Headings, each with its table or figure.
+        title: The heading of the page.
+        notes: Sentences for the end of the page.
+
+    Returns:
+        The page, HTML.
     """
-    parts, tables = [], 0
+    parts, n_tables = [], 0
     for heading, shown in sections:
         if isinstance(shown, pd.DataFrame):
             body = html_page.wide(shown.to_html(index=False, border=0, escape=True))
-            tables += 1
-            fold = "<details open>" if tables == 1 else "<details>"
+            n_tables += 1
+            fold = "<details open>" if n_tables == 1 else "<details>"
             parts.append(f"{fold}<summary>{html.escape(heading)}</summary>{body}</details>")
         else:
             image = io.BytesIO()
@@ -153,7 +203,7 @@ def page(sections: Sequence[tuple[str, "pd.DataFrame | Figure"]], title: str, no
 
 
 def _without_blanks(shown: pd.DataFrame) -> pd.DataFrame:
-    """Without the columns of models and variants that tell nothing apart."""
+    """Leave out the model or variant column where all its cells are the same."""
     same = [name for name in ("model", "variant") if name in shown and shown[name].nunique() <= 1]
     return shown.drop(columns=same)
 
