@@ -6,6 +6,7 @@ from tests import made
 
 from silvertune.interfaces import Estimate
 from silvertune.labelers.answer_sheet import AnswerSheet
+from silvertune.schema import Task
 
 
 def sheet(path: Path, **changes: object) -> AnswerSheet:
@@ -82,7 +83,7 @@ def test_people_may_be_shown_some_views_only_and_no_label(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("item_id,label\ni0,SOE\n", ["row 2", "label 'SOE' is no class; want other, soe or ?"]),
+        ("item_id,label\ni0,SOE\n", ["row 2", "column label: unknown label 'SOE'; want ?, other or soe"]),
         ("item_id,label\ni0,soe\ni0,soe\n", ["row 3", "item_id 'i0' is there twice"]),
         ("item_id,label\n,soe\n", ["row 2", "has no item_id"]),
         ("item,label\ni0,soe\n", ["has no column 'item_id'"]),
@@ -101,3 +102,37 @@ def test_bytes_that_are_no_text_are_told(tmp_path: Path) -> None:
     path.write_bytes(b"item_id,label\n\xff\xfe,soe\n")
     with made.refused(str(path), "UTF-8"):
         sheet(path)
+
+
+DIGITS = Task(name="digits", classes=["0", "1"], positive="1")
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("ids", [["7", "8"], ["7.0", "8.0"], ["007", "008"]], ids=str)
+def test_what_a_spreadsheet_makes_of_ids_labels_and_commas_is_understood(
+    tmp_path: Path, ids: list[str], separator: str
+) -> None:
+    path, items = tmp_path / "answers.csv", made.items(3).set_axis(["007", "008", "010"])
+    lines = [separator.join(row) for row in (("item_id", "label"), (ids[0], "1.0"), (ids[1], " 0"))]
+    path.write_bytes("\r\n".join([*lines, ""]).encode())
+    labeler = AnswerSheet(DIGITS, items.index, path=str(path), annotator="ann", cost_usd=0.0, views=["text"])
+    assert labeler.label(items.iloc[:2])["label"].tolist() == ["1", "0"]
+    with made.refused("1 of 3 item(s) wait"):
+        labeler.label(items)
+    assert path.read_text(encoding="utf-8-sig").splitlines() == [*lines, f"010{separator}"]
+
+
+def test_a_row_for_another_item_of_the_dataset_is_not_taken_for_one_with_the_same_number(tmp_path: Path) -> None:
+    path, items = tmp_path / "answers.csv", made.items(2).set_axis(["8", "08"])
+    path.write_text("item_id,label\n08,soe\n")
+    with made.refused("1 of 1 item(s) wait"):
+        AnswerSheet(made.SOE, items.index, path=str(path), annotator="a", cost_usd=0.0, views=None).label(
+            items.iloc[:1]
+        )
+
+
+def test_labels_in_another_unicode_form_are_the_same_labels(tmp_path: Path) -> None:
+    path, task = tmp_path / "answers.csv", Task(name="avis", classes=["\u00e9loge", "autre"])
+    path.write_text("item_id,label\ni000,e\u0301loge\n", encoding="utf-8")
+    sheet = AnswerSheet(task, path=str(path), annotator="a", cost_usd=0.0, views=None)
+    assert sheet.label(made.items(1))["label"].tolist() == ["\u00e9loge"]
