@@ -126,7 +126,10 @@ def run(parts: Parts, on_votes: Callable[[pd.DataFrame], None] = lambda votes: N
         report=report,
         labels=quality,
         students=students,
-        alarms=alarms.of(prediction, [student.history for student in students], task.classes) if students else [],
+        alarms=[
+            *(alarms.of(prediction, [student.history for student in students], task.classes) if students else []),
+            *dict.fromkeys(line for student in students for line in getattr(student.predictor, "alarms", ())),
+        ],
     )
 
 

@@ -3,12 +3,15 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from sklearn.base import clone
 from tests.models.tea_and_oil import ITEMS, NOTHING, training
 
 from silvertune.errors import UserError
+from silvertune.models import saved
 from silvertune.models.tfidf_logreg import TfidfLogreg
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
@@ -62,3 +65,78 @@ def test_remembered_features_are_those_that_scikit_learn_finds() -> None:
     plain = clone(vectorizer)
     assert (plain.fit_transform(train["text"]) != vectorizer.transform(train["text"])).nnz == 0
     assert plain.vocabulary_ == vectorizer.vocabulary_
+
+
+# ------------------------------------------------------------------------------ scripts without blanks between words
+
+GOOD_AND_BAD = {
+    "chinese": ("\u8d28\u91cf\u5f88\u597d", "\u7834\u635f\u4e25\u91cd"),
+    "japanese": ("\u3068\u3066\u3082\u826f\u3044", "\u58ca\u308c\u3066\u3044\u308b"),
+    "thai": ("\u0e14\u0e35\u0e21\u0e32\u0e01", "\u0e41\u0e22\u0e48\u0e21\u0e32\u0e01"),
+    "lao": ("\u0e94\u0eb5\u0eab\u0ebc\u0eb2\u0e8d", "\u0e9a\u0ecd\u0ec8\u0e94\u0eb5"),
+    "khmer": ("\u179b\u17d2\u17a2\u178e\u17b6\u179f\u17cb", "\u17a2\u17b6\u1780\u17d2\u179a\u1780\u17cb"),
+    "burmese": ("\u1000\u1031\u102c\u1004\u103a\u1038", "\u1006\u102d\u102f\u1038"),
+}
+
+
+def reviews(script: str, n: int = 60) -> pd.DataFrame:
+    """Texts whose class stands as one of two words amid random letters of its script, without any blank."""
+    words = GOOD_AND_BAD[script]
+    rng = np.random.default_rng(0)
+    letters = sorted({letter for word in words for letter in word})
+    alphabet = [chr(ord(letters[0]) + k) for k in range(40) if chr(ord(letters[0]) + k).isalpha()]
+    texts = ["".join([*rng.choice(alphabet, 6), words[i % 2], *rng.choice(alphabet, 6)]) for i in range(n)]
+    labels = ["tea" if i % 2 else "oil" for i in range(n)]
+    return pd.DataFrame({"group_id": "g", "text": texts, "label": labels, "weight": 1.0}, index=map(str, range(n)))
+
+
+@pytest.mark.parametrize("script", GOOD_AND_BAD)
+def test_a_script_without_blanks_is_read_by_characters(
+    script: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, test = reviews(script).iloc[:40], reviews(script).iloc[40:]
+    predictor = replace(MODEL, min_df=2, max_features=5000).fit(train, NOTHING, 0)
+    predicted = predictor.predict_proba(test.drop(columns=["label", "weight"]))
+    assert (predicted["tea"].to_numpy() > 0.5).tolist() == (test["label"] == "tea").tolist()
+    assert predictor.alarms == ()
+    predictor.save(tmp_path / "model")
+    loaded = saved.load(tmp_path / "model")
+    pd.testing.assert_frame_equal(loaded.predict_proba(test.drop(columns=["label", "weight"])), predicted)
+
+
+def test_texts_with_blanks_are_read_by_words_as_ever() -> None:
+    texts = [
+        "\u0441\u043f\u0430\u0441\u0438\u0431\u043e",
+        "\uac10\uc0ac \ud569\ub2c8\ub2e4",
+        "gr\u00fc\u00df \u00b15 \u2265 \u2022",
+        "\u0928\u092e\u0938\u094d\u0924\u0947",
+    ]
+    train = training().assign(text=[texts[i % 4] + " common" for i in range(len(training()))])
+    vectorizer = replace(MODEL, views=["text"]).fit(train, NOTHING, 0).pipelines["text"][0]
+    assert vectorizer.analyzer == "word"
+    assert vectorizer.token_pattern == MODEL.token_pattern
+
+
+def test_a_few_foreign_letters_change_no_feature() -> None:
+    train = training()
+    train["text"] = [text + " \u6f22" * (number == 0) for number, text in enumerate(train["text"])]
+    vectorizer = replace(MODEL, views=["text"]).fit(train, NOTHING, 0).pipelines["text"][0]
+    assert vectorizer.analyzer == "word"
+    assert "\u6f22" in vectorizer.vocabulary_
+
+
+def test_words_among_characters_stay_words() -> None:
+    train = training().assign(text="\u6211\u4e0a\u5468 GPT-4 \u7528\u4e86")
+    vocabulary = replace(MODEL, views=["text"]).fit(train, NOTHING, 0).pipelines["text"][0].vocabulary_
+    assert {"gpt", "4", "gpt 4", "\u6211", "\u6211\u4e0a", "\u6211\u4e0a\u5468", "\u7528\u4e86"} <= set(vocabulary)
+    assert "\u5468\u7528" not in vocabulary
+
+
+def test_texts_that_share_no_word_raise_an_alarm() -> None:
+    train = training().assign(text=[f"word{number}" for number in range(len(training()))])
+    predictor = replace(MODEL, views=["text"]).fit(train, NOTHING, 0)
+    assert predictor.alarms == (
+        f"view 'text': unread: 100% of {len(train)} training texts have no word in common with another one; "
+        "model.token_pattern finds no words in them",
+    )
+    assert MODEL.fit(training(), NOTHING, 0).alarms == ()

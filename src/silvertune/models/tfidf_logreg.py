@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from silvertune.datasets.notices import say
 from silvertune.errors import UserError
 from silvertune.items import chosen_views
 from silvertune.models import saved
@@ -17,16 +18,39 @@ from silvertune.models import saved
 PIPELINES = "pipelines.joblib"
 
 
+_UNSPACED = r"[[\p{L}\p{M}]&&[\p{lb=ID}\p{lb=CJ}\p{lb=NS}\p{lb=SA}\p{lb=AK}\p{lb=AP}\p{lb=AS}\p{lb=VF}\p{lb=VI}]]+"
+"""A run of letters between which Unicode lets a line break without a blank: Chinese, Japanese, Thai, Khmer and others.
+
+Source: Unicode Standard Annex 14 (line breaking), the classes of ideographs and of scripts with complex context.
+"""
+UNSPACED_SHARE = 0.05
+"""Of the letters of a view's training texts: from this share on, runs of such letters are read by characters."""
+UNSPACED_NGRAM = 3
+"""Longest run of characters that is a feature there."""
+UNREAD_SHARE = 0.5
+"""Of a view's training texts: if so many share no feature with another text, the student can't read them."""
+ENOUGH = 10
+"""Fewer training texts than these may well have no word in common."""
+
+
 @dataclass(frozen=True)
 class TfidfLogreg:
-    """What to tune; `fit` tunes it with scikit-learn.
+    """The light student: what to tune; `fit` tunes it with scikit-learn.
 
-    views: the views to read; null is all. token_pattern: what counts as a word (the default keeps one-letter
-    words and the marks of schedule tables). ngram_max: longest run of words that is a feature.
-    min_df: a feature must be in this many texts. max_features: the most frequent are kept.
-    C: inverse strength of the L2 penalty. class_weight: `balanced` or null.
-    max_iter: of the solver. validation_fraction: share of the training groups that the run sets aside; nothing
-        here needs them, but thresholds chosen on validation do.
+    Where a view's training texts are in scripts that put no blanks between words, runs of their letters are read as
+    n-grams of characters, and the rest by words as ever.
+
+    Args:
+        views: The views to read; None is all.
+        token_pattern: What counts as a word (the default keeps one-letter words and the marks of schedule tables).
+        ngram_max: The longest run of words that is a feature.
+        min_df: A feature must be in this many texts.
+        max_features: So many of the most frequent features are kept.
+        C: Inverse strength of the L2 penalty.
+        class_weight: `balanced` or None.
+        max_iter: Of the solver.
+        validation_fraction: Share of the training groups that the run sets aside, 0-1; nothing here needs them, but
+            thresholds chosen on validation do.
     """
 
     views: Sequence[str] | None
@@ -40,20 +64,34 @@ class TfidfLogreg:
     validation_fraction: float = 0.0
 
     def fit(self, train: pd.DataFrame, validation: pd.DataFrame, seed: int) -> "TfidfPredictor":
-        """A predictor from `train`: items with `label` and `weight`. `validation` is not needed.
+        """Tune one pair of features and classifier a view.
 
-        Raises UserError if a view of the training set has no text.
+        Args:
+            train: Items with `label` and `weight`.
+            validation: Not needed.
+            seed: Of the solver.
+
+        Returns:
+            The tuned predictor.
+
+        Raises:
+            UserError: A view of the training set has no text.
         """
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
 
-        pipelines = {}
+        pipelines, alarms = {}, []
         for view in chosen_views(train, self.views, "model.views"):
             rows = train[train[view].notna()]
+            by_characters = _unspaced_share(rows[view]) >= UNSPACED_SHARE
+            if by_characters:
+                say(f"model: view {view!r} is in a script without blanks between words: read by characters")
+            terms = _terms_with_characters if by_characters else _terms
+            analyzer = partial(terms, token_pattern=self.token_pattern, ngram_max=self.ngram_max)
             pipeline = make_pipeline(
                 TfidfVectorizer(
-                    analyzer=partial(_terms, token_pattern=self.token_pattern, ngram_max=self.ngram_max),
+                    analyzer=analyzer,
                     token_pattern=None,
                     min_df=min(self.min_df, max(len(rows), 1)),
                     max_features=self.max_features,
@@ -66,16 +104,39 @@ class TfidfLogreg:
                 pipeline.fit(rows[view], rows["label"], logisticregression__sample_weight=rows["weight"])
             except ValueError as error:
                 raise UserError(f"model: view {view!r} can't be learned from: {str(error).splitlines()[0]}") from None
-            # From here on it reads texts by itself, whoever loads it.
-            pipeline[0].set_params(analyzer="word", token_pattern=self.token_pattern, ngram_range=(1, self.ngram_max))
+            unread = _unread_share(pipeline[0].transform(rows[view]))
+            if len(rows) >= ENOUGH and unread >= UNREAD_SHARE:
+                alarms.append(
+                    f"view {view!r}: unread: {unread:.0%} of {len(rows)} training texts have no word in common with "
+                    "another one; model.token_pattern finds no words in them"
+                )
+            if not by_characters:
+                # From here on it reads texts by itself, whoever loads it.
+                pipeline[0].set_params(
+                    analyzer="word", token_pattern=self.token_pattern, ngram_range=(1, self.ngram_max)
+                )
             pipelines[view] = pipeline
-        return TfidfPredictor(pipelines)
+        return TfidfPredictor(pipelines, tuple(alarms))
 
 
 @lru_cache(maxsize=20_000)
 def _terms(text: str, token_pattern: str, ngram_max: int) -> tuple[str, ...]:
     """The features of a text, remembered: arms, seeds, folds and rounds of a study fit on the same texts."""
     return tuple(map(sys.intern, _analyzer(token_pattern, ngram_max)(text)))
+
+
+@lru_cache(maxsize=20_000)
+def _terms_with_characters(text: str, token_pattern: str, ngram_max: int) -> tuple[str, ...]:
+    """The features of a text in a script without blanks. Saved models name this function."""
+    runs = _unspaced().findall(text)
+    spaced = _unspaced().sub(" ", text)
+    ngrams = (
+        run[start : start + size]
+        for run in runs
+        for size in range(1, UNSPACED_NGRAM + 1)
+        for start in range(len(run) - size + 1)
+    )
+    return (*_analyzer(token_pattern, ngram_max)(spaced), *map(sys.intern, ngrams))
 
 
 @lru_cache
@@ -88,11 +149,43 @@ def _analyzer(token_pattern: str, ngram_max: int) -> Callable[[str], list[str]]:
     return analyzer
 
 
+@lru_cache
+def _unspaced() -> Any:
+    """The compiled pattern; the `re` of Python knows no properties of characters."""
+    import regex  # type: ignore[import-untyped]
+
+    return regex.compile(_UNSPACED, regex.VERSION1)
+
+
+def _unspaced_share(texts: pd.Series) -> float:
+    """Of the letters of the texts, those of scripts without blanks between words, 0-1."""
+    unspaced = sum(map(_unspaced_letters, texts))
+    letters = sum(sum(map(str.isalpha, text)) for text in texts) if unspaced else 1
+    return min(unspaced / letters, 1.0)
+
+
+@lru_cache(maxsize=20_000)
+def _unspaced_letters(text: str) -> int:
+    return 0 if text.isascii() else sum(map(len, _unspaced().findall(text)))
+
+
+def _unread_share(features: Any) -> float:
+    """Of the texts (rows), those that have no feature that another text has, 0-1."""
+    in_texts = np.asarray((features > 0).sum(axis=0)).ravel()
+    return float((np.diff(features[:, in_texts > 1].tocsr().indptr) == 0).mean())
+
+
 @dataclass(frozen=True)
 class TfidfPredictor:
-    """A tuned `TfidfLogreg`: view -> fitted pipeline."""
+    """A tuned `TfidfLogreg`.
+
+    Attributes:
+        pipelines: View -> fitted pipeline.
+        alarms: What is wrong with the features of a view, one line each.
+    """
 
     pipelines: dict[str, Any]
+    alarms: tuple[str, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
