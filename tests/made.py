@@ -123,7 +123,9 @@ class WordEncoder:
     def __init__(self) -> None:
         self.embedded: list[str] = []
 
-    def verify(self) -> str:
+    def check(self) -> None: ...
+
+    def content_key(self) -> str:
         return "made up"
 
     def embed(self, texts: Sequence[str], cache: Path) -> np.ndarray:

@@ -13,8 +13,9 @@ import yaml
 from tests import made, tiny
 
 from silvertune.encoders import encoder as encoder_module
-from silvertune.encoders.encoder import WEIGHTS, Encoder
+from silvertune.encoders.encoder import Encoder
 
+WEIGHTS = "model.safetensors"
 CONF = Path(__file__).parents[2] / "conf" / "encoder" / "minilm.yaml"
 SHIPPED = Encoder(**{k: v for k, v in yaml.safe_load(CONF.read_text()).items() if k != "_target_"})
 TEXTS = ["Vital signs at week 4", "Abbreviations", "A longer text about the visits of a trial. " * 8, "ECG"]
@@ -35,7 +36,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def model(input_ids: torch.Tensor, attention_mask: torch.Tensor, **settings: Any) -> SimpleNamespace:
         return SimpleNamespace(last_hidden_state=torch.nn.functional.one_hot(input_ids, 256).float())
 
-    monkeypatch.setattr(encoder_module, "_load", lambda folder: (tokenizer, model))
+    monkeypatch.setattr(encoder_module, "_load", lambda *_: (tokenizer, model))
     return asked
 
 
@@ -152,17 +153,17 @@ def test_more_texts_than_fit_in_one_query_all_come_back(counted: list[str], fold
 def test_an_interrupted_embedding_goes_on_where_it_was(
     counted: list[str], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tokenizer, model = encoder_module._load(folder)
+    tokenizer, model = local(folder)._loaded()
 
     def interrupted(**inputs: Any) -> Any:
         if len(counted) > 4:
             raise KeyboardInterrupt
         return model(**inputs)
 
-    monkeypatch.setattr(encoder_module, "_load", lambda folder: (tokenizer, interrupted))
+    monkeypatch.setattr(encoder_module, "_load", lambda *_: (tokenizer, interrupted))
     with pytest.raises(KeyboardInterrupt):
         local(folder).embed(list("abcdef"), tmp_path)
-    monkeypatch.setattr(encoder_module, "_load", lambda folder: (tokenizer, model))
+    monkeypatch.setattr(encoder_module, "_load", lambda *_: (tokenizer, model))
     done = set(counted[:4])
     del counted[:]
     assert len(local(folder).embed(list("abcdef"), tmp_path)) == 6
@@ -231,7 +232,7 @@ def test_states_are_those_of_the_layer_without_padding(bert: Path, tmp_path: Pat
     import torch
 
     encoder = tiny.encoder(bert)
-    tokenizer, model = encoder_module._load(bert)
+    tokenizer, model = encoder._loaded()
     found = encoder.states(LONG_AND_SHORT, layer, tmp_path)
     assert [len(each) for each in found] == [len(ids) for ids in encoder.tokens(LONG_AND_SHORT)]
     assert max(map(len, found)) == encoder.max_tokens
@@ -295,7 +296,7 @@ def test_beyond_its_size_no_more_is_kept_while_embedding(bert: Path, tmp_path: P
 
 @pytest.mark.parametrize("layer", [0, 4, -1])
 def test_a_layer_that_there_is_not_is_told(bert: Path, tmp_path: Path, layer: int) -> None:
-    with made.refused(f"encoder.kept_layer={layer}", "tiny/bert has 3 layers", "or null"):
+    with made.refused(f"encoder.kept_layer={layer}", f"encoder.path={bert} has 3 layers", "or null"):
         tiny.encoder(bert, kept_layer=layer).embed(["sea"], tmp_path)
 
 

@@ -1,12 +1,15 @@
 """A model tuned before as the labeler. What every labeler must do is in the contract."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from tests import made
+from tests import made, tiny
+from tests.models.tea_and_oil import ITEMS, NOTHING, training
 
+from silvertune import identity
 from silvertune.labelers.tuned_model import TunedModel
 from silvertune.models.tfidf_logreg import TfidfLogreg, TfidfPredictor
 from silvertune.schema import Evaluation, Task
@@ -86,3 +89,39 @@ def test_the_folder_may_be_the_mlflow_model_that_a_run_has_logged(
     one = TunedModel(task, path=str(tmp_path / "model" / "fold0"), views=None).label(made.items(12))
     other = TunedModel(task, path=str(folder), views=None).label(made.items(12))
     pd.testing.assert_frame_equal(one, other)
+
+
+def test_the_base_of_an_adapter_can_be_given(tmp_path: Path) -> None:
+    base = tiny.bert(tmp_path / "base")
+    tiny.student(base, tmp_path / "cache").fit(training(), NOTHING, 0).save(tmp_path / "saved")
+    moved = Path(shutil.move(base, tmp_path / "elsewhere"))
+    tea = Task(name="tea", classes=["oil", "tea"], positive="tea")
+    with made.refused("set labeler.base to"):
+        TunedModel(tea, path=str(tmp_path / "saved"), views=None)
+    table = TunedModel(tea, path=str(tmp_path / "saved"), base=str(moved), views=None).label(ITEMS)
+    assert set(table["label"].dropna()) == {"tea", "oil"}
+
+
+def test_a_base_that_is_not_needed_is_told(folder: Path, task: Task) -> None:
+    with made.refused("labeler.base=elsewhere", "needs no base"):
+        TunedModel(task, path=str(folder), base="elsewhere", views=None)
+
+
+@pytest.mark.parametrize("inside_mlflow", [True, False])
+def test_notes_beside_the_model_are_not_in_the_identity(
+    inside_mlflow: bool, predictor: TfidfPredictor, task: Task, tmp_path: Path
+) -> None:
+    path = tmp_path / "model"
+    if inside_mlflow:
+        serving.save(predictor, path, task, Evaluation(split="kfold"), 0.5, made.items(2))
+    else:
+        predictor.save(path)
+    inner = path / serving.PREDICTOR if inside_mlflow else path
+    node = {"_target_": "silvertune.labelers.TunedModel", "path": str(path), "views": None}
+    before = identity.of_part(node)
+    for folder in {path, inner}:
+        (folder / "notes.txt").write_text("a note")
+        (folder / ".lock").write_text("")
+    assert identity.of_part(node) == before
+    (inner / "pipelines.joblib").write_bytes(b"another")
+    assert identity.of_part(node) != before

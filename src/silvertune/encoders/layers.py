@@ -10,7 +10,17 @@ from torch.nn import functional
 
 
 def layers_of(model: Any) -> tuple[str, nn.ModuleList]:
-    """The dotted name and the list of a transformer's layers. Raises LookupError if there is no such list."""
+    """Find a transformer's layers.
+
+    Args:
+        model: A network of transformers, with or without a head.
+
+    Returns:
+        The dotted name of the list of layers, and the list, the first layer first.
+
+    Raises:
+        LookupError: The network has no list with an entry for each layer, as ALBERT, whose layers share their weights.
+    """
     count = model.config.num_hidden_layers
     for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
@@ -22,13 +32,34 @@ class _ReachedError(Exception):
     """Carries the output of the layer that was wanted out of a forward pass."""
 
 
-def hidden_states(model: Any, layer: int, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The output (batch, tokens, width) of the first `layer` layers; those above it do not run."""
+def position_limit(model: Any) -> int | None:
+    """The most tokens that a network with learned positions reads; None where it has no table of positions."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding) and name.rpartition(".")[2] in ("position_embeddings", "wpe"):
+            # RoBERTa and its like count positions from the one after padding.
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return None
 
-    def caught(module: nn.Module, arguments: object, output: Any) -> None:
+
+def hidden_states(model: Any, layer: int, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Run the lowest layers alone.
+
+    Args:
+        model: A network of transformers.
+        layer: How many of the first layers run, from 1.
+        inputs: What the network takes: `input_ids` and `attention_mask`, (batch, tokens).
+
+    Returns:
+        The output of the last of these layers, (batch, tokens, width).
+
+    Raises:
+        LookupError: The network has no list of its layers, or did not run that layer.
+    """
+
+    def stop(module: nn.Module, arguments: object, output: Any) -> None:
         raise _ReachedError(output if isinstance(output, torch.Tensor) else output[0])
 
-    hook = layers_of(model)[1][layer - 1].register_forward_hook(caught)
+    hook = layers_of(model)[1][layer - 1].register_forward_hook(stop)
     try:
         model(**inputs)
     except _ReachedError as reached:
@@ -41,10 +72,17 @@ def hidden_states(model: Any, layer: int, inputs: dict[str, torch.Tensor]) -> to
 
 @contextmanager
 def only_above(model: Any, layer: int) -> Iterator[None]:
-    """Inside, `model(inputs_embeds=states, attention_mask=...)` starts from the output of the first `layer` layers.
+    """Inside, `model(inputs_embeds=states, attention_mask=...)` starts from the output of the first layers.
 
-    Heads that classify read the first token only, so the last layer computes no other token's output where
-    its attention is of BERT's form. Callers make sure that the results are the whole model's.
+    Heads that classify read the first token only, so the last layer computes no other token's output where its
+    attention is of BERT's form. Callers make sure that the results are the whole network's.
+
+    Args:
+        model: A network of transformers with a head.
+        layer: How many of the first layers do not run.
+
+    Raises:
+        LookupError: The network has no list of its layers.
     """
     base: Any = model.base_model
     name, layers = layers_of(model)
@@ -55,7 +93,7 @@ def only_above(model: Any, layer: int) -> Iterator[None]:
     like_bert = layer < len(layers) and all(
         hasattr(getattr(attention, "self", None), part) for part in ("query", "key", "value", "attention_head_size")
     )
-    base.embeddings = _Passed()
+    base.embeddings = _States()
     setattr(model.get_submodule(parent), attribute, layers[layer:])
     if like_bert:
         last.attention = _FirstTokenAttention(attention)
@@ -68,13 +106,13 @@ def only_above(model: Any, layer: int) -> Iterator[None]:
             last.attention = attention
 
 
-class _Passed(nn.Module):
-    """In place of the embeddings: hands on what it is given."""
+class _States(nn.Module):
+    """In place of the embeddings: returns the states that it gets."""
 
-    def forward(self, *given: Any, inputs_embeds: torch.Tensor | None = None, **_: object) -> torch.Tensor:
-        # DistilBERT hands them on by position.
+    def forward(self, *tensors: Any, inputs_embeds: torch.Tensor | None = None, **_: object) -> torch.Tensor:
+        # DistilBERT passes them by position.
         states: torch.Tensor = next(
-            each for each in (inputs_embeds, *given) if each is not None and each.is_floating_point()
+            tensor for tensor in (inputs_embeds, *tensors) if tensor is not None and tensor.is_floating_point()
         )
         return states
 
@@ -89,16 +127,16 @@ class _FirstTokenAttention(nn.Module):
     def forward(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **_: object
     ) -> tuple[torch.Tensor, None]:
-        own, first = self.attention.self, hidden_states[:, :1]
+        block, first = self.attention.self, hidden_states[:, :1]
 
         def heads(projected: torch.Tensor) -> torch.Tensor:
-            return projected.view(*projected.shape[:2], -1, own.attention_head_size).transpose(1, 2)
+            return projected.view(*projected.shape[:2], -1, block.attention_head_size).transpose(1, 2)
 
         context = functional.scaled_dot_product_attention(
-            heads(own.query(first)),
-            heads(own.key(hidden_states)),
-            heads(own.value(hidden_states)),
+            heads(block.query(first)),
+            heads(block.key(hidden_states)),
+            heads(block.value(hidden_states)),
             attn_mask=None if attention_mask is None else attention_mask[:, :, :1],
-            scale=own.scaling if hasattr(own, "scaling") else None,
+            scale=block.scaling if hasattr(block, "scaling") else None,
         )
         return self.attention.output(context.transpose(1, 2).flatten(2), first), None

@@ -122,7 +122,7 @@ def training_dynamics(means: Means, items: pd.DataFrame, labels: pd.Series, clas
         return _linear_dynamics(embeddings(means, train[list(items.columns)]), train["label"], classes, means.epochs)
 
     own = callable(getattr(means.student, "dynamics", None))
-    learner = [means.student_key] if own else [means.encoder_key, means.encoder.verify(), str(means.epochs)]
+    learner = [means.student_key] if own else [means.encoder_key, means.encoder.content_key(), str(means.epochs)]
     if labels.isna().all():
         index = pd.MultiIndex.from_arrays([[], []], names=["item_id", "epoch"])
         return pd.DataFrame(index=index, columns=list(classes), dtype=float)

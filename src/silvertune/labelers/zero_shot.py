@@ -18,16 +18,20 @@ from silvertune.schema import Task
 class ZeroShot:
     """Labels each view by the cosine similarity of its embedding to the task's class descriptions.
 
-    A class has the similarity of its nearest description (zero-shot text classification by embedding,
-    e.g. Yin et al. 2019, "Benchmarking zero-shot text classification"). The label is the class with the
-    highest; no threshold is chosen on anything.
+    A class has the similarity of its nearest description. The label is the class with the highest; no threshold is
+    chosen on anything. Source: zero-shot text classification by embedding, Yin et al. 2019, "Benchmarking zero-shot
+    text classification: datasets, evaluation and entailment approach", section 4.
 
-    task: `descriptions` has at least one sentence a class.
-    cache: folder where embeddings are kept.
-    views: the views to vote on; null is all.
-    temperature: `prob:<class>` is the softmax of similarity / temperature, and the confidence is that of
-        the label. It orders the items; **it is not calibrated**, and thresholds on it mean nothing by
-        themselves.
+    Args:
+        task: Its `descriptions` have at least one sentence a class.
+        cache: Folder where embeddings are kept.
+        encoder: Embeds the texts.
+        views: The views to vote on; null is all.
+        temperature: Above 0. `prob:<class>` is the softmax of similarity / temperature, and the confidence is that of
+            the label. It orders the items; **it is not calibrated**, and thresholds on it mean nothing by themselves.
+
+    Raises:
+        UserError: A class has no description, the temperature is not above 0, or the encoder can't be loaded.
     """
 
     def __init__(
@@ -46,29 +50,38 @@ class ZeroShot:
             )
         if temperature <= 0:
             raise UserError(f"labeler.temperature={temperature}: want a number above 0")
-        encoder.verify()
+        encoder.check()
         self.task, self.cache, self.encoder = task, cache, encoder
         self.views, self.temperature = views, temperature
 
     def label(self, items: pd.DataFrame) -> pd.DataFrame:
-        """One vote a view of each item; a view that the item lacks gets an abstention. See `silvertune.votes`."""
+        """Vote on items.
+
+        Args:
+            items: Indexed by item_id, a column a view (`silvertune.items`).
+
+        Returns:
+            One vote a view of each item; a view that the item lacks gets an abstention (`silvertune.votes`).
+        """
         chosen = chosen_views(items, self.views, "labeler.views")
         pairs: list[tuple[str, str, Any]] = [(i, view, items.at[i, view]) for i in items.index for view in chosen]
         texts = list(dict.fromkeys(text for _, _, text in pairs if text is not None))
         descriptions = [(name, text) for name in self.task.classes for text in self.task.descriptions[name]]
         vectors = self.encoder.embed(texts + [text for _, text in descriptions], self.cache)
-        alike = vectors[: len(texts)] @ vectors[len(texts) :].T
-        owner = np.array([self.task.classes.index(name) for name, _ in descriptions])
-        similarity = np.stack([alike[:, owner == k].max(axis=1) for k in range(len(self.task.classes))], axis=1)
+        by_description = vectors[: len(texts)] @ vectors[len(texts) :].T
+        class_number = np.array([self.task.classes.index(name) for name, _ in descriptions])
+        by_class = [by_description[:, class_number == k].max(axis=1) for k in range(len(self.task.classes))]
+        similarity = np.stack(by_class, axis=1)
         odds = np.exp((similarity - similarity.max(axis=1, keepdims=True)) / self.temperature)
-        probs = dict(zip(texts, odds / odds.sum(axis=1, keepdims=True), strict=True))
+        probs_by_text = dict(zip(texts, odds / odds.sum(axis=1, keepdims=True), strict=True))
         rows: list[dict[str, object]] = []
         for item, view, text in pairs:
             row: dict[str, object] = {"item_id": item, "annotator": "zero_shot", "view": view, "label": None}
             if text is not None:
-                best = int(probs[text].argmax())
-                row |= {"label": self.task.classes[best], "confidence": float(probs[text][best])}
-                row |= dict(zip(votes.prob_columns(self.task.classes), map(float, probs[text]), strict=True))
+                probs = probs_by_text[text]
+                best = int(probs.argmax())
+                row |= {"label": self.task.classes[best], "confidence": float(probs[best])}
+                row |= dict(zip(votes.prob_columns(self.task.classes), map(float, probs), strict=True))
             rows.append(row)
         return votes.table(rows, self.task.classes, probs=True)
 

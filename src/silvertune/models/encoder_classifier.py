@@ -1,10 +1,11 @@
 """The tuned student: a transformer encoder with a classification head, tuned by LoRA, whole, or the head alone.
 
-The layers below those that are tuned are frozen: for a text they give the same whatever is tuned on top, so
-their output is read from disk (`silvertune.encoders.encoder`) instead of being computed in every epoch, fold, arm and
-seed. The network stays in eval mode, but for the adapters' dropout: the frozen weights' would only slow tuning down.
+The layers below those that are tuned are frozen: for a text they give the same whatever is tuned on top, so their
+output is read from disk (`silvertune.encoders.encoder`) instead of being computed in every epoch, fold, arm and seed.
+The network stays in eval mode, but for the adapters' dropout: that of the frozen weights would only slow tuning down.
 """
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,24 +26,36 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 class EncoderClassifier:
     """What to tune; `fit` tunes it. Every view of an item is an example with the item's label and weight.
 
-    cache: folder for hidden states of the frozen layers (filled by the run).
-    encoder: the network and its text length.
-    views: the views to read; null is all.
-    tuning: `lora` (Hu et al. 2021), `full` (all weights of the tuned layers) or `head` (the head alone).
-    layers: how many of the top layers are tuned; null is all, with `full` the embeddings too. Unused by `head`.
-    head: the modules that make up the head, tuned whole.
-    rank, alpha, target_modules, dropout: LoRA's.
-    learning_rate, weight_decay: AdamW's; the rate rises over the first tenth of the steps and falls to 0.
-    epochs: at most. patience: tuning ends when that many epochs have not raised the macro-averaged AUPRC on
-        the validation set (its loss where a class is missing there), and the best epoch's weights are kept;
-        without a validation set the last epoch's are.
-    batch_size: examples a step.
-    class_weight: `balanced` (each class has the same weight in all) or null.
-    soft_labels: learn from the labels' distributions (`prob:<class>` columns) where they have one.
-    validation_fraction: share of the training groups set aside by the run, for early stopping and thresholds.
-    cached: read the frozen layers' output from disk. The same within `TOLERANCE`, which is checked in every fit.
-    precision: `float32`, `bfloat16`, or `auto`: bfloat16 where the hardware multiplies it.
-    device: of torch; null is a GPU if there is one, else the CPU.
+    Attributes:
+        cache: Folder for hidden states of the frozen layers (filled by the run).
+        encoder: The network and its text length.
+        views: The views to read; null is all.
+        tuning: `lora`, `full` (all weights of the tuned layers) or `head` (the head alone).
+            Source of LoRA: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", section 4.1.
+        layers: How many of the top layers are tuned; null is all, with `full` the embeddings too. Unused by `head`.
+        head: The modules that make up the head, tuned whole.
+        rank: LoRA's, from 1.
+        alpha: LoRA's; updates are scaled by alpha / rank.
+        target_modules: Modules of the tuned layers that get adapters.
+        dropout: Of the adapters, from 0 to below 1.
+        learning_rate: AdamW's; it rises over the first tenth of the steps and falls to 0.
+        weight_decay: AdamW's.
+        epochs: At most.
+        patience: Tuning ends when that many epochs have not raised the macro-averaged AUPRC on the validation set (its
+            loss where a class is missing there), and the best epoch's weights are kept; without a validation set the
+            last epoch's are.
+        batch_size: Examples a step.
+        class_weight: `balanced` (each class has the same weight in all) or null.
+        soft_labels: Learn from the labels' distributions (`prob:<class>` columns) where they have one.
+        validation_fraction: Share of the training groups set aside by the run, for early stopping and thresholds.
+        cached: Read the frozen layers' output from disk. The same within
+            `silvertune.models.encoder_predictor.TOLERANCE`, which is checked in every fit.
+        precision: `float32`, `bfloat16`, or `auto`: bfloat16 where the hardware multiplies it.
+        device: Of torch; null is a GPU if there is one, else the CPU.
+
+    Raises:
+        UserError: A setting is out of range, the encoder can't be loaded, its network can't be tuned as asked, or this
+            machine lacks the device.
     """
 
     cache: Path
@@ -80,13 +93,23 @@ class EncoderClassifier:
                 raise UserError(f"model.{key}={number}: want a whole number from 1")
         if not 0 <= self.validation_fraction < 1:
             raise UserError(f"model.validation_fraction={self.validation_fraction}: want a number from 0 to below 1")
-        self.encoder.verify()
+        self.encoder.check(embeds=False)
+        self._device()
+        self._check_network()
 
     def fit(self, train: pd.DataFrame, validation: pd.DataFrame, seed: int) -> EncoderPredictor:
-        """A predictor from `train`: items with `label` and `weight`, and `prob:<class>` columns for soft labels.
+        """Tune a network.
 
-        Raises UserError if there is nothing, or one class, to learn, a view has no text, or this network
-        can't be tuned as asked.
+        Args:
+            train: Items with `label` and `weight`, and perhaps `prob:<class>` columns for soft labels.
+            validation: The like, perhaps empty, for early stopping.
+            seed: Decides the new head, the adapters, the order of the examples and the dropout.
+
+        Returns:
+            The tuned predictor.
+
+        Raises:
+            UserError: There is nothing, or one class, to learn, a view has no text, or tuning diverges.
         """
         import torch
 
@@ -100,7 +123,8 @@ class EncoderClassifier:
                 if classes
                 else "model: there is no label to tune on"
             )
-        device = torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = self._device()
+        bfloat16 = self.precision == "bfloat16" or (self.precision == "auto" and _has_bfloat16(device))
         # Everything random comes from the seed, and nothing outside of this fit notices.
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
@@ -114,17 +138,18 @@ class EncoderClassifier:
                 wrapper=wrapper,
                 frozen=frozen,
                 cache=self.cache,
-                bfloat16=self.precision == "bfloat16" or (self.precision == "auto" and _has_bfloat16(device)),
+                bfloat16=bfloat16,
                 batch_size=self.batch_size,
+                ran_on=_ran_on(device, bfloat16),
             )
-            learned = training_loop.examples(train, predictor, soft=self.soft_labels)
-            held_out = training_loop.examples(validation, predictor) if len(validation) else None
-            predictor.compare_fast_path(learned.texts)
+            examples = training_loop.examples(train, predictor, soft=self.soft_labels)
+            validation_examples = training_loop.examples(validation, predictor) if len(validation) else None
+            predictor.compare_fast_path(examples.texts)
             predictor.history.extend(
                 training_loop.tune(
                     predictor,
-                    learned,
-                    held_out,
+                    examples,
+                    validation_examples,
                     learning_rate=self.learning_rate,
                     weight_decay=self.weight_decay,
                     epochs=self.epochs,
@@ -133,8 +158,48 @@ class EncoderClassifier:
                     class_weight=self.class_weight,
                 )
             )
-        predictor.sample.extend(learned.texts[:4])
+        predictor.sample.extend(examples.texts[:4])
         return predictor
+
+    def _device(self) -> Any:
+        """Raises UserError if this machine lacks it."""
+        import torch
+
+        if self.device is None:
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(self.device)
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise UserError(
+                f"model.device={self.device}: this machine can't use it ({str(error).splitlines()[0]}); want cpu, or "
+                "null for a GPU where there is one"
+            ) from None
+        return device
+
+    def _check_network(self) -> None:
+        """Raises UserError if the network can't be tuned as asked; once a process for the same settings."""
+        import torch
+
+        key = repr((self, self.encoder.content_key()))
+        if key in _CHECKED:
+            return
+        classes = ("0", "1")
+        with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder:
+            network, wrapper = self._network(classes)
+            if self.cached:
+                EncoderPredictor(
+                    encoder=self.encoder,
+                    classes=classes,
+                    views=(),
+                    network=network,
+                    wrapper=wrapper,
+                    frozen=self._frozen_layers(network),
+                    cache=Path(folder),
+                    bfloat16=False,
+                    batch_size=self.batch_size,
+                ).compare_fast_path(["a", "a text of several words"])
+        _CHECKED.add(key)
 
     def _frozen_layers(self, network: Any) -> int:
         """How many of the lowest layers never change."""
@@ -151,26 +216,21 @@ class EncoderClassifier:
                 )
         return chosen
 
-    def _network(self, classes: list[str]) -> tuple[Any, Any]:
+    def _network(self, classes: Sequence[str]) -> tuple[Any, Any]:
         """The network with a new head and, with LoRA, adapters in it; and PEFT's wrapper of it, if any."""
-        from silvertune.encoders.layers import layers_of
-
         network = new_network(self.encoder, classes)
-        name, layers = layers_of(network)
-        if self.layers is not None and not 1 <= self.layers <= len(layers):
-            raise UserError(f"model.layers={self.layers}: {self.encoder.name} has {len(layers)} layers; want 1 to that")
+        list_name, count = self._layer_list(network)
         modules = dict(network.named_modules())
         heads = [path for path in modules if path.rpartition(".")[2] in self.head]
         if lacking := [part for part in self.head if not any(path.rpartition(".")[2] == part for path in heads)]:
             outside = sorted({path for path, module in network.named_children() if module is not network.base_model})
             raise UserError(
-                f"model.head={list(self.head)}: {self.encoder.name} has no module {lacking[0]!r}; want its "
-                f"classification head, such as {outside}"
+                f"model.head={list(self.head)}: {type(network).__name__} of {self.encoder.setting} has no module "
+                f"{lacking[0]!r}; want its classification head, such as {outside}"
             )
         if self.tuning == "lora":
             from peft import LoraConfig, TaskType, get_peft_model
 
-            frozen = self._frozen_layers(network)
             targets = list(self.target_modules)
             config = LoraConfig(
                 task_type=TaskType.SEQ_CLS,
@@ -178,21 +238,60 @@ class EncoderClassifier:
                 lora_alpha=self.alpha,  # type: ignore[arg-type]
                 lora_dropout=self.dropout,
                 target_modules=targets,
-                layers_to_transform=list(range(frozen, len(layers))),
-                layers_pattern=name.rpartition(".")[2],
+                layers_to_transform=list(range(self._frozen_layers(network), count)) if list_name else None,
+                layers_pattern=list_name.rpartition(".")[2] if list_name else None,
                 modules_to_save=list(self.head),
             )
             try:
                 with peft_without_warnings():
                     wrapper = get_peft_model(network, config).eval()
             except ValueError as error:
-                raise UserError(f"model.target_modules={targets}: {str(error).splitlines()[0]}") from None
+                raise UserError(
+                    f"model.target_modules={targets}: {self.encoder.setting}: {str(error).splitlines()[0]}"
+                ) from None
             return network, wrapper
-        tuned = [*heads, *(f"{name}.{i}" for i in range(self._frozen_layers(network), len(layers)))]
+        tuned = [*heads, *(f"{list_name}.{i}" for i in range(self._frozen_layers(network), count))]
         everything = self.tuning == "full" and self.layers is None
         for path, weight in network.named_parameters():
             weight.requires_grad = everything or any(path.startswith(f"{part}.") for part in tuned)
         return network, None
+
+    def _layer_list(self, network: Any) -> tuple[str | None, int]:
+        """The name of the list of layers and its length; None and 0 where layers share weights and none is needed."""
+        from silvertune.encoders.layers import layers_of
+
+        try:
+            name, layers = layers_of(network)
+        except LookupError as error:
+            if self.tuning != "head" and self.layers is not None:
+                key, want = f"model.layers={self.layers}", "model.layers=null and model.cached=false"
+            elif self.tuning == "head" and self.cached:
+                key, want = "model.cached=true", "model.cached=false"
+            else:
+                return None, 0
+            raise UserError(f"{key}: {self.encoder.setting}: {error}; want {want}") from None
+        if self.layers is not None and not 1 <= self.layers <= len(layers):
+            raise UserError(
+                f"model.layers={self.layers}: {self.encoder.setting} has {len(layers)} layers; want 1 to that"
+            )
+        return name, len(layers)
+
+
+_CHECKED: set[str] = set()
+"""Settings whose network this process has checked."""
+
+
+def _ran_on(device: Any, bfloat16: bool) -> dict[str, str]:
+    """What a tuned network's figures depend on besides its settings: with bfloat16 they are others than in float32."""
+    import torch
+
+    name = f" {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
+    return {
+        "device": f"{device}{name}",
+        "precision": "bfloat16" if bfloat16 else "float32",
+        "bfloat16_units": str(_has_bfloat16(device)).lower(),
+        "threads": str(torch.get_num_threads()),
+    }
 
 
 def _has_bfloat16(device: Any) -> bool:
@@ -201,5 +300,5 @@ def _has_bfloat16(device: Any) -> bool:
 
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    known = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(supported() for supported in known if supported is not None)
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(is_supported() for is_supported in checks if is_supported is not None)

@@ -4,7 +4,7 @@ import contextlib
 import copy
 import dataclasses
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -13,22 +13,35 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from silvertune.encoders.encoder import WEIGHTS, Encoder, verified
+from silvertune.encoders import checkpoint
+from silvertune.encoders.encoder import Encoder
 from silvertune.errors import UserError
 from silvertune.models import saved
 
 TOLERANCE = 0.05
 """Largest difference of logits between half-precision states and the whole network, and after loading."""
+STATE_TOLERANCE = 0.02
+"""Largest distance of the first token's last hidden state on kept states from the whole network's, as a share of its
+length. Half precision alone makes about 0.001."""
 
 
 @dataclass(frozen=True)
 class EncoderPredictor:
     """A tuned network with what it needs to read texts.
 
-    classes: in the order of the network's outputs. wrapper: PEFT's, around `network`; None without adapters.
-    frozen: the lowest layers whose output is read from `cache`; 0 runs the whole network.
-    history: one dict an epoch: `loss`, and with a validation set `validation_loss` and `validation_auprc`.
-    sample: some texts, on which a saved predictor is compared with this one.
+    Attributes:
+        encoder: Reads the texts.
+        classes: In the order of the network's outputs.
+        views: The views that it reads.
+        network: The network with its head, on the device where it runs.
+        wrapper: PEFT's, around `network`; None without adapters.
+        frozen: How many of the lowest layers' output is read from `cache`; 0 runs the whole network.
+        cache: Folder of hidden states, or None.
+        bfloat16: Whether matrices are multiplied in bfloat16.
+        batch_size: Examples a step; prediction takes four times as many.
+        ran_on: What it was tuned on: `device`, `precision`, `bfloat16_units`, `threads`.
+        history: One dict an epoch: `loss`, and with a validation set `validation_loss` and `validation_auprc`.
+        sample: Some texts, on which a saved predictor is compared with this one.
     """
 
     encoder: Encoder
@@ -40,6 +53,7 @@ class EncoderPredictor:
     cache: Path | None
     bfloat16: bool
     batch_size: int
+    ran_on: Mapping[str, str] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     sample: list[str] = field(default_factory=list)
 
@@ -59,11 +73,11 @@ class EncoderPredictor:
         import torch
 
         inputs = self.inputs(texts)
-        found = np.empty((len(texts), len(self.classes)))
+        logits = np.empty((len(texts), len(self.classes)))
         with torch.inference_mode(), inputs.network():
             for rows in inputs.batches(np.arange(len(texts)), 4 * self.batch_size):
-                found[rows] = self.forward(inputs, rows).float().cpu().numpy()
-        return found
+                logits[rows] = self.forward(inputs, rows).float().cpu().numpy()
+        return logits
 
     def inputs(self, texts: Sequence[str]) -> "Inputs":
         """`texts`, ready to be run: as hidden states from the cache where there are any, else as tokens."""
@@ -79,35 +93,65 @@ class EncoderPredictor:
             return self.network(**inputs.batch(rows)).logits
 
     def compare_fast_path(self, texts: Sequence[str]) -> None:
-        """UserError if kept states do not give what the whole network gives."""
-        if not self.frozen:
+        """Compare what kept states give with what the whole network gives, on the four shortest texts.
+
+        Raises:
+            UserError: The first token's last hidden state, or the logits, differ by more than half precision explains.
+        """
+        if not self.frozen or not texts:
             return
-        few = sorted(set(texts), key=lambda text: (len(text), text))[:4]
+        some = sorted(set(texts), key=lambda text: (len(text), text))[:4]
         exact = dataclasses.replace(self, bfloat16=False)
+        whole = dataclasses.replace(exact, frozen=0)
         try:
-            difference = np.abs(exact.logits(few) - dataclasses.replace(exact, frozen=0).logits(few)).max()
-            told = f"log-odds differ by {difference:.2f}"
-        except (LookupError, AttributeError, TypeError, RuntimeError) as error:
-            difference, told = np.inf, f"{type(error).__name__}: {str(error).splitlines()[0]}"
-        if not difference < TOLERANCE:
+            kept, wanted = exact._first_token_states(some), whole._first_token_states(some)
+            distance = (np.linalg.norm(kept - wanted, axis=1) / np.linalg.norm(wanted, axis=1)).max()
+            difference = np.abs(exact.logits(some) - whole.logits(some)).max()
+            reason = f"hidden states differ by {distance:.1%}, log-odds by {difference:.2f}"
+        except (LookupError, AttributeError, TypeError, RuntimeError, ValueError) as error:
+            distance = difference = np.inf
+            reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        if not (distance < STATE_TOLERANCE and difference < TOLERANCE):
             raise UserError(
-                f"model.cached=true: the upper layers of {type(self.network).__name__} can't be run by themselves "
-                f"({told}); want model.cached=false"
+                f"model.cached=true: the kept states in {self.cache} do not give what the whole "
+                f"{type(self.network).__name__} of {self.encoder.setting} gives ({reason}); want model.cached=false, "
+                "or delete them"
             )
+
+    def _first_token_states(self, texts: Sequence[str]) -> np.ndarray:
+        """The last layer's output of each text's first token, which the head reads: (len(texts), width)."""
+        import torch
+
+        inputs = self.inputs(texts)
+        with torch.inference_mode(), inputs.network():
+            rows = [inputs.batch(np.array([row])) for row in range(len(texts))]
+            states = [self.network.base_model(**row).last_hidden_state[0, 0].float() for row in rows]
+        return np.stack([state.cpu().numpy() for state in states])
 
     # ------------------------------------------------------------------------------------------ saved and loaded
 
     def save(self, path: Path) -> None:
         """Write the predictor to the new folder `path`, load it again and compare; nothing is left if that fails.
 
-        With LoRA in PEFT's own format, head included; else in transformers' own.
+        With LoRA it is in PEFT's own format, head included, and names the base that it was tuned on: the absolute path
+        of the encoder's folder where the encoder was chosen by `path`, else its hub id. Without, it is in
+        transformers' own format and needs no base.
+
+        Raises:
+            UserError: The disk is full.
+            RuntimeError: What was saved predicts otherwise.
         """
         from safetensors import SafetensorError
 
         meta = {
             "classes": list(self.classes),
             "views": list(self.views),
-            "encoder": {**dataclasses.asdict(self.encoder), "sha256": self.encoder.verify()},
+            "encoder": {
+                **dataclasses.asdict(self.encoder),
+                "path": None if self.encoder.path is None else str(Path(self.encoder.path).absolute()),
+                "sha256": self.encoder.verify(),
+            },
+            "encoder_content": self.encoder.content_key(),
             "adapter": self.wrapper is not None,
             "batch_size": self.batch_size,
         }
@@ -126,35 +170,30 @@ class EncoderPredictor:
                 raise RuntimeError(f"the saved model's logits differ from the tuned one's by {difference:.3f}")
 
 
-def load(folder: Path) -> EncoderPredictor:
-    """The predictor saved in `folder`, on the CPU.
+def load(folder: Path, base: Path | None = None) -> EncoderPredictor:
+    """Load the predictor saved in `folder`, on the CPU.
 
-    Raises UserError if an adapter's base is not on this machine, or is not the one that it was tuned on.
+    Args:
+        folder: Written by `EncoderPredictor.save`, of this version or of 0.1.
+        base: Where the folder of an adapter's base is now; None is where it was, the hub's cache, or the package.
+
+    Raises:
+        UserError: An adapter's base is not on this machine, or is not the one that it was tuned on.
     """
-    from transformers import AutoModelForSequenceClassification
-
     meta = saved.read(folder)
     settings = meta["encoder"]
-    path = settings["path"] if settings["path"] is not None and Path(settings["path"]).is_dir() else None
-    encoder = Encoder(**{**settings, "path": path})
+    encoder = Encoder(**{**settings, "path": settings["path"] if base is None else str(base), "sha256": None})
     wrapper = None
     if meta["adapter"]:
         from peft import PeftModel
 
-        found = verified(encoder.folder() / WEIGHTS, None)
-        if found != settings["sha256"]:
-            raise UserError(
-                f"{folder}: was tuned on {encoder.name} with weights {settings['sha256'][:12]}..., and those in "
-                f"{encoder.folder()} are {found[:12]}...: give it the base that it was tuned on"
-            )
+        encoder = _base(folder, encoder, settings["sha256"], meta.get("encoder_content"))
         network = new_network(encoder, meta["classes"])
         with peft_without_warnings():
             wrapper = PeftModel.from_pretrained(network, str(folder)).eval()
-    else:
-        encoder = dataclasses.replace(
-            encoder, path=str(folder), sha256=None
-        )  # its tokenizer is there; no base is needed
-        network = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True).eval()
+    else:  # its tokenizer is there
+        encoder = dataclasses.replace(encoder, path=str(folder))
+        network = checkpoint.load_network("AutoModelForSequenceClassification", folder, str(folder), new_head=False)
     return EncoderPredictor(
         encoder=encoder,
         classes=tuple(meta["classes"]),
@@ -168,6 +207,29 @@ def load(folder: Path) -> EncoderPredictor:
     )
 
 
+def _base(folder: Path, encoder: Encoder, weights: str, content: str | None) -> Encoder:
+    """The encoder that an adapter was tuned on, where it is now.
+
+    weights, content: its `verify()` and `content_key()` when it was tuned; content is None in models of 0.1.
+    """
+    advice = "set labeler.base to the folder of the base that it was tuned on"
+    tuned_on = f"{folder}: was tuned on {encoder.setting} with weights {weights[:12]}..."
+    try:
+        # A folder that is gone: the hub's cache or the package may have the same weights.
+        is_there = encoder.path is None or Path(encoder.path).is_dir()
+        found = encoder if is_there else dataclasses.replace(encoder, path=None)
+        found_weights, place = found.verify(), found.folder()
+    except UserError as error:
+        raise UserError(f"{tuned_on}, which is not on this machine ({error}); {advice}") from None
+    if found_weights != weights and found is not encoder:
+        raise UserError(f"{tuned_on}, which is no longer there; {advice}")
+    if found_weights != weights:
+        raise UserError(f"{tuned_on}, and those in {place} are {found_weights[:12]}...; {advice}")
+    if content is not None and found.content_key() != content:
+        raise UserError(f"{tuned_on}, and the tokenizer or {checkpoint.CONFIG} in {place} has changed since; {advice}")
+    return dataclasses.replace(found, sha256=weights)
+
+
 @contextlib.contextmanager
 def peft_without_warnings() -> Iterator[None]:
     """PEFT asks transformers for something by an old name, which users can do nothing about."""
@@ -177,11 +239,19 @@ def peft_without_warnings() -> Iterator[None]:
 
 
 def new_network(encoder: Encoder, classes: Sequence[str]) -> Any:
-    """The encoder's network in eval mode, with a new head drawn from torch's global generator."""
-    network = copy.deepcopy(_pretrained(encoder.folder(), len(classes)))
-    network.config._name_or_path = network.name_or_path = encoder.name
+    """The encoder's network in eval mode, with a new head drawn from torch's global generator.
+
+    Raises:
+        UserError: As `silvertune.encoders.Encoder.check`.
+    """
+    pretrained = _pretrained(encoder.folder(), encoder.content_key(), encoder.setting, len(classes))
+    network = copy.deepcopy(pretrained)
+    name = encoder.name if encoder.path is None else str(Path(encoder.path).absolute())
+    network.config._name_or_path = network.name_or_path = name
     network.config.id2label = dict(enumerate(classes))
     network.config.label2id = {name: number for number, name in enumerate(classes)}
+    if network.config.pad_token_id is None:
+        network.config.pad_token_id = encoder.tokenizer().pad_token_id
     for child in network.children():
         if child is not network.base_model:
             child.apply(network._init_weights)
@@ -189,20 +259,19 @@ def new_network(encoder: Encoder, classes: Sequence[str]) -> Any:
 
 
 @lru_cache(maxsize=2)
-def _pretrained(folder: Path, classes: int) -> Any:
-    """What is drawn while the network is loaded (its head, and weights that the folder lacks) comes from a seed of
-    its own: a process loads once, and its first fit must draw what any later one would."""
-    import torch
-    from transformers import AutoModelForSequenceClassification
-    from transformers.utils import logging
+def _pretrained(folder: Path, content_key: str, setting: str, classes: int) -> Any:
+    """The network as the folder has it, for `classes` classes.
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    What is drawn while it is loaded (its head, and weights that the folder lacks) comes from a seed of its own: a
+    process loads once, and its first fit must draw what any later one would.
+    """
+    import torch
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return AutoModelForSequenceClassification.from_pretrained(
-            folder, num_labels=classes, local_files_only=True
-        ).eval()
+        return checkpoint.load_network(
+            "AutoModelForSequenceClassification", folder, setting, new_head=True, num_labels=classes
+        )
 
 
 # ------------------------------------------------------------------------------------------------ how texts are run
@@ -210,7 +279,14 @@ def _pretrained(folder: Path, classes: int) -> Any:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Texts on their way into a predictor's network, as `states` of its frozen layers or as `tokens`."""
+    """Texts on their way into a predictor's network, as states of its frozen layers or as tokens.
+
+    Attributes:
+        predictor: Its network reads them.
+        states: For each text (tokens, width); None where the whole network runs.
+        tokens: For each text its token ids, where the whole network runs.
+        padding: Token id that fills short rows.
+    """
 
     predictor: EncoderPredictor
     states: Sequence[np.ndarray] | None = None
@@ -241,7 +317,7 @@ class Inputs:
         import torch
 
         some = [self.rows[row] for row in rows]
-        lengths = np.array([len(each) for each in some])
+        lengths = np.array([len(row) for row in some])
         mask = np.arange(lengths.max())[None, :] < lengths[:, None]
         if self.states is None:
             padded = np.full(mask.shape, self.padding, dtype=np.int64)

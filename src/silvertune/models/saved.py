@@ -18,22 +18,34 @@ ABOUT = "silvertune.json"
 
 @contextmanager
 def new_folder(path: Path, loader: str, about: Mapping[str, Any]) -> Iterator[Path]:
-    """A folder to write a predictor to, which becomes `path` when all went well and is gone if not.
+    """Make a folder to write a predictor to, which becomes `path` when all went well and is gone if not.
 
-    loader: import path of the function that loads it: `loader(folder) -> Predictor`. about: JSON, for `read`.
-    Raises UserError if the disk is full.
+    Args:
+        path: The new folder.
+        loader: Import path of the function that loads the predictor: `loader(folder)`, or `loader(folder, base)` where
+            the predictor needs a base.
+        about: JSON, for `read`.
+
+    Raises:
+        UserError: `path` can't be written, such as where the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
-        (made / ABOUT).write_text(json.dumps({"loader": loader, **about}, indent=1), encoding="utf-8")
-        yield made
-        made.chmod(0o755)
-        os.replace(made, path)
+        _write(folder, {"loader": loader, **about})
+        yield folder
+        files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.suffix != ".md"]
+        _write(folder, {"loader": loader, **about, "files": [str(file.relative_to(folder)) for file in files]})
+        folder.chmod(0o755)
+        os.replace(folder, path)
     except OSError as error:
         raise UserError(f"the tuned model can't be saved to {path}: {error.strerror or error}") from error
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write(folder: Path, about: Mapping[str, Any]) -> None:
+    (folder / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -45,8 +57,30 @@ def read(folder: Path) -> dict[str, Any]:
     return about
 
 
-def load(folder: Path) -> Predictor:
-    """The predictor saved in `folder`. Raises UserError if there is none, or what it needs is not here."""
-    loader: str = read(folder)["loader"]
-    predictor: Predictor = import_path.imported(loader)(folder)
+def files(folder: Path) -> list[Path]:
+    """The files in `folder` that decide what its predictor predicts; notes that were added later do not."""
+    try:
+        return [folder / name for name in read(folder)["files"]]
+    except (UserError, LookupError):  # no predictor, which loading tells; or one of 0.1
+        return list(folder.rglob("*"))
+
+
+def load(folder: Path, base: Path | None = None) -> Predictor:
+    """Load the predictor saved in `folder`.
+
+    Args:
+        folder: Written by a predictor's `save`.
+        base: Where the folder of the model that an adapter was tuned on is now; None is where it was.
+
+    Raises:
+        UserError: There is no predictor, what it needs is not on this machine, or it needs no base.
+    """
+    about = read(folder)
+    loader = import_path.imported(about["loader"])
+    if base is None:
+        predictor: Predictor = loader(folder)
+    elif about.get("adapter"):
+        predictor = loader(folder, base)
+    else:
+        raise UserError(f"labeler.base={base}: the model in {folder} was saved whole and needs no base; want null")
     return predictor
