@@ -105,7 +105,8 @@ def targets(node: object) -> Iterator[str]:
             yield from targets(value)
 
 
-CONFIGS = sorted(file for file in (ROOT / "conf").rglob("*.yaml") if "hydra" not in file.parts)
+CONF = ROOT / "conf"
+CONFIGS = sorted(file for file in CONF.rglob("*.yaml") if not file.is_relative_to(CONF / "hydra"))
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: f"{file.parent.name}={file.stem}")

@@ -87,6 +87,10 @@ def rewrite(folder: Path, change: Callable[[Rows], object]) -> None:
         (["dataset.path=tables.jsonl", "model=misspelt"], ["model._target_=collections.Conter"]),
         (["dataset.path=tables.jsonl", "tracking.uri=file:///tmp/x", "labeler=expert"], ["tracking.uri", "sqlite"]),
         (["labeler=expert"], ["dataset.path", "dataset.files"]),
+        ([*EXPERT, "hydra.mode=RUN"], ["hydra.mode=RUN", "MULTIRUN"]),
+        ([*EXPERT, "hydra/sweeper=basic"], ["hydra/sweeper=basic", "hydra/sweeper=silvertune"]),
+        ([*EXPERT, "hydra.job.chdir=true"], ["hydra.job.chdir=true", "false"]),
+        (["dataset.path=it's (1).jsonl", "labeler=expert"], ["dataset.path=it's (1).jsonl", "quote it"]),
     ],
 )  # fmt: skip
 def test_a_mistake_on_the_command_line_is_one_line(

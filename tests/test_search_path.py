@@ -8,6 +8,18 @@ from typing import Any
 
 import pytest
 import yaml
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.utils import setup_globals
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+from tests import cli
+
+from hydra_plugins.silvertune.sweeper import SilvertuneSweeper
+from silvertune import composition
+from silvertune.__main__ import libraries_first
+from silvertune.errors import UserError
+from silvertune.schema import SHIPPED
 
 TOP = Path(__file__).resolve().parents[1]
 
@@ -142,3 +154,108 @@ def test_in_the_folder_of_the_shipped_configs_they_are_found_once() -> None:
     assert done.returncode == 0, done.stderr
     assert str(TOP / "conf") in done.stdout
     assert "user" not in [cell.strip() for line in done.stdout.splitlines() for cell in line.split("|")]
+
+
+# ---------------------------------------------------------------------------------- other applications of Hydra's
+
+THEIRS = """defaults:
+  - _self_
+  - db: mysql
+name: theirs
+hydra: {sweeper: {n_trials: 9}, run: {dir: /nowhere}}
+"""
+
+
+def composed_here(*arguments: str) -> Any:
+    """The configuration that `arguments` compose in the working directory."""
+    path = create_config_search_path(str(SHIPPED / "conf"))
+    return ConfigLoaderImpl(path).load_configuration("config", list(arguments), RunMode.MULTIRUN)
+
+
+def test_only_groups_are_taken_from_a_conf_of_another_application(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("config", "schema", "experiments", "filter"):
+        write(tmp_path / "conf" / f"{name}.yaml", THEIRS)
+    write(tmp_path / "conf" / "db" / "mysql.yaml", "host: there\n")
+    write(tmp_path / "conf" / "hydra" / "config.yaml", "nothing: of ours\n")
+    write(tmp_path / "conf" / "filter" / "mine.yaml", AGREEMENT)
+    write(tmp_path / "experiments" / "notes.txt", "nothing")
+    monkeypatch.chdir(tmp_path)
+    found = composed_here("filter=mine", "dataset=text_jsonl")
+    assert "name" not in found
+    assert found.dataset.id == "id"
+    assert found.hydra.sweep.dir == "mlruns/logs"
+    assert list(found.filter) == ["agreement"]
+
+
+def test_filters_of_the_users_are_found_by_the_names_in_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "conf" / "filter" / "mine.yaml", AGREEMENT.replace("agreement", "mine"))
+    monkeypatch.chdir(tmp_path)
+    found = composed_here("filter=random_matched", "filter.random_matched.like=mine", "dataset.path=x", "seed=1")
+    setup_globals()
+    plain = composition.plain(found, found.hydra.runtime.config_sources)
+    assert "mine" in plain["filter"]["random_matched"]["like"]
+
+
+@pytest.mark.parametrize("theirs", ["conf", "configs"])
+def test_in_another_application_nothing_of_ours_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: str
+) -> None:
+    """Its folders are called as ours are."""
+    for group in ("conf/evaluation", "experiments", "conf/filter"):
+        write(tmp_path / group / "one.yaml", "a: 1\n")
+    write(tmp_path / theirs / "config.yaml", "b: 2\n")
+    monkeypatch.chdir(tmp_path)
+    path = create_config_search_path(str(tmp_path / theirs))
+    assert [element.provider for element in path.get_path()] == ["hydra", "main", "schema"]
+    loader = ConfigLoaderImpl(path)
+    assert "silvertune" not in loader.get_group_options("hydra/sweeper")
+    assert loader.load_configuration("config", [], RunMode.RUN).b == 2
+
+
+def test_our_sweeper_refuses_to_work_for_another_application() -> None:
+    sweeper = SilvertuneSweeper.__new__(SilvertuneSweeper)
+    with pytest.raises(UserError, match="for silvertune alone"):
+        sweeper.setup(hydra_context=None, task_function=lambda cfg: None, config=OmegaConf.create())  # type: ignore
+
+
+# ------------------------------------------------------------------------------------------- names like a library's
+
+
+def test_scripts_of_the_users_that_are_called_like_libraries_are_not_imported_in_their_place(tmp_path: Path) -> None:
+    names = (
+        "mlflow",
+        "sklearn",
+        "statistics",
+        "torch",
+        "yaml",
+        "hydra",
+        "rich",
+        "pandas",
+        "random",
+        "hashlib",
+        "joblib",
+    )
+    for name in names:
+        write(tmp_path / f"{name}.py", f"raise SystemExit('{name}.py of the user was imported')\n")
+    write(tmp_path / "mine.py", "def mine(labels):\n    return labels['label'].notna()\n")
+    write(tmp_path / "conf" / "filter" / "mine.yaml", "mine: {_target_: mine.mine}\n")
+    cli.write_tables(tmp_path)
+    done = silvertune(
+        tmp_path, "dataset.path=tables.jsonl", "labeler=expert", "filter=mine", "model=tfidf_logreg", "mode=plan"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "expert/mine" in done.stdout
+
+
+def test_the_working_directory_comes_last_here_and_in_processes_started_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", str(tmp_path), "/lib"])
+    monkeypatch.setenv("PYTHONSAFEPATH", "")
+    libraries_first()
+    assert sys.path == ["/lib", str(tmp_path)]
+    write(tmp_path / "statistics.py", "raise SystemExit('imported')\n")
+    subprocess.run([sys.executable, "-c", "import statistics"], check=True)
