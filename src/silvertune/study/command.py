@@ -90,7 +90,8 @@ def job(cfg: DictConfig) -> str:
     settings = HydraConfig.get()
     if cfg.tracking.parent_run_id is None:
         sweeper = settings.runtime.choices.get("hydra/sweeper")
-        raise UserError(
+        # No Exception: Hydra would print a line of its own, and go on with the next job.
+        raise _NoSweepError(
             f"hydra.mode={RunMode(settings.mode).name}, hydra/sweeper={sweeper}: every command is a sweep, of one run "
             "or many; leave hydra.mode=MULTIRUN and hydra/sweeper=silvertune as they are"
         )
@@ -102,11 +103,17 @@ def job(cfg: DictConfig) -> str:
     )
 
 
+class _NoSweepError(BaseException):
+    """A job was started by something else than a sweep of silvertune's."""
+
+
 @contextmanager
 def mistakes_in_one_line() -> Iterator[None]:
     """Turn what Hydra, OmegaConf and YAML say of a user's mistake into a UserError of one line."""
     try:
         yield
+    except _NoSweepError as error:
+        raise UserError(str(error)) from None
     except OverrideParseException as error:
         raise command_line_overrides.unreadable(error) from None
     except (HydraException, OmegaConfBaseException, YAMLError) as error:

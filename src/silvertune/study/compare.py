@@ -24,10 +24,14 @@ EXAMPLES = """examples:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; exits 0, or 1 with one line that says what is wrong."""
-    given = _parser().parse_args(arguments)
+    """Run the command line; exits 0, or 1 with one line that says what is wrong.
+
+    Args:
+        arguments: The command line's arguments; None: those of the process.
+    """
+    options = _parser().parse_args(arguments)
     try:
-        _compare(given)
+        _compare(options)
     except UserError as error:
         sys.exit(f"silvertune-compare: {error}")
 
@@ -52,44 +56,45 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _compare(given: argparse.Namespace) -> None:
+def _compare(options: argparse.Namespace) -> None:
     from silvertune.evaluation import comparison
     from silvertune.reports import figures, study_report
     from silvertune.study.console import open_console
     from silvertune.tracking import database, finished, store
 
-    if given.replicates < 2:
-        raise UserError(f"--replicates={given.replicates}: want a number from 2")
+    if options.replicates < 2:
+        raise UserError(f"--replicates={options.replicates}: want a number from 2")
     # A folder that is named wins over what the environment says.
-    address = given.uri or (database.address_of(Path(given.dir, "mlflow.db").absolute()) if given.dir else None)
-    client, experiment = store.existing({"uri": address, "dir": "mlruns"}, given.experiment)
+    in_dir = database.address_of(Path(options.dir, "mlflow.db").absolute()) if options.dir else None
+    client, experiment = store.existing({"uri": options.uri or in_dir, "dir": "mlruns"}, options.experiment)
     study = _study(client, experiment)
-    matching = _matching(client, experiment, given.runs)
-    found = list({_key(run): run for run in matching}.values())
-    arms = list(dict.fromkeys([*(study.get("arms") or {}), *(run.data.tags["arm"] for run in found)]))
-    if not found:
-        raise UserError(f"{given.experiment}: no finished run matches --runs={given.runs!r}")
-    if given.references:
-        references = _named("--references", given.references, found)
+    matching = _matching(client, experiment, options.runs)
+    newest = list({_key(run): run for run in matching}.values())
+    arms = list(dict.fromkeys([*(study.get("arms") or {}), *(run.data.tags["arm"] for run in newest)]))
+    if not newest:
+        raise UserError(f"{options.experiment}: no finished run matches --runs={options.runs!r}")
+    if options.references:
+        references = _named("--references", options.references, newest)
     else:
-        there = {run.data.tags["arm"] for run in found}
-        references = [name for name in study.get("references") or () if name in there]
-    wanted = list(dict.fromkeys([*_named("--arms", given.arms, found), *references])) if given.arms else arms
-    chosen = sorted((run for run in found if run.data.tags["arm"] in wanted), key=lambda run: _place(run, wanted))
-    read = [finished.read(client, run) for run in chosen]
-    result = comparison.compare(read, references, finished.classes(chosen[0]), replicates=given.replicates)
-    folder = Path(given.out)
+        finished_arms = {run.data.tags["arm"] for run in newest}
+        references = [name for name in study.get("references") or () if name in finished_arms]
+    wanted = list(dict.fromkeys([*_named("--arms", options.arms, newest), *references])) if options.arms else arms
+    chosen = sorted((run for run in newest if run.data.tags["arm"] in wanted), key=lambda run: _place(run, wanted))
+    finished_runs = [finished.read(client, run) for run in chosen]
+    scored = finished.classes(chosen[0])
+    result = comparison.compare(finished_runs, references, scored, replicates=options.replicates)
+    folder = Path(options.out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--out={given.out}: can't be a folder ({error.strerror})") from None
-    study_report.write(folder, result, references, given.experiment, figures.styles(arms))
-    console = open_console()
-    study_report.show(console, result, references, given.experiment)
+        raise UserError(f"--out={options.out}: can't be a folder ({error.strerror})") from None
+    study_report.write(folder, result, references, options.experiment, figures.styles(arms))
+    output = open_console()
+    study_report.show(output, result, references, options.experiment)
     keys = {_key(run) for run in chosen}
     older = sum(_key(run) in keys for run in matching) - len(chosen)
-    told = f"{len(chosen)} runs" + f", {older} older ones of the same arms and seeds left out" * bool(older)
-    console.print(f"{told}; written to {folder}/comparison.html", soft_wrap=True, highlight=False)
+    counts = f"{len(chosen)} runs" + f", {older} older ones of the same arms and seeds left out" * bool(older)
+    output.print(f"{counts}; written to {folder}/comparison.html", soft_wrap=True, highlight=False)
 
 
 def _matching(client: "MlflowClient", experiment: str, query: str) -> "list[Run]":
@@ -119,9 +124,9 @@ def _place(run: "Run", arms: list[str]) -> tuple[int, str, str, int]:
 def _named(option: str, text: str | None, runs: "list[Run]") -> list[str]:
     """The arms that an option names; UserError for one that no run has."""
     names = [name.strip() for name in (text or "").split(",") if name.strip()]
-    there = list(dict.fromkeys(run.data.tags["arm"] for run in runs))
-    if unknown := [name for name in names if name not in there]:
-        raise UserError(f"{option}: no finished run of an arm {unknown[0]!r}; there are {either(there)}")
+    arms = list(dict.fromkeys(run.data.tags["arm"] for run in runs))
+    if unknown := [name for name in names if name not in arms]:
+        raise UserError(f"{option}: no finished run of an arm {unknown[0]!r}; there are {either(arms)}")
     return names
 
 

@@ -46,7 +46,8 @@ def unreadable(error: OverrideParseException) -> UserError:
     if "=" not in text:
         return UserError(f"{text}: want key=value; `silvertune --help` shows what there is")
     key, _, value = text.partition("=")
-    words = str(error).splitlines()[-1].strip()
+    lines = [line.strip() for line in str(error).splitlines()]
+    words = next((line for line in lines if line and not line.startswith(("See ", "Error parsing"))), "")
     if re.search(r"~[/\w]*", value) and value.startswith("~"):
         home = shlex.quote(f"{key}={_in_quotes(str(Path(value).expanduser()))}")
         return UserError(f"{text}: the shell does not replace ~ in the middle of a word; want {home}")

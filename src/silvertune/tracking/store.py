@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 FINISHED, FAILED, KILLED, RUNNING = "FINISHED", "FAILED", "KILLED", "RUNNING"
+LONGEST_REASON = 400
+"""Characters of a library's message that are shown."""
 PARENT = "mlflow.parentRunId"
 """The tag by which MLflow knows that a run belongs to another."""
 
@@ -239,11 +241,11 @@ def answers(address: str) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """The last cause of an error that a library wrapped in others, on one line of at most 300 characters."""
+    """The last cause of an error that a library wrapped in others, on one line."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     words = " ".join(str(error).split()) or type(error).__name__
-    return words if len(words) <= 300 else f"{words[:300]}..."
+    return words if len(words) <= LONGEST_REASON else f"{words[:LONGEST_REASON]}..."
 
 
 @contextmanager
@@ -256,7 +258,8 @@ def in_one_line(address: str) -> Iterator[None]:
         yield
     except (MlflowException, OSError, sqlite3.Error, SQLAlchemyError, ImportError) as error:
         words = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"tracking.uri={printable(address)}: can't be used ({words[:300]})") from None
+        words = words if len(words) <= LONGEST_REASON else f"{words[:LONGEST_REASON]}..."
+        raise UserError(f"tracking.uri={printable(address)}: can't be used ({words})") from None
 
 
 def say(line: str) -> None:
