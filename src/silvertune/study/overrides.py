@@ -48,6 +48,7 @@ def unreadable(error: OverrideParseException) -> UserError:
     key, _, value = text.partition("=")
     lines = [line.strip() for line in str(error).splitlines()]
     words = next((line for line in lines if line and not line.startswith(("See ", "Error parsing"))), "")
+    words = "it holds a mark that has a meaning of its own" if words.startswith("LexerNoViableAlt") else words
     if re.search(r"~[/\w]*", value) and value.startswith("~"):
         home = shlex.quote(f"{key}={_in_quotes(str(Path(value).expanduser()))}")
         return UserError(f"{text}: the shell does not replace ~ in the middle of a word; want {home}")
