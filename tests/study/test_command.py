@@ -180,7 +180,7 @@ def test_a_server_that_dies_in_the_middle_of_a_sweep_costs_no_computation(
 
     def check_answers(address: str) -> None:
         if dead.is_set():
-            raise UserError(f"tracking.uri={address}: no answer (refused); is the server running?")
+            raise UserError(f"tracking.uri={address}: no answer, is the server running? (refused)")
 
     def die(*arguments: object) -> None:
         dead.set()

@@ -112,7 +112,7 @@ def refused(address: str) -> str:
     with pytest.raises(UserError) as caught:
         store.check_answers(address)
     message = str(caught.value)
-    assert message.startswith(f"tracking.uri={store.printable(address)}: no answer (")
+    assert message.startswith(f"tracking.uri={store.printable(address)}: no answer, is the server running? (")
     assert "\n" not in message
     return message
 

@@ -251,7 +251,7 @@ def _check_store(sweep: Sweep) -> None:
     try:
         store.check_answers(address)
     except UserError as error:
-        raise UserError(f"{error} {_what_is_kept(sweep)}") from None
+        raise UserError(f"{error}; {_what_is_kept(sweep)}") from None
 
 
 @contextmanager
@@ -264,8 +264,8 @@ def _store_failures_explained(sweep: Sweep) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
         address = store.printable(store.uri(sweep.tracking))
-        words = disk.full_place(error, sweep.tracking) or f"tracking.uri={address}: {store.reason(error)};"
-        raise UserError(f"{words} {_what_is_kept(sweep)}") from None
+        words = disk.full_place(error, sweep.tracking) or f"tracking.uri={address}: {store.reason(error)}"
+        raise UserError(f"{words}; {_what_is_kept(sweep)}") from None
 
 
 def _what_is_kept(sweep: Sweep) -> str:

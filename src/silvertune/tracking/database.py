@@ -36,6 +36,12 @@ def address_of(path: Path) -> str:
     return SCHEME + quote(str(path))
 
 
+def silence_libraries() -> None:
+    """Have MLflow and Alembic log nothing: neither each table nor a traceback of what is told in one line."""
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
 def make(path: Path, artifacts: str | None, say: Callable[[str], None]) -> None:
     """Make an empty MLflow database, if there is none; call it under the lock of its folder.
 
@@ -96,8 +102,7 @@ def _open(path: Path, artifacts: str) -> None:
     """Have MLflow make the tables that are missing in a database."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    for name in ("mlflow", "alembic"):  # they would tell each table
-        logging.getLogger(name).setLevel(logging.ERROR)
+    silence_libraries()
     SqlAlchemyStore(address_of(path), artifacts).engine.dispose()  # type: ignore[no-untyped-call]
 
 

@@ -1,7 +1,6 @@
 """The MLflow store that a sweep logs to: made once, by one process, before any job starts."""
 
 import json
-import logging
 import os
 import sqlite3
 import sys
@@ -63,8 +62,7 @@ def client(tracking: Mapping[str, Any]) -> "MlflowClient":
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     # About a minute: time for a server to be restarted. What can't be logged then is kept (`unlogged`).
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    database.silence_libraries()
     from mlflow import MlflowClient
 
     return MlflowClient(uri(tracking))
@@ -227,7 +225,7 @@ def check_answers(address: str) -> None:
         )
     except (MlflowException, OSError, ValueError) as error:
         raise UserError(
-            f"tracking.uri={printable(address)}: no answer ({reason(error)}); is the server running?"
+            f"tracking.uri={printable(address)}: no answer, is the server running? ({reason(error)})"
         ) from None
 
 
