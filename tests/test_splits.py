@@ -1,14 +1,15 @@
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 from tests import made
 
 from silvertune.errors import UserError
-from silvertune.items import Data
+from silvertune.items import Data, copy_keys, groups_with_copies_together
 from silvertune.schema import Evaluation, Task
-from silvertune.splits import Fold, split
+from silvertune.splits import Fold, copied_test_items, split
 
 KFOLD = Evaluation(split="kfold", folds=3)
 HOLDOUT = Evaluation(split="holdout", test_fraction=0.25)
@@ -212,3 +213,50 @@ def test_test_items_of_one_class_only_are_refused(how: Evaluation, task: Task) -
     data = made.data(24)
     with made.refused(f"evaluation.split={how.split}", "every test item is 'soe'", "other, soe"):
         split(replace(data, gold=data.gold[data.gold == "soe"]), how, task, 0)
+
+
+# ---------------------------------------------------------------------------------------------------------- copies
+
+
+def texts(*words: str | None) -> pd.DataFrame:
+    index = pd.Index([f"i{number}" for number in range(len(words))], name="item_id")
+    return pd.DataFrame({"group_id": index, "text": words}, index=index, dtype=object)
+
+
+@pytest.mark.parametrize(
+    "copy", ["The cat sat.", "the CAT  sat.", " The\u00a0cat\nsat.", "T\uff48e cat sat."], ids=ascii
+)
+def test_copies_have_the_same_words_whatever_their_case_blanks_and_unicode_form(copy: str) -> None:
+    items = texts("The cat sat.", copy, "The cat sits.", None, None)
+    keys = copy_keys(items)
+    assert keys["i0"] == keys["i1"] != keys["i2"]
+    assert groups_with_copies_together(items).tolist() == ["i0", "i0", "i2", "i3", "i4"]
+
+
+def test_items_are_copies_only_if_all_of_their_views_are() -> None:
+    items = texts("a", "a", "a").assign(json=["x", "x", "y"])
+    assert groups_with_copies_together(items).tolist() == ["i0", "i0", "i2"]
+
+
+def test_groups_that_have_copies_in_common_become_one() -> None:
+    items = texts("a", "b", "c", "b", "c", "d").assign(group_id=["g", "g", "h", "h", "k", "l"])
+    assert groups_with_copies_together(items).tolist() == ["g", "g", "g", "g", "g", "l"]
+
+
+@given(st.lists(st.tuples(st.sampled_from("ghijk"), st.sampled_from("abcdef")), min_size=1, max_size=12))
+def test_copies_share_a_group_and_no_group_is_torn_apart(pairs: list[tuple[str, str]]) -> None:
+    items = texts(*(text for _, text in pairs)).assign(group_id=[group for group, _ in pairs])
+    groups = groups_with_copies_together(items)
+    assert (groups.groupby(items["text"]).nunique() == 1).all()
+    assert (groups.groupby(items["group_id"]).nunique() == 1).all()
+
+
+def test_test_items_that_are_copies_of_training_items_are_counted() -> None:
+    items = texts("a", "A", "b", None, None, "a")
+    index = items.index
+    folds = [Fold(index[[0, 2, 3]], index[[5]], index[[1, 4]]), Fold(index[[2]], index[:0], index[[0, 1, 5]])]
+    assert copied_test_items(items, folds) == 1
+    together = items.assign(group_id=groups_with_copies_together(items))
+    data = Data(together, made.votes_of([]), pd.Series(list("xyxyxy"), index=index), None, "")
+    how = Evaluation(split="kfold", folds=4)
+    assert copied_test_items(together, split(data, how, Task(name="t", classes=["x", "y"]), 0)) == 0

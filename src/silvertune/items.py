@@ -65,11 +65,12 @@ def copy_keys(items: pd.DataFrame) -> pd.Series:
         items: Items with their views.
 
     Returns:
-        A text for each item, by item_id.
+        A text for each item, by item_id; "" for items without any text, which are no copies.
     """
     views = views_of(items)
     texts = items[views].to_numpy(dtype=object)
     keys = ["\x1f".join("" if pd.isna(text) else _normalised(str(text)) for text in row) for row in texts]
+    keys = [key if key.strip("\x1f") else "" for key in keys]
     return pd.Series(keys, index=items.index, dtype=object, name="copy_key")
 
 
@@ -80,7 +81,7 @@ def groups_with_copies_together(items: pd.DataFrame) -> pd.Series:
         items: Items with `group_id` and their views.
 
     Returns:
-        The group of each item, by item_id: the first in the order of the items of those that became one.
+        The group of each item, by item_id: the name of one of those that became one.
     """
     first_groups: dict[str, str] = {}
 
@@ -91,7 +92,7 @@ def groups_with_copies_together(items: pd.DataFrame) -> pd.Series:
 
     group_of_copies: dict[str, str] = {}
     for group, key in zip(items["group_id"], copy_keys(items), strict=True):
-        if key.strip("\x1f"):  # items without any text are no copies
+        if key:
             first = root(group_of_copies.setdefault(key, group))
             first_groups[root(group)] = first
     return items["group_id"].map(root).rename("group_id")

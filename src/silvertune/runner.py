@@ -16,7 +16,7 @@ from silvertune.interfaces import Backend, Model, ModelTraits, TrainingSet
 from silvertune.items import Data
 from silvertune.labelers.source import LabelSource, why_no_label
 from silvertune.schema import Evaluation, Task
-from silvertune.splits import Fold, split, with_validation
+from silvertune.splits import Fold, copied_test_items, split, with_validation
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,7 @@ def run(parts: Parts, on_votes: Callable[[pd.DataFrame], None] = lambda votes: N
     all_votes = pd.concat([table.assign(stage=stage) for stage, table in stages.items() if table is not None])
     quality = label_quality.report(all_decisions, all_votes, parts.data.annotations, prediction, gold, task)
     quality.metrics["labels/cost_usd"] = float(all_votes["cost_usd"].sum())
+    quality.metrics["labels/copied_test_items"] = float(copied_test_items(items, folds))
     quality.metrics["labels/human_labels"] = _human_labels(parts, all_decisions)
     if parts.fallback is not None and parts.fallback.budget is not None:
         quality.metrics.update(fallback_budget.audit(decisions, fallback_labels))

@@ -7,13 +7,19 @@ import numpy as np
 import pandas as pd
 
 from silvertune.errors import UserError
-from silvertune.items import Data
+from silvertune.items import Data, copy_keys
 from silvertune.schema import Evaluation, Task
 
 
 @dataclass(frozen=True)
 class Fold:
-    """Item ids. `test` items have gold; no group is on two sides; `validation` may be empty."""
+    """The items of one split. No group is on two sides.
+
+    Attributes:
+        train: Ids of the items to train on.
+        validation: Ids of the items set aside for validation; may be empty.
+        test: Ids of the items to test; all have gold.
+    """
 
     train: pd.Index
     validation: pd.Index
@@ -21,11 +27,22 @@ class Fold:
 
 
 def split(data: Data, how: Evaluation, task: Task, seed: int) -> list[Fold]:
-    """The folds of one run: one for `holdout` and `given`, `how.folds` for `kfold`.
+    """The folds of one run.
 
     Only groups in which some item has gold can be tested; the others are always trained on. Of a tested group, only
     the items with gold are tested and no item is trained on. Which groups are tested depends on the seed alone.
-    Raises UserError for a group on two sides, an empty side, or a test side with one class only.
+
+    Args:
+        data: The dataset.
+        how: How it is split.
+        task: Its classes, for messages.
+        seed: Of the split.
+
+    Returns:
+        One fold for `holdout` and `given`, `how.folds` for `kfold`.
+
+    Raises:
+        UserError: A group is on two sides, a side is empty, or the test items are all of one class.
     """
     groups = data.items["group_id"]
     if how.split == "given":
@@ -52,15 +69,24 @@ def split(data: Data, how: Evaluation, task: Task, seed: int) -> list[Fold]:
 def with_validation(folds: list[Fold], groups: pd.Series, fraction: float, seed: int) -> list[Fold]:
     """The folds, with a share of the training groups of each set aside where it has no validation side yet.
 
-    groups: group of each item. fraction: of the groups, 0-1; at least one, and one is left to train on.
-    Raises UserError if a fold has one training group only.
+    Args:
+        folds: The folds.
+        groups: The group of each item.
+        fraction: Of the groups, 0-1; at least one is set aside, and one is left to train on. 0 changes nothing.
+        seed: Of the draw.
+
+    Returns:
+        As many folds, in the same order.
+
+    Raises:
+        UserError: A fold has only one training group.
     """
     if fraction == 0:
         return folds
-    made = []
+    split_folds = []
     for number, fold in enumerate(folds):
-        own = groups[fold.train]
-        names = np.sort(own.unique().astype(str))
+        groups_of_train = groups[fold.train]
+        names = np.sort(groups_of_train.unique().astype(str))
         if len(fold.validation) == 0:
             if len(names) < 2:
                 raise UserError(
@@ -68,10 +94,24 @@ def with_validation(folds: list[Fold], groups: pd.Series, fraction: float, seed:
                     "sides; want 0, or more groups"
                 )
             count = min(max(round(fraction * len(names)), 1), len(names) - 1)
-            away = own.isin(np.random.default_rng([seed, number]).permutation(names)[:count])
+            away = groups_of_train.isin(np.random.default_rng([seed, number]).permutation(names)[:count])
             fold = Fold(fold.train[~away], fold.train[away], fold.test)
-        made.append(fold)
-    return made
+        split_folds.append(fold)
+    return split_folds
+
+
+def copied_test_items(items: pd.DataFrame, folds: Sequence[Fold]) -> int:
+    """How many test items are copies of an item on the training side of their fold.
+
+    Args:
+        items: Items with their views, which say what is a copy (`silvertune.items.copy_keys`).
+        folds: The folds of a run.
+
+    Returns:
+        The number of test items, summed over the folds.
+    """
+    keys = copy_keys(items)
+    return sum(int(keys[fold.test].isin(set(keys[fold.train.append(fold.validation)]) - {""}).sum()) for fold in folds)
 
 
 def _tested(data: Data, groups: pd.Series, how: Evaluation, seed: int) -> Sequence[Sequence[object]]:

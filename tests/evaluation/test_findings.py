@@ -59,6 +59,11 @@ def report(
     )
 
 
+def with_copies(made: label_quality.Report, copies: int) -> label_quality.Report:
+    made.metrics["labels/copied_test_items"] = float(copies)
+    return made
+
+
 def found(made: label_quality.Report) -> dict[str, str]:
     return {finding.name: finding.sentence for finding in findings.find(made)}
 
@@ -195,6 +200,12 @@ CASES: list[tuple[str, Callable[[], label_quality.Report], Callable[[], label_qu
         lambda: report(predicted=np.ones(N, dtype=bool)),
         lambda: report(predicted=np.arange(N) > 0),
         "Only one class is predicted on the test items.",
+    ),
+    (
+        "copies_across_split",
+        lambda: with_copies(report(), 2),
+        lambda: with_copies(report(), 0),
+        "2 test items are copies of texts that are trained on",
     ),
 ]
 

@@ -1,6 +1,6 @@
 """Findings: sentences about label quality, each by a rule whose threshold is a constant of this module.
 
-No rule but the last applies to fewer than `ENOUGH` labels, or where it needs gold and there is none.
+No rule but the last two applies to fewer than `ENOUGH` labels, or where it needs gold and there is none.
 
 | name | the rule applies where |
 | --- | --- |
@@ -20,6 +20,7 @@ No rule but the last applies to fewer than `ENOUGH` labels, or where it needs go
 | errs_together | of the items that at least one of two raters of the labeler has wrong, a share `TOGETHER` has the same wrong label from both |
 | votes_without_label | an annotator gives no label in at least `NULL` of the votes on a view |
 | one_class_predicted | every prediction of a fold is of one class, and its test items are not |
+| copies_across_split | test items are copies of items that are trained on (the same words in every view) |
 """  # noqa: E501
 
 from collections.abc import Callable, Iterator
@@ -252,6 +253,13 @@ def _one_class_predicted(report: Report) -> Iterator[Finding]:
         yield Finding("one_class_predicted", f"Only one class is predicted {where}.")
 
 
+def _copies_across_split(report: Report) -> Iterator[Finding]:
+    if copies := int(report.metrics.get("labels/copied_test_items", 0)):
+        items = "item is a copy" if copies == 1 else "items are copies"
+        said = f"{copies} test {items} of texts that are trained on, so the metrics may be too high."
+        yield Finding("copies_across_split", f"{said} dataset.keep_copies_together=true keeps copies in one group.")
+
+
 def _percent(value: float) -> str:
     return f"{100 * value:.0f}%"
 
@@ -274,4 +282,5 @@ RULES: tuple[Callable[[Report], Iterator[Finding]], ...] = (
     _errs_together,
     _votes_without_label,
     _one_class_predicted,
+    _copies_across_split,
 )
