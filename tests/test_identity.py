@@ -229,3 +229,16 @@ def test_a_digest_of_settings_does_not_depend_on_the_code(user: Any) -> None:
     assert identity.of_part(node) != before[1]
     assert identity.of_settings(node | {"speed": 2}) == before[0]
     assert identity.of_settings(node | {"depth": 2}) != before[0]
+
+
+@pytest.mark.parametrize("name", ["path", "train", "test"])
+def test_the_files_of_a_folder_or_pattern_count_by_their_content(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.csv").write_text("id\n1\n")
+    (tmp_path / "b.csv").write_text("id\n2\n")
+    for path in (str(tmp_path), str(tmp_path / "*.csv"), str(tmp_path / "**" / "[a-c].csv")):
+        before = identity.by_content({name: path})
+        assert "sha256:" in repr(before)
+        (tmp_path / "c.csv").write_text("id\n3\n")
+        assert identity.by_content({name: path}) != before
+        (tmp_path / "c.csv").unlink()
+        assert identity.by_content({name: path}) == before

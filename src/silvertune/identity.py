@@ -5,9 +5,10 @@ A part says itself which of its parameters cannot change a result: its class or 
 of it can change a result: a static method `files_in_identity(folder) -> files`; without it every file counts.
 """
 
+import glob
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ NOT_IN_IDENTITY = (
     "retry_of",
 )
 """Keys of the configuration that cannot change a run's result."""
+
+
+NAMES_OF_FILES = ("path", "train", "validation", "test")
+"""Parameters that may name a folder, or files by a pattern (the last three: `dataset.files`)."""
 
 
 def of(config: Mapping[str, Any]) -> str:
@@ -91,16 +96,14 @@ def by_content(node: Any) -> Any:
         node: A configuration of mappings, lists and scalars.
 
     Returns:
-        The same structure. A string that names a file becomes the file's digest; a `path` that names a folder
-        becomes a list of (relative path, digest) of the files in it that count.
+        The same structure. A string that names a file becomes the file's digest; one of `NAMES_OF_FILES` that names
+        a folder, or files by a pattern, becomes a list of (name, digest) of the files that count.
     """
     if isinstance(node, Mapping):
         part = _part(str(node["_target_"])) if node.get("_target_") else None
         left_out = getattr(part, "not_in_identity", ())
         return {
-            str(name): _folder_by_content(Path(value), part)
-            if name == "path" and isinstance(value, str) and value and Path(value).is_dir()
-            else by_content(value)
+            str(name): (name in NAMES_OF_FILES and _files_by_content(value, part)) or by_content(value)
             for name, value in node.items()
             if name not in left_out
         }
@@ -131,10 +134,16 @@ def _parameter_names(node: Any) -> set[str]:
     return set().union(*(import_path.parameter_names(target) for target in _targets(node)))
 
 
-def _folder_by_content(folder: Path, part: Any) -> list[list[str]]:
+def _files_by_content(path: Any, part: Any) -> list[list[str]]:
+    """(name, digest) of the files in a folder, or of those that a pattern matches; empty where `path` names neither."""
+    if not isinstance(path, str) or not path or Path(path).is_file():
+        return []
+    if not Path(path).is_dir():
+        files = sorted(Path(name) for name in glob.glob(path, recursive=True)) if glob.has_magic(path) else []
+        return [[file.name, _file_digest(file)] for file in files if file.is_file()]
     files_in_identity = getattr(part, "files_in_identity", None)
-    files: Iterable[Path] = files_in_identity(folder) if files_in_identity else folder.rglob("*")
-    return [[str(file.relative_to(folder)), _file_digest(file)] for file in sorted(files) if file.is_file()]
+    files = sorted(files_in_identity(Path(path)) if files_in_identity else Path(path).rglob("*"))
+    return [[str(file.relative_to(path)), _file_digest(file)] for file in files if file.is_file()]
 
 
 def _file_digest(file: Path) -> str:

@@ -387,3 +387,197 @@ def test_the_digest_is_of_the_file(tmp_path: Path) -> None:
     one = read(TABLES, path).digest
     assert read(TABLES, path, captions=False).digest == one
     assert read(TABLES, write(tmp_path, SPREADSHEET[:1])).digest != one
+
+
+# ------------------------------------------------------------------------------------------------ exports as they come
+
+
+def test_an_export_with_nested_fields_is_read_by_paths(tmp_path: Path) -> None:
+    content = [
+        {"id": n, "data": {"text": f"text {n}", "doc": f"d{n}"}, "annotations": [{"result": [{"choices": ["cat"]}]}]}
+        for n in range(2)
+    ]
+    (tmp_path / "export.json").write_text(json.dumps(content))
+    column = "annotations.0.result.0.choices.0"
+    data = read(
+        TEXTS,
+        tmp_path / "export.json",
+        group="data.doc",
+        views={"text": "{data.text}"},
+        gold={"column": column},
+        annotations={"ann": {"column": column}},
+    )
+    assert data.items["text"].to_list() == ["text 0", "text 1"]
+    assert data.items["group_id"].to_list() == ["d0", "d1"]
+    assert data.gold.to_list() == data.annotations["label"].to_list() == ["cat", "cat"]
+
+
+ANNOTATIONS = [
+    {"id": 1, "text": "a", "who": "ann", "label": "cat", "gold": "cat"},
+    {"id": 1, "text": "a", "who": "bob", "label": "other", "gold": None},
+    {"id": 2, "text": "b", "who": 7, "label": "cat", "gold": "other"},
+    {"id": 2, "text": "b", "who": None, "label": None, "gold": "other"},
+]
+BY_ROW: dict[str, Any] = {"gold": {"column": "gold"}, "annotations": {"crowd": {"column": "label", "annotator": "who"}}}
+
+
+def test_rows_of_one_id_are_annotations_of_one_item(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = read(TEXTS, write(tmp_path, ANNOTATIONS), **BY_ROW)
+    assert data.items["text"].to_dict() == {"1": "a", "2": "b"}
+    assert data.gold.to_dict() == {"1": "cat", "2": "other"}
+    cast = data.annotations
+    assert list(zip(cast["item_id"], cast["annotator"], cast["label"], strict=True)) == [
+        ("1", "crowd/ann", "cat"),
+        ("1", "crowd/bob", "other"),
+        ("2", "crowd/7", "cat"),
+    ]
+    assert "4 rows are annotations of 2 items" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("row", "parts"),
+    [
+        ({"text": "z"}, ["items.jsonl:2", "item '1' has another text than at", "items.jsonl:1"]),
+        ({"who": "ann"}, ["items.jsonl:2", "'crowd/ann' labels item '1' twice", "items.jsonl:1"]),
+        ({"who": None}, ["items.jsonl:2", "annotations.crowd.annotator=who: nobody is named who gave 'other'"]),
+        ({"gold": "other"}, ["items.jsonl:2", "item '1' is 'other' here and 'cat' at", "items.jsonl:1"]),
+    ],
+    ids=str,
+)
+def test_rows_of_one_item_that_contradict_each_other_are_refused(
+    tmp_path: Path, row: dict[str, Any], parts: list[str]
+) -> None:
+    content = [dict(entry) for entry in ANNOTATIONS]
+    content[1] |= row
+    message = refused(TEXTS, write(tmp_path, content), **BY_ROW)
+    assert all(part in message for part in parts), message
+
+
+def test_an_id_that_stands_twice_is_refused_with_the_way_to_say_that_rows_are_annotations(tmp_path: Path) -> None:
+    message = refused(TEXTS, write(tmp_path, ANNOTATIONS))
+    assert "'1' stands twice" in message
+    assert "dataset.annotations.<name>.annotator" in message
+
+
+def test_without_an_id_rows_are_numbered(tmp_path: Path) -> None:
+    content = [{"text": "a"}, {"text": "b"}]
+    assert read(TEXTS, write(tmp_path, content), id=None).items["text"].to_dict() == {"1": "a", "2": "b"}
+
+
+def test_copies_share_a_group_where_it_is_said(tmp_path: Path) -> None:
+    content = [{"id": 1, "text": "A cat."}, {"id": 2, "text": "a  CAT."}, {"id": 3, "text": "a dog."}]
+    path = write(tmp_path, content)
+    assert read(TEXTS, path).items["group_id"].to_list() == ["1", "2", "3"]
+    together = read(TEXTS, path, keep_copies_together=True)
+    assert together.items["group_id"].to_list() == ["1", "1", "3"]
+    assert together.digest != read(TEXTS, path).digest
+
+
+# ----------------------------------------------------------------------------------------------------- what is no text
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_nan_is_null_everywhere(tmp_path: Path, ending: str) -> None:
+    content = [
+        {"id": "a", "text": float("nan"), "gold": "cat", "clerk": "cat"},
+        {"id": "b", "text": "x", "gold": float("nan"), "clerk": float("nan")},
+    ]
+    path = tmp_path / f"items.{ending}"
+    if ending == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in content))
+    else:
+        pd.DataFrame(content).to_parquet(path)
+    data = read(TEXTS, path, gold={"column": "gold"}, annotations={"clerk": {"column": "clerk"}})
+    assert data.items["text"].to_list() == [None, "x"]
+    assert data.gold.to_dict() == {"a": "cat"}
+    assert data.annotations["item_id"].to_list() == ["a"]
+
+
+@pytest.mark.parametrize("column", ["id", "group"])
+def test_an_id_or_group_of_nan_is_told_with_its_row(tmp_path: Path, column: str) -> None:
+    content: list[dict[str, Any]] = [{"id": 1, "group": "g", "text": "x"}, {"id": 2, "group": "h", "text": "y"}]
+    content[1][column] = float("nan")
+    assert "items.jsonl:2: dataset." + column in refused(TEXTS, write(tmp_path, content), group="group")
+
+
+def test_utf_8_bytes_are_text(tmp_path: Path) -> None:
+    content = [{"id": b"1", "text": "caf\u00e9".encode(), "group": b"g", "gold": b"cat"}]
+    pd.DataFrame(content).to_parquet(tmp_path / "items.parquet")
+    data = read(TEXTS, tmp_path / "items.parquet", group="group", gold={"column": "gold"})
+    assert data.items.loc["1"].to_dict() == {"group_id": "g", "text": "caf\u00e9"}
+    assert data.gold.to_dict() == {"1": "cat"}
+
+
+@pytest.mark.parametrize(
+    ("value", "part"),
+    [(["a", "b"], "a list"), ({"a": 1}, "an object"), (True, "a truth value"), ("half \ud800", "half a character")],
+    ids=ascii,
+)
+@pytest.mark.parametrize("column", ["id", "group", "text", "clerk", "gold"])
+def test_what_is_no_text_is_told_with_column_and_row(tmp_path: Path, column: str, value: object, part: str) -> None:
+    content: list[dict[str, Any]] = [
+        {"id": str(n), "group": "g", "text": "x", "clerk": "cat", "gold": "cat"} for n in (1, 2)
+    ]
+    content[1][column] = value
+    path = tmp_path / "items.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in content))
+    message = refused(TEXTS, path, group="group", gold={"column": "gold"}, annotations={"clerk": {"column": "clerk"}})
+    assert "items.jsonl:2: " in message
+    assert column in message
+    if column in ("group", "text") or "half" in part:
+        assert part in message
+    assert message.isascii()
+
+
+def test_a_column_of_another_type_that_nothing_reads_is_no_matter(tmp_path: Path) -> None:
+    pd.DataFrame({"id": ["1"], "text": ["x"], "image": [b"\xff\xd8"], "tags": [["a"]]}).to_parquet(
+        tmp_path / "a.parquet"
+    )
+    assert read(TEXTS, tmp_path / "a.parquet").items["text"].to_list() == ["x"]
+
+
+def test_undecodable_bytes_are_told_with_column_and_row(tmp_path: Path) -> None:
+    pd.DataFrame({"id": ["1", "2"], "text": [b"x", b"caf\xe9"]}).to_parquet(tmp_path / "a.parquet")
+    message = refused(TEXTS, tmp_path / "a.parquet")
+    assert "a.parquet:2: column 'text': holds bytes that are not UTF-8 text (0xe9 at byte 3)" in message
+
+
+# ----------------------------------------------------------------------------------------------------- names of columns
+
+
+@pytest.mark.parametrize(
+    ("column", "template"),
+    [
+        ("Feedback: what went wrong?", "{Feedback: what went wrong?}"),
+        ("Feedback: what went wrong?", '{"Feedback: what went wrong?"}'),
+        ("What's wrong!", "{What's wrong!}"),
+        ("a!r", "{a!r}"),
+        ("text.body", "{text.body}"),
+        ("text[0]", "{text[0]}"),
+        ("my text ", "{my text }"),
+        ("", '{""}'),
+        ("Comment {free text}", '{"Comment {free text}"}'),
+        ("Comment {free text}", "{'Comment {free text}'}"),
+        ("Comment {free text}", "{Comment {{free text}}}"),
+        ("{x}", '{"{x}"}'),
+        ("}", '{"}"}'),
+        ('say "hi"', '{say "hi"}'),
+        ('say "{hi}"', "{'say \"{hi}\"'}"),
+    ],
+    ids=str,
+)
+def test_a_column_of_any_name_can_be_shown(tmp_path: Path, column: str, template: str) -> None:
+    content = [{"id": 1, column: "shown", "x": "other"}]
+    path = write(tmp_path, content)
+    text = read(TEXTS, path, views={"text": f"<{template}> {{x}}"}).items.at["1", "text"]
+    assert text == "<shown> other"
+
+
+def test_a_conversion_or_format_of_a_field_is_told_as_such(tmp_path: Path) -> None:
+    for template in ("{text!r}", "{text:>5}"):
+        assert "leave the ':' or '!'" in refused(
+            TEXTS, write(tmp_path, [{"id": 1, "text": "x"}]), views={"t": template}
+        )
+    message = refused(TEXTS, write(tmp_path, [{"id": 1, "a {b}": "x"}]), views={"t": "{c: d}"})
+    assert "no field 'c: d'" in message
+    assert '"a {b}", id' in message
