@@ -17,13 +17,13 @@ def decision(n: int = 40, *, wrong: float = 0.3, seed: int = 0) -> tuple[pd.Data
 
 def test_without_a_budget_all_rejected_items_go(task: Task) -> None:
     table, votes = decision()
-    why = fallback_budget.asked(table, votes, task, None, 0)
+    why = fallback_budget.reasons_to_ask(table, votes, task, None, 0)
     assert (why == "rejected").equals(~table["keep"])
 
 
 def test_a_budget_is_an_audit_and_the_most_uncertain_rejected_items(task: Task) -> None:
     table, votes = decision()
-    why = fallback_budget.asked(table, votes, task, Budget(12, 0.25), 0)
+    why = fallback_budget.reasons_to_ask(table, votes, task, Budget(12, 0.25), 0)
     assert why.value_counts().reindex(["audit", "uncertain"]).tolist() == [3, 9]
     uncertain, audited = why.index[why == "uncertain"], why.index[why == "audit"]
     assert not table.loc[uncertain, "keep"].any()
@@ -38,22 +38,22 @@ def test_a_budget_is_an_audit_and_the_most_uncertain_rejected_items(task: Task) 
 @pytest.mark.parametrize(("audit", "counts"), [(0.0, {"uncertain": 5}), (1.0, {"audit": 5})])
 def test_a_budget_may_be_all_of_one_kind(task: Task, audit: float, counts: dict[str, int]) -> None:
     table, votes = decision()
-    why = fallback_budget.asked(table, votes, task, Budget(5, audit), 0)
+    why = fallback_budget.reasons_to_ask(table, votes, task, Budget(5, audit), 0)
     assert why[why != ""].value_counts().to_dict() == counts
 
 
 def test_a_budget_that_is_more_than_there_is_asks_about_all_rejected(task: Task) -> None:
     table, votes = decision()
-    why = fallback_budget.asked(table, votes, task, Budget(1000, 0.01), 0)
+    why = fallback_budget.reasons_to_ask(table, votes, task, Budget(1000, 0.01), 0)
     assert (why[~table["keep"]] != "").all()
 
 
 def test_the_order_of_the_items_does_not_matter_and_the_seed_does(task: Task) -> None:
     table, votes = decision()
-    why = fallback_budget.asked(table, votes, task, Budget(12, 0.5), 0)
-    again = fallback_budget.asked(table.iloc[::-1], votes.iloc[::-1], task, Budget(12, 0.5), 0)
+    why = fallback_budget.reasons_to_ask(table, votes, task, Budget(12, 0.5), 0)
+    again = fallback_budget.reasons_to_ask(table.iloc[::-1], votes.iloc[::-1], task, Budget(12, 0.5), 0)
     pd.testing.assert_series_equal(again.reindex(why.index), why)
-    assert not fallback_budget.asked(table, votes, task, Budget(12, 0.5), 1).equals(why)
+    assert not fallback_budget.reasons_to_ask(table, votes, task, Budget(12, 0.5), 1).equals(why)
 
 
 def test_the_audit_is_unbiased_and_its_error_is_as_said(task: Task) -> None:
@@ -63,7 +63,7 @@ def test_the_audit_is_unbiased_and_its_error_is_as_said(task: Task) -> None:
     labelled = table[table["label"].notna()]
     found = [
         fallback_budget.audit(
-            [table.assign(asked=fallback_budget.asked(table, votes, task, Budget(60, 1.0), seed))], gold
+            [table.assign(asked=fallback_budget.reasons_to_ask(table, votes, task, Budget(60, 1.0), seed))], gold
         )
         for seed in range(300)
     ]
@@ -107,5 +107,5 @@ def test_a_pool_without_an_audited_reject_leaves_the_others_their_noise() -> Non
 def test_a_small_audit_is_one_all_the_same(task: Task, items: int, audit: float, number: int) -> None:
     about = made.usual_evidence(task)
     table = about.labels.assign(keep=False)
-    why = fallback_budget.asked(table, about.votes, task, Budget(items, audit), 0)
+    why = fallback_budget.reasons_to_ask(table, about.votes, task, Budget(items, audit), 0)
     assert (why == "audit").sum() == min(number, table["label"].notna().sum())

@@ -158,7 +158,7 @@ def test_a_filter_that_asks_for_what_is_not_there_is_refused_before_anything_is_
     [
         ("def mine(labels): return labels['label'] == 'nothing'", "no label is left to tune on"),
         ("def mine(labels): return labels['label'] == 'soe'", "every label of class 'other' was dropped"),
-        ("def mine(labels): return (labels['label'] == 'soe').iloc[1:]", "filter.mine answered about"),
+        ("def mine(labels): return (labels['label'] == 'soe').iloc[1:]", "filter.mine returned"),
     ],
 )
 def test_a_filter_that_keeps_too_little_fails_its_run_in_one_line(

@@ -463,5 +463,5 @@ def test_votes_of_a_labeler_that_are_none_are_refused(task: Task, label: str) ->
 
 def test_a_filter_whose_answer_is_about_other_items_is_told(task: Task) -> None:
     stray = BoundFilter("stray", lambda labels: pd.Series(True, index=labels.index[:3]), ("labels",))
-    with made.refused("filter.stray answered about 3 item(s)"):
+    with made.refused("filter.stray returned 3 row(s)"):
         runner.run(parts(task, filters=[stray]))

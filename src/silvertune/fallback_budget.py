@@ -1,9 +1,9 @@
-"""Which items a fallback is asked about when people's time is limited, and what their answers say of the labels.
+"""The items that a fallback labels when people's time is limited, and the noise that their answers show.
 
-Of a budget of n items of one training pool, a random slice (the *audit*) is drawn among all items that have a label,
-kept or rejected; the rest are the rejected items that are most uncertain. Only the audit estimates noise: the
-uncertain ones were picked for being doubtful. Every answer is trained on, instead of the label that it was asked
-about. People see neither that label nor why they are asked.
+Of a budget of n items of one training pool, a random part (the *audit*) is drawn among all items that have a label,
+kept or rejected. The rest are the rejected items that are most uncertain. Only the audit estimates noise, because the
+uncertain items were chosen for their doubtful labels. The student is trained on every answer instead of the label
+that it replaces. People see neither that label nor the reason why they are asked.
 """
 
 import math
@@ -12,68 +12,90 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from silvertune.errors import UserError
+from silvertune.errors import check_number, check_whole_number
 from silvertune.schema import Task
 from silvertune.votes import class_scores
 
 
 @dataclass(frozen=True)
 class Budget:
-    """items: how many are asked about, of each training pool. audit: the share (0-1) of them that is random, the
-    number rounded up."""
+    """How many items a fallback labels.
+
+    Attributes:
+        items: The number of items of each training pool, from 1.
+        audit: The share (0-1) of them that is random; their number is rounded up.
+    """
 
     items: int
     audit: float
 
     def __post_init__(self) -> None:
-        if isinstance(self.items, bool) or not isinstance(self.items, int) or self.items < 1:
-            raise UserError(f"fallback.budget.items={self.items}: want a whole number from 1")
-        if isinstance(self.audit, bool) or not isinstance(self.audit, int | float) or not 0 <= self.audit <= 1:
-            raise UserError(f"fallback.budget.audit={self.audit}: want a number from 0 to 1")
+        check_whole_number("fallback.budget.items", self.items, 1)
+        check_number("fallback.budget.audit", self.audit, most=1)
 
 
-def asked(decision: pd.DataFrame, votes: pd.DataFrame, task: Task, budget: Budget | None, seed: int) -> pd.Series:
-    """Why each item of a training pool goes to the fallback: `rejected`, `audit`, `uncertain`, or `` if it does not.
+def reasons_to_ask(
+    decision: pd.DataFrame, votes: pd.DataFrame, task: Task, budget: Budget | None, seed: int
+) -> pd.Series:
+    """Choose the items of a training pool that the fallback labels.
 
-    decision: indexed by item_id, with `label` and `keep`. Without a budget, all rejected items go, as `rejected`.
-    Uncertain are first those without any vote, then those whose two likeliest classes
+    The most uncertain items are those without a vote, then those whose two likeliest classes
     (`silvertune.votes.class_scores`) are closest; ties go to the lower item_id.
+
+    Args:
+        decision: `label` and `keep`, indexed by item_id.
+        votes: The votes on the pool.
+        task: The task, for its classes.
+        budget: How many items to choose; None: all rejected items.
+        seed: The seed of the run, for the audit.
+
+    Returns:
+        The reason for each item, indexed like `decision`: `rejected` (without a budget), `audit` or `uncertain` (with
+        one); empty where the fallback does not label the item.
     """
-    why = pd.Series("", index=decision.index, dtype=object)
+    reasons = pd.Series("", index=decision.index, dtype=object)
     if budget is None:
-        return why.mask(~decision["keep"], "rejected")
+        return reasons.mask(~decision["keep"], "rejected")
     labelled = decision.index[decision["label"].notna()].sort_values()
-    number = min(math.ceil(budget.audit * budget.items - 1e-9), len(labelled))
-    drawn = np.random.default_rng([seed, 2]).choice(len(labelled), number, replace=False)
-    why[labelled[drawn]] = "audit"
-    rejected = decision.index[~decision["keep"] & (why == "")].sort_values()
+    n_audit = min(math.ceil(budget.audit * budget.items - 1e-9), len(labelled))
+    positions = np.random.default_rng([seed, 2]).choice(len(labelled), n_audit, replace=False)
+    reasons[labelled[positions]] = "audit"
+    rejected = decision.index[~decision["keep"] & (reasons == "")].sort_values()
     ordered = np.sort(class_scores(votes, task.classes).reindex(rejected).to_numpy(), axis=1)
     gap = pd.Series(ordered[:, -1] - ordered[:, -2], index=rejected).round(12)
-    why[gap.sort_values(kind="stable", na_position="first").index[: budget.items - number]] = "uncertain"
-    return why
+    reasons[gap.sort_values(kind="stable", na_position="first").index[: budget.items - n_audit]] = "uncertain"
+    return reasons
 
 
 def audit(decisions: list[pd.DataFrame], answers: pd.Series) -> dict[str, float]:
-    """Noise of the labels by the audit slices: `labels/audit_noise`, `..._kept`, `..._rejected`, each with `..._se`.
+    """Estimate the noise of the labels from the audits.
 
-    decisions: one a training pool, with `label`, `keep` and `asked`. answers: people's class, by item_id.
-    The share of audited labels that differ from the answer, and its standard error, sqrt(p (1 - p) / (n - 1)) with the
-    correction for having drawn from a finite pool; means over the pools that have them. Unbiased if those who did
-    not answer are like those who did. Where all n agreed the standard error is 0; 3 / n then bounds the noise (95%).
-    NaN where no pool has an answer (and the error where none has two).
+    The noise is the share of audited labels that differ from the answer. Its standard error is
+    sqrt(p (1 - p) / (n - 1)), corrected for a finite pool. Both are means over the pools that have them. The estimate
+    is unbiased if the items without an answer are like those with one. Where all n answers agree with the labels the
+    standard error is 0; the noise is then at most 3 / n (95%).
+
+    Args:
+        decisions: One table a training pool, indexed by item_id, with `label`, `keep` and `asked` (of
+            `reasons_to_ask`).
+        answers: The class that people gave, by item_id.
+
+    Returns:
+        `labels/audit_noise`, `labels/audit_noise_kept`, `labels/audit_noise_rejected` (0-1) and each with `_se`; NaN
+        where no pool has an answer (for `_se`, two answers).
     """
-    found: dict[str, list[float]] = {}
+    estimates: dict[str, list[float]] = {}
     for decision in decisions:
         labelled = decision["label"].notna()
         audited = labelled & (decision["asked"] == "audit") & decision.index.isin(answers.index)
         parts = {"": labelled, "_kept": labelled & decision["keep"], "_rejected": labelled & ~decision["keep"]}
         for name, part in parts.items():
-            own = decision.index[audited & part]
-            wrong = (decision.loc[own, "label"] != answers.reindex(own)).to_numpy()
+            ids = decision.index[audited & part]
+            wrong = (decision.loc[ids, "label"] != answers.reindex(ids)).to_numpy()
             n, p = len(wrong), float(wrong.mean()) if len(wrong) else np.nan
-            rest = 1 - n / max(int(part.sum()), 1)
-            error = float(np.sqrt(p * (1 - p) / (n - 1) * rest)) if n > 1 else np.nan
-            found.setdefault(f"labels/audit_noise{name}", []).append(p)
-            found.setdefault(f"labels/audit_noise{name}_se", []).append(error)
-    # pandas' mean leaves out NaN: a pool of which none was drawn.
-    return {name: float(pd.Series(values).mean()) for name, values in found.items()}
+            not_drawn = 1 - n / max(int(part.sum()), 1)
+            error = float(np.sqrt(p * (1 - p) / (n - 1) * not_drawn)) if n > 1 else np.nan
+            estimates.setdefault(f"labels/audit_noise{name}", []).append(p)
+            estimates.setdefault(f"labels/audit_noise{name}_se", []).append(error)
+    # The mean of pandas leaves out NaN, that is, pools without an audited item.
+    return {name: float(pd.Series(values).mean()) for name, values in estimates.items()}

@@ -1,4 +1,4 @@
-"""A progress bar with rate and time left, for work inside one run."""
+"""A progress bar with rate and time left, for work within one run."""
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -17,22 +17,35 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def shown(what: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar on the terminal, gone when the block ends; none where there is no terminal.
+def shown(description: str, total: int) -> Iterator[Callable[[str], None]]:
+    """Show a bar on the terminal until the block ends; show nothing where there is no terminal.
 
-    Gives a function to be called after each of `total` steps, with what else is to be told.
+    Args:
+        description: The work, such as `asking gpt`.
+        total: The number of its steps.
+
+    Yields:
+        A function to call after each step, with a text to show behind the bar.
     """
     console = Console(stderr=True)
     columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    told = TextColumn("{task.fields[told]}")
-    with Progress(*columns, told, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=total, told="")
-        yield lambda told: progress.update(task, advance=1, told=told)
+    suffix = TextColumn("{task.fields[suffix]}")
+    with Progress(*columns, suffix, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(description, total=total, suffix="")
+        yield lambda text: progress.update(task, advance=1, suffix=text)
 
 
-def over(steps: Collection[T], what: str) -> Iterator[T]:
-    """`steps`, with a bar while they are gone through."""
-    with shown(what, len(steps)) as done:
+def over(steps: Collection[T], description: str) -> Iterator[T]:
+    """Iterate with a bar.
+
+    Args:
+        steps: What to iterate over.
+        description: The work, such as `tuning`.
+
+    Yields:
+        Each of the steps.
+    """
+    with shown(description, len(steps)) as advance:
         for step in steps:
             yield step
-            done("")
+            advance("")

@@ -183,7 +183,7 @@ def _decide(parts: Parts, votes: pd.DataFrame, pool: pd.Index) -> pd.DataFrame:
     decision["calibration"] = decision.index.isin(evidence.bought)
     if parts.fallback is None:
         return decision.assign(asked="")
-    why_asked = fallback_budget.asked(decision, evidence.votes, parts.task, parts.fallback.budget, parts.seed)
+    why_asked = fallback_budget.reasons_to_ask(decision, evidence.votes, parts.task, parts.fallback.budget, parts.seed)
     return decision.assign(asked=why_asked)
 
 

@@ -1,1 +1,1 @@
-"""What a filter may ask for, how it is computed, and where it is kept."""
+"""Evidence: what filters may ask for about one training pool, computed when asked and kept on disk."""

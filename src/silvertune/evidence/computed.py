@@ -1,7 +1,7 @@
-"""Evidence that has to be computed: embeddings, out-of-fold probabilities, training dynamics.
+"""Evidence that takes computation: embeddings, out-of-fold probabilities, training dynamics.
 
-Each depends on the items and labels of one training pool alone and on no seed of a run: the arms and seeds of a
-study that have the same pool share it, on disk (`silvertune.evidence.cache`; embeddings in the encoder's own store).
+It depends only on the items and labels of one training pool, not on the seed of a run. The arms and seeds of a study
+that have the same pool therefore share it, on disk (`silvertune.evidence.cache`; the encoder keeps its embeddings).
 """
 
 from collections.abc import Sequence
@@ -20,19 +20,23 @@ from silvertune.items import views_of
 from silvertune.votes import none_if_null
 
 SEED = 0
-"""Of the folds and of the student: the same in every run, so that the runs of a study share the evidence."""
+"""The seed of the folds and of the student: the same in every run, so that the runs of a study share the evidence."""
 
 
 @dataclass(frozen=True)
 class Means:
-    """With what evidence is computed: the config's `evidence` and `encoder`, made.
+    """What evidence is computed with.
 
-    encoder, student: the objects; the student has `fit(train, validation, seed)` as a local model has, and may have
-        `dynamics(train, seed)`, which gives `training_dynamics` (below) as far as it was trained.
-    encoder_key, student_key: digests of what decides what they give (`silvertune.identity.of_part`).
-    folds: of `out_of_fold_probs`. epochs: of `training_dynamics`, where the student has none of its own.
-    calibration: how many gold labels of the pool are granted; 0 is none.
-    cache: folder where computed evidence is kept.
+    Attributes:
+        encoder: The encoder.
+        encoder_key: The digest of what determines its output (`silvertune.identity.of_part`).
+        student: The model that is tuned for evidence. It has `fit(train, validation, seed)` as a local model has, and
+            may have `dynamics(train, seed)`, which gives its logits after each epoch.
+        student_key: The digest of what determines its output.
+        folds: The number of folds of `out_of_fold`, from 2.
+        epochs: The number of epochs of `training_dynamics`, from 1, if the student has no `dynamics`.
+        calibration: How many items of the pool may show their gold label to filters; 0: none.
+        cache: The folder of computed evidence.
     """
 
     encoder: Encoder
@@ -46,100 +50,135 @@ class Means:
 
 
 def embeddings(means: Means, items: pd.DataFrame) -> pd.DataFrame:
-    """Indexed like `items`, float32 columns 0..d-1: the mean over the item's views, of unit length.
+    """Embed items: the mean over the item's views, scaled to unit length.
 
-    An item without a view to read is all zeros. Each text is embedded once: the encoder keeps it.
+    Args:
+        means: What evidence is computed with.
+        items: The items.
+
+    Returns:
+        Indexed like `items`, float32 columns 0..d-1; all zeros for an item without a view to read.
     """
     views = views_of(items)
     texts = list(dict.fromkeys(text for view in views for text in items[view].dropna()))
     if not texts:
         return pd.DataFrame(np.zeros((len(items), 1), dtype=np.float32), index=items.index)
     vectors = means.encoder.embed(texts, means.cache)
-    place = pd.Index(texts)
+    text_index = pd.Index(texts)
     total = np.zeros((len(items), vectors.shape[1]), dtype=np.float32)
     for view in views:
-        there = items[view].notna().to_numpy()
-        total[there] += vectors[place.get_indexer(pd.Index(items.loc[there, view]))]
+        has_text = items[view].notna().to_numpy()
+        total[has_text] += vectors[text_index.get_indexer(pd.Index(items.loc[has_text, view]))]
     length = np.linalg.norm(total, axis=1, keepdims=True)
     return pd.DataFrame(np.divide(total, length, out=total, where=length > 0), index=items.index)
 
 
 def out_of_fold(means: Means, items: pd.DataFrame, labels: pd.Series, classes: Sequence[str]) -> pd.DataFrame:
-    """Indexed by (item_id, view), one column a class, rows sum to 1: by students that never saw the item's group.
+    """Predict every item by a student that never saw the item's group.
 
-    labels: silver, indexed by item_id, of some of the items; the others are predicted too. The groups are dealt to
-    `means.folds` folds (as many as there are groups, if fewer). Where there is nothing to learn from, the classes are
-    equally likely; where the others have one class only, that one is certain.
-    Raises UserError if all items are of one group.
+    The groups are divided into folds (as many as there are groups, if these are fewer). Without labels in the other
+    folds the classes are equally likely; with labels of one class only, that class is certain.
+
+    Args:
+        means: What evidence is computed with.
+        items: The items.
+        labels: The silver class of some or all of the items, by item_id.
+        classes: The classes.
+
+    Returns:
+        (item_id, view) x class, 0-1, rows sum to 1.
+
+    Raises:
+        UserError: If all items are of one group.
     """
 
     def build() -> pd.DataFrame:
         ordered = items.sort_index()
-        given = labels.reindex(ordered.index)
+        ordered_labels = labels.reindex(ordered.index)
         parts = []
         for held_out in _folds(ordered["group_id"], means.folds):
-            train = ordered[~held_out & given.notna()]
-            train = train.assign(label=given[train.index], weight=1.0)
+            train = ordered[~held_out & ordered_labels.notna()]
+            train = train.assign(label=ordered_labels[train.index], weight=1.0)
             parts.append(_predicted(means.student, train, ordered[held_out], classes))
         return pd.concat(parts)
 
     if items.empty:
         index = pd.MultiIndex.from_arrays([[], []], names=["item_id", "view"])
         return pd.DataFrame(index=index, columns=list(classes), dtype=float)
-    deciding = [means.student_key, str(means.folds), repr(list(classes)), _source(), _about(items, labels)]
-    return cached(means.cache / "evidence", "out_of_fold", deciding, build)
+    determined_by = [means.student_key, str(means.folds), repr(list(classes)), _source(), _digest_of(items, labels)]
+    return cached(means.cache / "evidence", "out_of_fold", determined_by, build)
 
 
 def out_of_fold_probs(means: Means, items: pd.DataFrame, labels: pd.Series, classes: Sequence[str]) -> pd.DataFrame:
-    """Indexed like `items`, one column a class, rows sum to 1: the mean of `out_of_fold` over the item's views.
+    """Average `out_of_fold` over each item's views.
 
-    Where there is nothing to read or to learn from, the classes are equally likely.
+    Args:
+        means: What evidence is computed with.
+        items: The items.
+        labels: The silver class of each item, by item_id; null where it has none.
+        classes: The classes.
+
+    Returns:
+        Indexed like `items`, one column a class, 0-1, rows sum to 1. The classes are equally likely for an item without
+        a view to read, and where no item has a label.
+
+    Raises:
+        UserError: If all items are of one group.
     """
-    even = pd.DataFrame(1 / len(classes), index=items.index, columns=list(classes))
+    probs = pd.DataFrame(1 / len(classes), index=items.index, columns=list(classes))
     if labels.isna().all():
-        return even
+        return probs
     mean = out_of_fold(means, items, labels, classes).groupby(level="item_id").mean()
-    even.loc[mean.index] = mean
-    return even
+    probs.loc[mean.index] = mean
+    return probs
 
 
 def training_dynamics(means: Means, items: pd.DataFrame, labels: pd.Series, classes: Sequence[str]) -> pd.DataFrame:
-    """Indexed by (item_id, epoch from 0), one column a class: a student's logits after each epoch on the silver labels.
+    """Record a student's logits of its training items after each epoch on the silver labels.
 
-    Of the items that have a label. By the student's own `dynamics(train, seed)`, if it has that: `train` is items
-    with `label` and `weight`, and a class that it never saw may be missing (its logit is then the row's lowest). Else
-    by logistic regression on the embeddings, one pass of stochastic gradient descent an epoch, class-weighted, one
-    against the rest (with two classes the logits are -z/2 and z/2).
+    The student is `means.student` if it has `dynamics(train, seed)`, where `train` is items with `label` and `weight`.
+    Otherwise it is a logistic regression on the embeddings: one pass of stochastic gradient descent an epoch, weighted
+    by class, one class against the rest (with two classes the logits are -z/2 and z/2).
+
+    Args:
+        means: What evidence is computed with.
+        items: The items.
+        labels: The silver class of each item, by item_id; null where it has none.
+        classes: The classes.
+
+    Returns:
+        (item_id, epoch from 0) x class, for the items that have a label. The logit of a class that no item is labelled
+        with is the lowest of the row.
     """
 
     def build() -> pd.DataFrame:
         train = items.assign(label=labels, weight=1.0)
         train = train[train["label"].notna()].sort_index()
-        if own:
+        if has_dynamics:
             logits = means.student.dynamics(train, SEED).reindex(columns=list(classes))
             filled: pd.DataFrame = logits.T.fillna(logits.min(axis=1)).T
             return filled
         return _linear_dynamics(embeddings(means, train[list(items.columns)]), train["label"], classes, means.epochs)
 
-    own = callable(getattr(means.student, "dynamics", None))
-    learner = [means.student_key] if own else [means.encoder_key, means.encoder.content_key(), str(means.epochs)]
+    has_dynamics = callable(getattr(means.student, "dynamics", None))
+    learner = [means.student_key] if has_dynamics else [means.encoder_key, means.encoder.content_key(), str(means.epochs)]
     if labels.isna().all():
         index = pd.MultiIndex.from_arrays([[], []], names=["item_id", "epoch"])
         return pd.DataFrame(index=index, columns=list(classes), dtype=float)
-    deciding = [*learner, repr(list(classes)), _source(), _about(items, labels)]
-    return cached(means.cache / "evidence", "training_dynamics", deciding, build)
+    determined_by = [*learner, repr(list(classes)), _source(), _digest_of(items, labels)]
+    return cached(means.cache / "evidence", "training_dynamics", determined_by, build)
 
 
 def _source() -> str:
     return import_path.source_digest("silvertune.evidence.computed")
 
 
-def _about(items: pd.DataFrame, labels: pd.Series) -> str:
+def _digest_of(items: pd.DataFrame, labels: pd.Series) -> str:
     return content_of(items.assign(label=none_if_null(labels)))
 
 
 def _folds(groups: pd.Series, folds: int) -> list[np.ndarray]:
-    """Which items each fold holds out; whole groups."""
+    """For each fold, whether it holds out each item; a group is never divided."""
     from sklearn.model_selection import GroupKFold
 
     number = min(folds, groups.nunique())
@@ -151,23 +190,27 @@ def _folds(groups: pd.Series, folds: int) -> list[np.ndarray]:
             f"has {groups.nunique()} group; use a filter that does not ask for out_of_fold_probs"
         )
     splitter = GroupKFold(n_splits=number, shuffle=True, random_state=SEED)
-    found = [np.zeros(len(groups), dtype=bool) for _ in range(number)]
-    for mask, (_, held_out) in zip(found, splitter.split(groups, groups=groups.astype(str)), strict=True):
+    masks = [np.zeros(len(groups), dtype=bool) for _ in range(number)]
+    for mask, (_, held_out) in zip(masks, splitter.split(groups, groups=groups.astype(str)), strict=True):
         mask[held_out] = True
-    return found
+    return masks
 
 
 def _predicted(student: Any, train: pd.DataFrame, items: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """(item_id, view) x class, of the views that can be read."""
-    there = train["label"].unique()
-    if len(there) < 2:
+    """(item_id, view) x class, for the views that have a text."""
+    classes_in_train = train["label"].unique()
+    if len(classes_in_train) < 2:
         pairs = [(item, view) for view in views_of(items) for item in items.index[items[view].notna()]]
         index = pd.MultiIndex.from_tuples(pairs, names=["item_id", "view"])
-        row = [float(name == there[0]) for name in classes] if len(there) else [1 / len(classes)] * len(classes)
+        row = (
+            [float(name == classes_in_train[0]) for name in classes]
+            if len(classes_in_train)
+            else [1 / len(classes)] * len(classes)
+        )
         return pd.DataFrame([row] * len(pairs), index=index, columns=list(classes))
     probs = student.fit(train, train.iloc[:0], SEED).predict_proba(items).reindex(columns=list(classes), fill_value=0.0)
-    normed: pd.DataFrame = probs.div(probs.sum(axis=1), axis=0)
-    return normed
+    normalized: pd.DataFrame = probs.div(probs.sum(axis=1), axis=0)
+    return normalized
 
 
 def _linear_dynamics(vectors: pd.DataFrame, labels: pd.Series, classes: Sequence[str], epochs: int) -> pd.DataFrame:
@@ -183,7 +226,7 @@ def _linear_dynamics(vectors: pd.DataFrame, labels: pd.Series, classes: Sequence
         rows = order.permutation(len(labels))
         model.partial_fit(values[rows], labels.to_numpy(dtype=object)[rows], list(classes), weight[rows])
         z = model.decision_function(values)
-        found = pd.DataFrame(np.stack([-z / 2, z / 2], axis=1) if z.ndim == 1 else z, columns=model.classes_)
-        found.index = pd.MultiIndex.from_product([labels.index, [epoch]], names=["item_id", "epoch"])
-        parts.append(found[list(classes)])
+        logits = pd.DataFrame(np.stack([-z / 2, z / 2], axis=1) if z.ndim == 1 else z, columns=model.classes_)
+        logits.index = pd.MultiIndex.from_product([labels.index, [epoch]], names=["item_id", "epoch"])
+        parts.append(logits[list(classes)])
     return pd.concat(parts).sort_index()

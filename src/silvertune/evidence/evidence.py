@@ -1,7 +1,7 @@
-"""The evidence about one training pool, and what a chain of filters decides on it.
+"""The evidence about one training pool, and the decision of a chain of filters on it.
 
 A filter is a function. Its parameter names say what evidence it needs (`silvertune.part_inputs` lists the names).
-Evidence that has to be computed is computed when a filter first asks for it, and kept on disk
+Evidence that takes computation is computed when a filter first asks for it, and kept on disk
 (`silvertune.evidence.computed`).
 """
 
@@ -23,7 +23,13 @@ Filter = Callable[..., pd.Series | pd.DataFrame]
 
 @dataclass(frozen=True)
 class BoundFilter:
-    """A filter with its yaml's parameters: `function(**evidence)`, and the names of that evidence."""
+    """A filter with the settings of its yaml.
+
+    Attributes:
+        key: Its name in the configuration.
+        function: The filter, which takes only its evidence.
+        needs: The names of that evidence.
+    """
 
     key: str
     function: Filter
@@ -32,9 +38,19 @@ class BoundFilter:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The evidence about one training pool.
+    """The evidence about one training pool. The other names of `silvertune.part_inputs` are properties.
 
-    means: with what evidence is computed that is not at hand.
+    Attributes:
+        items: The training pool, indexed by item_id.
+        votes: The votes on it.
+        labels: The aggregated labels, indexed by item_id.
+        task: The task.
+        annotations: The votes that came with the data.
+        training: The items of groups that no fold tests.
+        gold: The gold class of the items of the pool that have one, by item_id.
+        seed: The seed of the run.
+        bind: Makes filters from their configs, for `kept_by`.
+        means: What the other evidence is computed with.
     """
 
     items: pd.DataFrame
@@ -66,28 +82,28 @@ class Evidence:
     @cached_property
     def calibration(self) -> pd.Series:
         """Gold labels of `means.calibration` items, drawn by the seed. Raises UserError where there are none."""
-        wanted, there = self.means.calibration, self.gold.sort_index()
-        if wanted < 1:
+        number, gold = self.means.calibration, self.gold.sort_index()
+        if number < 1:
             raise UserError(
-                f"evidence.calibration={wanted}: a filter asks for gold labels of some items of the training pool; "
+                f"evidence.calibration={number}: a filter asks for gold labels of some items of the training pool; "
                 "grant it some with evidence.calibration=100 (they count as expert labels)"
             )
         if self.items.empty:
-            return there
-        if wanted > len(there):
-            raise UserError(f"evidence.calibration={wanted}: only {len(there)} item(s) of the training pool have gold")
-        drawn = np.random.default_rng([self.seed, 1]).choice(len(there), wanted, replace=False)
-        return there.iloc[np.sort(drawn)]
+            return gold
+        if number > len(gold):
+            raise UserError(f"evidence.calibration={number}: only {len(gold)} item(s) of the training pool have gold")
+        positions = np.random.default_rng([self.seed, 1]).choice(len(gold), number, replace=False)
+        return gold.iloc[np.sort(positions)]
 
     @property
     def bought(self) -> pd.Index:
-        """The items whose gold label was asked for as calibration; none if no filter did."""
+        """The items whose gold label a filter got as calibration; empty if no filter asked for it."""
         calibration: pd.Series = vars(self).get("calibration", self.gold.iloc[:0])
         return calibration.index
 
     @property
     def cache(self) -> Path:
-        """Folder of what is expensive to compute."""
+        """The folder for what is expensive to compute."""
         return self.means.cache
 
     @property
@@ -95,37 +111,51 @@ class Evidence:
         return np.random.default_rng(self.seed)
 
     def kept_by(self, filters: Mapping[str, Any]) -> pd.Series:
-        """True for the items that the chain `filters` (key -> filter config) keeps of the same evidence."""
+        """Run other filters on the same evidence.
+
+        Args:
+            filters: Filter configs, by name: one chain.
+
+        Returns:
+            True for the items that the chain keeps, indexed by item_id.
+        """
         return decide(self.bind(filters), self)["keep"]
 
 
 def decide(filters: list[BoundFilter], evidence: Evidence) -> pd.DataFrame:
-    """What a chain keeps: the items that every filter keeps, each judging the same evidence.
+    """Run a chain of filters: it keeps the items that every filter keeps, each judging the same evidence.
 
-    Returns a DataFrame indexed like `evidence.labels`: `keep` (bool), `weight` (product over the chain, 1
-    where a filter gives none), `reason` (the first filter that rejected the item, or what that filter says)
-    and `score:<filter>` where one is given. Items without a label are never kept.
-    Raises UserError where a filter's answer is not about the items that it was asked about.
+    Args:
+        filters: The chain.
+        evidence: The evidence.
+
+    Returns:
+        Indexed like `evidence.labels`: `keep` (bool; False without a label), `weight` (product over the chain, 1 where
+        a filter gives none), `reason` (the first filter that rejects the item, or the reason that this filter gives)
+        and `score:<filter>` where a filter gives one.
+
+    Raises:
+        UserError: If the answer of a filter has the wrong form, or is not about the items of the pool.
     """
     index = evidence.labels.index
     has_label = evidence.labels["label"].notna()
-    verdict = pd.DataFrame({"keep": has_label, "weight": 1.0, "reason": ""}, index=index)
-    verdict.loc[~has_label, "reason"] = "no label"
+    decision = pd.DataFrame({"keep": has_label, "weight": 1.0, "reason": ""}, index=index)
+    decision.loc[~has_label, "reason"] = "no label"
     for bound in filters:
-        # Copies (cheap ones: pandas copies what is written to), so that no filter can change what others see.
-        given = {name: _shielded(getattr(evidence, name)) for name in bound.needs}
-        answer = _checked(bound, bound.function(**given), index)
-        fell = verdict["keep"] & ~answer["keep"]
-        verdict.loc[fell, "reason"] = answer["reason"][fell] if "reason" in answer else bound.key
-        verdict["keep"] &= answer["keep"]
+        # Copies, so that no filter can change the evidence of another; pandas copies only what is written to.
+        arguments = {name: _copied(getattr(evidence, name)) for name in bound.needs}
+        answer = _checked(bound, bound.function(**arguments), index)
+        rejected = decision["keep"] & ~answer["keep"]
+        decision.loc[rejected, "reason"] = answer["reason"][rejected] if "reason" in answer else bound.key
+        decision["keep"] &= answer["keep"]
         if "weight" in answer:
-            verdict["weight"] *= answer["weight"]
+            decision["weight"] *= answer["weight"]
         if "score" in answer:
-            verdict[f"score:{bound.key}"] = answer["score"]
-    return verdict
+            decision[f"score:{bound.key}"] = answer["score"]
+    return decision
 
 
-def _shielded(value: Any) -> Any:
+def _copied(value: Any) -> Any:
     return value.copy(deep=False) if isinstance(value, pd.DataFrame | pd.Series) else value
 
 
@@ -141,17 +171,17 @@ def _checked(bound: BoundFilter, answer: object, index: pd.Index) -> pd.DataFram
     if unknown := set(answer.columns) - {"keep", "score", "weight", "reason"}:
         raise UserError(
             f"{where} returned the columns {', '.join(sorted(map(str, unknown)))}: "
-            "only keep, score, weight, reason are known"
+            "want keep, score, weight and reason only"
         )
     if not answer.index.is_unique or set(answer.index) != set(index):
         raise UserError(
-            f"{where} answered about {len(answer)} item(s) ({answer.index.nunique()} different), and was asked "
-            f"about {len(index)}: its answer is indexed by item_id, each once"
+            f"{where} returned {len(answer)} row(s) for {answer.index.nunique()} item(s), and its labels have "
+            f"{len(index)} item(s): want one row for each of these, indexed by item_id"
         )
     if not answer["keep"].map(lambda value: isinstance(value, bool | np.bool_)).all():
         raise UserError(
             f"{where}: keep is {answer['keep'].dtype} with {int(answer['keep'].isna().sum())} null(s), not bool"
         )
     if "weight" in answer and not (np.isfinite(answer["weight"]) & (answer["weight"] >= 0)).all():
-        raise UserError(f"{where}: weight has values that are no numbers from 0 on")
+        raise UserError(f"{where}: weight has a value that is no number from 0")
     return answer.reindex(index).astype({"keep": bool})
