@@ -220,16 +220,19 @@ def _study(folder: str) -> None:
             config["evidence"]["student"] = {"_target_": f"{__name__}.Student"}
             for seed in range(5):
                 parts = composition.build(config | {"seed": seed})
-                cast, labels = parts.labeler.annotate(parts.data.items)
+                votes_of_run, labels = parts.labeler.annotate(parts.data.items)
                 about = Evidence(
-                    parts.data.items,
-                    cast,
-                    labels,
-                    parts.task,
-                    parts.data.gold,
-                    seed,
-                    parts.bind,
-                    parts.means,
+                    items=parts.data.items,
+                    votes=votes_of_run,
+                    labels=labels,
+                    task=parts.task,
+                    annotations=parts.data.annotations,
+                    item_ids=parts.data.items.index,
+                    training=parts.data.training_items,
+                    gold=parts.data.gold,
+                    seed=seed,
+                    bind=parts.bind,
+                    resources=parts.resources,
                 )
                 decide(parts.filters, about)
 

@@ -18,7 +18,7 @@ from silvertune import aggregations
 from silvertune import votes as votes_table
 from silvertune.composition import bind_filters
 from silvertune.errors import UserError
-from silvertune.evidence.computed import Means
+from silvertune.evidence.computed import Resources
 from silvertune.evidence.evidence import Evidence
 from silvertune.items import Data, views_of
 from silvertune.models.tfidf_logreg import TfidfLogreg
@@ -146,7 +146,7 @@ STUDENT = TfidfLogreg(
 )
 
 
-def means(**changes: Any) -> Means:
+def resources(**changes: Any) -> Resources:
     """With what evidence is computed in tests: words, the light student, a folder that all of them share."""
     usual: dict[str, Any] = {
         "encoder": WordEncoder(),
@@ -158,7 +158,7 @@ def means(**changes: Any) -> Means:
         "calibration": 0,
         "cache": Path(_shared().name),
     }
-    return Means(**(usual | changes))
+    return Resources(**(usual | changes))
 
 
 def evidence(votes: pd.DataFrame, task: Task, n: int = 40, *, seed: int = 0, calibration: int = 0) -> Evidence:
@@ -173,11 +173,12 @@ def evidence(votes: pd.DataFrame, task: Task, n: int = 40, *, seed: int = 0, cal
         labels,
         task,
         votes_of([], task),
+        about.index,
         about.iloc[:0],
         gold(n, task),
         seed,
         lambda nodes: bind_filters(nodes, key="like"),
-        means(calibration=calibration),
+        resources(calibration=calibration),
     )
 
 

@@ -67,7 +67,7 @@ def parts(task: Task = made.SOE, *, data: Data | None = None, table: pd.DataFram
         "labeler": source(table, task, aggregations.any_view if task.positive else aggregations.majority),
         "bind": lambda chain: [],
         "filters": [NONE],
-        "means": made.means(),
+        "resources": made.resources(),
         "fallback": None,
         "model": made.STUDENT,
         "backend": Spy(),
@@ -290,7 +290,9 @@ def test_gold_for_calibration_is_of_the_training_pool_and_is_counted(task: Task)
         assert set(calibration.index) <= set(labels.index)
         return pd.Series(True, labels.index)
 
-    run = parts(task, means=made.means(calibration=7), filters=[BoundFilter("it", ask, ("labels", "calibration"))])
+    run = parts(
+        task, resources=made.resources(calibration=7), filters=[BoundFilter("it", ask, ("labels", "calibration"))]
+    )
     result = runner.run(run)
     bought = result.decisions[result.decisions["calibration"]]
     assert bought.groupby("fold").size().tolist() == [7, 7, 7]
@@ -333,7 +335,7 @@ def test_computed_evidence_is_about_the_training_pool_alone(task: Task) -> None:
         return pd.Series(True, index=labels.index)
 
     needs = ("labels", "embeddings", "out_of_fold_probs", "training_dynamics", "calibration")
-    result = runner.run(parts(task, means=made.means(calibration=9), filters=[BoundFilter("spy", spy, needs)]))
+    result = runner.run(parts(task, resources=made.resources(calibration=9), filters=[BoundFilter("spy", spy, needs)]))
     for number, items in enumerate(seen):
         tested = set(result.predictions.index[result.predictions["fold"] == number])
         assert items == set(made.gold(36).index) - tested

@@ -133,7 +133,7 @@ def build(config: Mapping[str, Any]) -> Parts:
         ),
         bind=bind,
         filters=bind(config["filter"]),
-        means=_means(config, known),
+        resources=_resources(config, known),
         fallback=_source(config["fallback"], "fallback", known),
         model=model,
         backend=backend,
@@ -145,8 +145,8 @@ def build(config: Mapping[str, Any]) -> Parts:
     return parts
 
 
-def _means(config: Mapping[str, Any], known: Mapping[str, Any]) -> computed.Means:
-    """With what evidence is computed. Raises UserError for settings that none can be computed with."""
+def _resources(config: Mapping[str, Any], known: Mapping[str, Any]) -> computed.Resources:
+    """What evidence is computed with."""
     content = config["evidence"]
     _refuse_unknown(content, EvidenceSettings, "evidence.")
     for name, least in (("folds", 2), ("epochs", 1), ("calibration", 0)):
@@ -155,7 +155,7 @@ def _means(config: Mapping[str, Any], known: Mapping[str, Any]) -> computed.Mean
     student = _make(content["student"], "evidence.student", "model", known)
     if not callable(getattr(student, "fit", None)):
         raise UserError("evidence.student: has no fit(train, validation, seed); want a model that is tuned here")
-    return computed.Means(
+    return computed.Resources(
         encoder=_make(config["encoder"], "encoder", "encoder", known),
         encoder_key=identity.of_part(config["encoder"]),
         student=student,
@@ -178,11 +178,12 @@ def _rehearse(parts: Parts) -> None:
         labels=labels,
         task=parts.task,
         annotations=nothing,
+        item_ids=parts.data.items.index,
         training=parts.data.training_items,
         gold=parts.data.gold.iloc[:0],
         seed=parts.seed,
         bind=parts.bind,
-        means=parts.means,
+        resources=parts.resources,
     )
     for bound in parts.filters:
         # A filter of the user's may well fail on nothing, and that is no mistake: only what it says itself counts.

@@ -10,7 +10,7 @@ from silvertune.backends.training_sets import training_set
 from silvertune.errors import UserError
 from silvertune.evaluation import alarms, label_quality, metrics, predictions
 from silvertune.evaluation.students import Student, tested_students
-from silvertune.evidence.computed import Means
+from silvertune.evidence.computed import Resources
 from silvertune.evidence.evidence import BoundFilter, Evidence, decide
 from silvertune.interfaces import Backend, Model, ModelTraits, TrainingSet
 from silvertune.items import Data
@@ -27,7 +27,7 @@ class Parts:
         model: What is tuned; None: the labeler itself is the arm.
         model_settings: Digest of the model's settings (`silvertune.identity.of_settings`).
         bind: Binds other filters' configs, for filters that are made of filters.
-        means: With what evidence is computed.
+        resources: What evidence is computed with.
     """
 
     task: Task
@@ -36,7 +36,7 @@ class Parts:
     labeler: LabelSource
     bind: Callable[..., list[BoundFilter]]
     filters: list[BoundFilter]
-    means: Means
+    resources: Resources
     fallback: LabelSource | None
     model: Model | None
     backend: Backend
@@ -173,11 +173,12 @@ def _decide(parts: Parts, votes: pd.DataFrame, pool: pd.Index) -> pd.DataFrame:
         labels=labels,
         task=parts.task,
         annotations=parts.data.annotations[parts.data.annotations["item_id"].isin(pool)],
+        item_ids=parts.data.items.index,
         training=parts.data.training_items,
         gold=parts.data.gold.loc[parts.data.gold.index.isin(pool)],
         seed=parts.seed,
         bind=parts.bind,
-        means=parts.means,
+        resources=parts.resources,
     )
     decision = labels.join(decide(parts.filters, evidence))
     decision["calibration"] = decision.index.isin(evidence.bought)

@@ -48,7 +48,7 @@ def test_embeddings_are_the_mean_of_the_views_and_of_unit_length() -> None:
     items = made.items(6)
     items.loc["i001", "json"] = None
     items.loc["i002", ["json", "text"]] = None
-    found = computed.embeddings(made.means(), items)
+    found = computed.embeddings(made.resources(), items)
     assert found.index.equals(items.index)
     assert list(found.columns) == list(range(16))
     assert set(found.dtypes) == {np.dtype("float32")}
@@ -62,9 +62,9 @@ def test_embeddings_are_the_mean_of_the_views_and_of_unit_length() -> None:
 def test_each_text_is_embedded_once() -> None:
     items = made.items(6)
     items["text"] = "the same"
-    means = made.means()
-    computed.embeddings(means, items)
-    assert len(means.encoder.embedded) == 7  # type: ignore[attr-defined]
+    resources = made.resources()
+    computed.embeddings(resources, items)
+    assert len(resources.encoder.embedded) == 7  # type: ignore[attr-defined]
 
 
 # -------------------------------------------------------------------------------------------------- out of fold
@@ -72,7 +72,7 @@ def test_each_text_is_embedded_once() -> None:
 
 def test_no_student_sees_the_group_that_it_is_asked_about(tmp_path: Path) -> None:
     student, items, labels = Student(), made.items(40), noisy()
-    found = computed.out_of_fold_probs(made.means(student=student, cache=tmp_path), items, labels, made.SOE.classes)
+    found = computed.out_of_fold_probs(made.resources(student=student, cache=tmp_path), items, labels, made.SOE.classes)
     assert len(student.fitted) == 4
     for train, held_out in zip(student.fitted, student.asked, strict=True):
         assert not set(train["group_id"]) & set(held_out["group_id"])
@@ -86,7 +86,7 @@ def test_no_student_sees_the_group_that_it_is_asked_about(tmp_path: Path) -> Non
 
 def test_the_probabilities_are_the_mean_over_the_views(tmp_path: Path) -> None:
     student, items, labels = Student(), made.items(40), noisy()
-    found = computed.out_of_fold_probs(made.means(student=student, cache=tmp_path), items, labels, made.SOE.classes)
+    found = computed.out_of_fold_probs(made.resources(student=student, cache=tmp_path), items, labels, made.SOE.classes)
     last = student.asked[-1]
     want = student.predictor.predict_proba(last).groupby(level="item_id").mean()
     pd.testing.assert_frame_equal(
@@ -96,24 +96,24 @@ def test_the_probabilities_are_the_mean_over_the_views(tmp_path: Path) -> None:
 
 def test_other_labels_give_other_probabilities_of_each_view(tmp_path: Path) -> None:
     items, labels = made.items(40), noisy()
-    means = made.means(cache=tmp_path)
-    found = computed.out_of_fold(means, items, labels, made.SOE.classes)
+    resources = made.resources(cache=tmp_path)
+    found = computed.out_of_fold(resources, items, labels, made.SOE.classes)
     assert found.index.names == ["item_id", "view"]
     assert set(found.index.get_level_values("item_id")) == set(items.index)
     mean = found.groupby(level="item_id").mean().loc[items.index]
-    whole = computed.out_of_fold_probs(means, items, labels, made.SOE.classes)
+    whole = computed.out_of_fold_probs(resources, items, labels, made.SOE.classes)
     pd.testing.assert_frame_equal(mean, whole, check_names=False, check_index_type=False, check_dtype=False)
-    some = computed.out_of_fold(means, items, labels.iloc[:20], made.SOE.classes)
+    some = computed.out_of_fold(resources, items, labels.iloc[:20], made.SOE.classes)
     assert set(some.index) == set(found.index)
     assert not np.allclose(some.loc[found.index], found)
-    assert computed.out_of_fold(means, items.iloc[:0], labels.iloc[:0], made.SOE.classes).empty
+    assert computed.out_of_fold(resources, items.iloc[:0], labels.iloc[:0], made.SOE.classes).empty
 
 
 def test_a_class_that_a_fold_never_saw_is_impossible_there(tmp_path: Path, colours: Task) -> None:
     labels = noisy(colours)
     first = made.items(40)["group_id"] == "g00"
     labels = labels.where((labels != "blue") | first, "red").where(~first, "blue")
-    found = computed.out_of_fold_probs(made.means(cache=tmp_path), made.items(40, colours), labels, colours.classes)
+    found = computed.out_of_fold_probs(made.resources(cache=tmp_path), made.items(40, colours), labels, colours.classes)
     assert (found.loc[first, "blue"] == 0).all()
     assert found.sum(axis=1).to_numpy() == pytest.approx(1.0)
 
@@ -121,23 +121,23 @@ def test_a_class_that_a_fold_never_saw_is_impossible_there(tmp_path: Path, colou
 def test_an_item_without_a_view_may_be_any_class(tmp_path: Path) -> None:
     items = made.items(40)
     items.loc["i003", ["json", "text"]] = None
-    found = computed.out_of_fold_probs(made.means(cache=tmp_path), items, noisy(), made.SOE.classes)
+    found = computed.out_of_fold_probs(made.resources(cache=tmp_path), items, noisy(), made.SOE.classes)
     assert found.loc["i003"].tolist() == [0.5, 0.5]
 
 
 def test_one_class_is_certain_and_no_label_leaves_all_open(tmp_path: Path) -> None:
-    items, means = made.items(40), made.means(cache=tmp_path)
+    items, resources = made.items(40), made.resources(cache=tmp_path)
     one = pd.Series("soe", items.index, dtype=object)
-    assert (computed.out_of_fold_probs(means, items, one, made.SOE.classes)["soe"] == 1).all()
+    assert (computed.out_of_fold_probs(resources, items, one, made.SOE.classes)["soe"] == 1).all()
     none = pd.Series(None, items.index, dtype=object)
-    assert (computed.out_of_fold_probs(means, items, none, made.SOE.classes) == 0.5).all(axis=None)
+    assert (computed.out_of_fold_probs(resources, items, none, made.SOE.classes) == 0.5).all(axis=None)
 
 
 def test_one_group_can_not_be_folded(tmp_path: Path) -> None:
     items = made.items(6).assign(group_id="g")
     labels = made.gold(6)
     with made.refused("evidence.folds=4", "has 1 group"):
-        computed.out_of_fold_probs(made.means(cache=tmp_path), items, labels, made.SOE.classes)
+        computed.out_of_fold_probs(made.resources(cache=tmp_path), items, labels, made.SOE.classes)
 
 
 # ------------------------------------------------------------------------------------------------------- dynamics
@@ -146,7 +146,7 @@ def test_one_group_can_not_be_folded(tmp_path: Path) -> None:
 def test_dynamics_are_logits_of_the_labelled_items_after_each_epoch(tmp_path: Path, colours: Task) -> None:
     labels = noisy(colours)
     found = computed.training_dynamics(
-        made.means(cache=tmp_path, epochs=8), made.items(40, colours), labels, colours.classes
+        made.resources(cache=tmp_path, epochs=8), made.items(40, colours), labels, colours.classes
     )
     assert list(found.columns) == colours.classes
     assert found.index.names == ["item_id", "epoch"]
@@ -157,7 +157,7 @@ def test_dynamics_are_logits_of_the_labelled_items_after_each_epoch(tmp_path: Pa
 
 
 def test_with_two_classes_the_logits_differ_by_the_log_odds(tmp_path: Path) -> None:
-    found = computed.training_dynamics(made.means(cache=tmp_path), made.items(40), noisy(), made.SOE.classes)
+    found = computed.training_dynamics(made.resources(cache=tmp_path), made.items(40), noisy(), made.SOE.classes)
     assert (found["soe"] == -found["other"]).all()
 
 
@@ -165,7 +165,7 @@ def test_a_students_own_dynamics_are_taken(tmp_path: Path) -> None:
     student = Tracker(**vars(made.STUDENT))
     labels = noisy()
     found = computed.training_dynamics(
-        made.means(student=student, cache=tmp_path), made.items(40), labels, made.SOE.classes
+        made.resources(student=student, cache=tmp_path), made.items(40), labels, made.SOE.classes
     )
     assert len(found) == 2 * labels.notna().sum()
     assert (found["other"] == found["soe"]).all()
@@ -178,7 +178,7 @@ def test_a_students_own_dynamics_are_taken(tmp_path: Path) -> None:
 class TestOnDisk:
     def compute(self, name: str, folder: Path, items: pd.DataFrame, labels: pd.Series, **changes: Any) -> pd.DataFrame:
         found: pd.DataFrame = getattr(computed, name)(
-            made.means(cache=folder, **changes), items, labels, made.SOE.classes
+            made.resources(cache=folder, **changes), items, labels, made.SOE.classes
         )
         return found
 
@@ -214,7 +214,9 @@ class TestOnDisk:
 
 def test_a_run_reads_what_another_computed(task: Task, tmp_path: Path) -> None:
     about = made.usual_evidence(task)
-    one, other = (replace(about, means=made.means(cache=tmp_path, student=Student()), seed=seed) for seed in (0, 1))
+    one, other = (
+        replace(about, resources=made.resources(cache=tmp_path, student=Student()), seed=seed) for seed in (0, 1)
+    )
     pd.testing.assert_frame_equal(one.out_of_fold_probs, other.out_of_fold_probs)
-    assert len(one.means.student.fitted) == 4
-    assert other.means.student.fitted == []
+    assert len(one.resources.student.fitted) == 4
+    assert other.resources.student.fitted == []

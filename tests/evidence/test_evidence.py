@@ -21,7 +21,8 @@ def evidence(task: Task, bind: Any = None, *, seed: int = 0) -> Evidence:
     items = pd.DataFrame({"group_id": list("ghhg"), "text": "some text"}, index=LABELS.index)
     gold = pd.Series({"a": "soe", "b": "soe"}, dtype=object)
     nothing = made.votes_of([], task)
-    return Evidence(items, nothing, LABELS, task, nothing, items.iloc[:0], gold, seed, bind, made.means(calibration=1))
+    resources = made.resources(calibration=1)
+    return Evidence(items, nothing, LABELS, task, nothing, items.index, items.iloc[:0], gold, seed, bind, resources)
 
 
 def says(answer: object, key: str = "mine") -> BoundFilter:

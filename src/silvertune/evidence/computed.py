@@ -24,7 +24,7 @@ SEED = 0
 
 
 @dataclass(frozen=True)
-class Means:
+class Resources:
     """What evidence is computed with.
 
     Attributes:
@@ -49,11 +49,11 @@ class Means:
     cache: Path
 
 
-def embeddings(means: Means, items: pd.DataFrame) -> pd.DataFrame:
+def embeddings(resources: Resources, items: pd.DataFrame) -> pd.DataFrame:
     """Embed items: the mean over the item's views, scaled to unit length.
 
     Args:
-        means: What evidence is computed with.
+        resources: What evidence is computed with.
         items: The items.
 
     Returns:
@@ -63,7 +63,7 @@ def embeddings(means: Means, items: pd.DataFrame) -> pd.DataFrame:
     texts = list(dict.fromkeys(text for view in views for text in items[view].dropna()))
     if not texts:
         return pd.DataFrame(np.zeros((len(items), 1), dtype=np.float32), index=items.index)
-    vectors = means.encoder.embed(texts, means.cache)
+    vectors = resources.encoder.embed(texts, resources.cache)
     text_index = pd.Index(texts)
     total = np.zeros((len(items), vectors.shape[1]), dtype=np.float32)
     for view in views:
@@ -73,14 +73,14 @@ def embeddings(means: Means, items: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(np.divide(total, length, out=total, where=length > 0), index=items.index)
 
 
-def out_of_fold(means: Means, items: pd.DataFrame, labels: pd.Series, classes: Sequence[str]) -> pd.DataFrame:
+def out_of_fold(resources: Resources, items: pd.DataFrame, labels: pd.Series, classes: Sequence[str]) -> pd.DataFrame:
     """Predict every item by a student that never saw the item's group.
 
     The groups are divided into folds (as many as there are groups, if these are fewer). Without labels in the other
     folds the classes are equally likely; with labels of one class only, that class is certain.
 
     Args:
-        means: What evidence is computed with.
+        resources: What evidence is computed with.
         items: The items.
         labels: The silver class of some or all of the items, by item_id.
         classes: The classes.
@@ -96,24 +96,32 @@ def out_of_fold(means: Means, items: pd.DataFrame, labels: pd.Series, classes: S
         ordered = items.sort_index()
         ordered_labels = labels.reindex(ordered.index)
         parts = []
-        for held_out in _folds(ordered["group_id"], means.folds):
+        for held_out in _folds(ordered["group_id"], resources.folds):
             train = ordered[~held_out & ordered_labels.notna()]
             train = train.assign(label=ordered_labels[train.index], weight=1.0)
-            parts.append(_predicted(means.student, train, ordered[held_out], classes))
+            parts.append(_predicted(resources.student, train, ordered[held_out], classes))
         return pd.concat(parts)
 
     if items.empty:
         index = pd.MultiIndex.from_arrays([[], []], names=["item_id", "view"])
         return pd.DataFrame(index=index, columns=list(classes), dtype=float)
-    determined_by = [means.student_key, str(means.folds), repr(list(classes)), _source(), _digest_of(items, labels)]
-    return cached(means.cache / "evidence", "out_of_fold", determined_by, build)
+    determined_by = [
+        resources.student_key,
+        str(resources.folds),
+        repr(list(classes)),
+        _source(),
+        _digest_of(items, labels),
+    ]
+    return cached(resources.cache / "evidence", "out_of_fold", determined_by, build)
 
 
-def out_of_fold_probs(means: Means, items: pd.DataFrame, labels: pd.Series, classes: Sequence[str]) -> pd.DataFrame:
+def out_of_fold_probs(
+    resources: Resources, items: pd.DataFrame, labels: pd.Series, classes: Sequence[str]
+) -> pd.DataFrame:
     """Average `out_of_fold` over each item's views.
 
     Args:
-        means: What evidence is computed with.
+        resources: What evidence is computed with.
         items: The items.
         labels: The silver class of each item, by item_id; null where it has none.
         classes: The classes.
@@ -128,20 +136,22 @@ def out_of_fold_probs(means: Means, items: pd.DataFrame, labels: pd.Series, clas
     probs = pd.DataFrame(1 / len(classes), index=items.index, columns=list(classes))
     if labels.isna().all():
         return probs
-    mean = out_of_fold(means, items, labels, classes).groupby(level="item_id").mean()
+    mean = out_of_fold(resources, items, labels, classes).groupby(level="item_id").mean()
     probs.loc[mean.index] = mean
     return probs
 
 
-def training_dynamics(means: Means, items: pd.DataFrame, labels: pd.Series, classes: Sequence[str]) -> pd.DataFrame:
+def training_dynamics(
+    resources: Resources, items: pd.DataFrame, labels: pd.Series, classes: Sequence[str]
+) -> pd.DataFrame:
     """Record a student's logits of its training items after each epoch on the silver labels.
 
-    The student is `means.student` if it has `dynamics(train, seed)`, where `train` is items with `label` and `weight`.
-    Otherwise it is a logistic regression on the embeddings: one pass of stochastic gradient descent an epoch, weighted
-    by class, one class against the rest (with two classes the logits are -z/2 and z/2).
+    The student is `resources.student` if it has `dynamics(train, seed)`, where `train` is items with `label` and
+    `weight`. Otherwise it is a logistic regression on the embeddings: one pass of stochastic gradient descent an epoch,
+    weighted by class, one class against the rest (with two classes the logits are -z/2 and z/2).
 
     Args:
-        means: What evidence is computed with.
+        resources: What evidence is computed with.
         items: The items.
         labels: The silver class of each item, by item_id; null where it has none.
         classes: The classes.
@@ -155,18 +165,24 @@ def training_dynamics(means: Means, items: pd.DataFrame, labels: pd.Series, clas
         train = items.assign(label=labels, weight=1.0)
         train = train[train["label"].notna()].sort_index()
         if has_dynamics:
-            logits = means.student.dynamics(train, SEED).reindex(columns=list(classes))
+            logits = resources.student.dynamics(train, SEED).reindex(columns=list(classes))
             filled: pd.DataFrame = logits.T.fillna(logits.min(axis=1)).T
             return filled
-        return _linear_dynamics(embeddings(means, train[list(items.columns)]), train["label"], classes, means.epochs)
+        return _linear_dynamics(
+            embeddings(resources, train[list(items.columns)]), train["label"], classes, resources.epochs
+        )
 
-    has_dynamics = callable(getattr(means.student, "dynamics", None))
-    learner = [means.student_key] if has_dynamics else [means.encoder_key, means.encoder.content_key(), str(means.epochs)]
+    has_dynamics = callable(getattr(resources.student, "dynamics", None))
+    learner = (
+        [resources.student_key]
+        if has_dynamics
+        else [resources.encoder_key, resources.encoder.content_key(), str(resources.epochs)]
+    )
     if labels.isna().all():
         index = pd.MultiIndex.from_arrays([[], []], names=["item_id", "epoch"])
         return pd.DataFrame(index=index, columns=list(classes), dtype=float)
     determined_by = [*learner, repr(list(classes)), _source(), _digest_of(items, labels)]
-    return cached(means.cache / "evidence", "training_dynamics", determined_by, build)
+    return cached(resources.cache / "evidence", "training_dynamics", determined_by, build)
 
 
 def _source() -> str:

@@ -46,11 +46,12 @@ class Evidence:
         labels: The aggregated labels, indexed by item_id.
         task: The task.
         annotations: The votes that came with the data.
+        item_ids: The ids of all items of the dataset.
         training: The items of groups that no fold tests.
         gold: The gold class of the items of the pool that have one, by item_id.
         seed: The seed of the run.
         bind: Makes filters from their configs, for `kept_by`.
-        means: What the other evidence is computed with.
+        resources: What the other evidence is computed with.
     """
 
     items: pd.DataFrame
@@ -58,31 +59,32 @@ class Evidence:
     labels: pd.DataFrame
     task: Task
     annotations: pd.DataFrame
+    item_ids: pd.Index
     training: pd.DataFrame
     gold: pd.Series
     seed: int
     bind: Callable[[Mapping[str, Any]], list[BoundFilter]]
-    means: computed.Means
+    resources: computed.Resources
 
     @cached_property
     def embeddings(self) -> pd.DataFrame:
-        return computed.embeddings(self.means, self.items)
+        return computed.embeddings(self.resources, self.items)
 
     @cached_property
     def out_of_fold_probs(self) -> pd.DataFrame:
-        return computed.out_of_fold_probs(self.means, self.items, self.labels["label"], self.task.classes)
+        return computed.out_of_fold_probs(self.resources, self.items, self.labels["label"], self.task.classes)
 
     def out_of_fold(self, labels: pd.Series) -> pd.DataFrame:
-        return computed.out_of_fold(self.means, self.items, labels, self.task.classes)
+        return computed.out_of_fold(self.resources, self.items, labels, self.task.classes)
 
     @cached_property
     def training_dynamics(self) -> pd.DataFrame:
-        return computed.training_dynamics(self.means, self.items, self.labels["label"], self.task.classes)
+        return computed.training_dynamics(self.resources, self.items, self.labels["label"], self.task.classes)
 
     @cached_property
     def calibration(self) -> pd.Series:
-        """Gold labels of `means.calibration` items, drawn by the seed. Raises UserError where there are none."""
-        number, gold = self.means.calibration, self.gold.sort_index()
+        """Gold labels of `resources.calibration` items, drawn by the seed. Raises UserError where there are none."""
+        number, gold = self.resources.calibration, self.gold.sort_index()
         if number < 1:
             raise UserError(
                 f"evidence.calibration={number}: a filter asks for gold labels of some items of the training pool; "
@@ -104,7 +106,7 @@ class Evidence:
     @property
     def cache(self) -> Path:
         """The folder for what is expensive to compute."""
-        return self.means.cache
+        return self.resources.cache
 
     @property
     def rng(self) -> np.random.Generator:
