@@ -16,6 +16,8 @@ FILES = {
     "llm": ["my_llm.py", "conf/labeler/llm/rule.yaml", "conf/labeler/rule.yaml"],
     "dataset": ["my_dataset.py", "conf/dataset/lines.yaml"],
     "model": ["my_model.py", "conf/model/length.yaml"],
+    "backend": ["my_backend.py", "conf/backend/processes.yaml"],
+    "launcher": ["hydra_plugins/my_launcher.py", "conf/hydra/launcher/fresh_process.yaml"],
 }
 PARTS = ["dataset=lines", "dataset.path=lines.tsv", "aggregation=unanimous", "filter=short_text", "model=length"]
 FAST = ["evaluation.replicates=50", "evaluation.folds=3", "evaluation.decision=mean"]
@@ -49,7 +51,8 @@ def test_an_example_is_the_size_of_a_commit(kind: str) -> None:
 
 @pytest.mark.parametrize("labeler", ["keywords", "rule"])
 def test_a_run_is_made_of_parts_of_a_users_own(folder: Path, labeler: str) -> None:
-    done = cli.silvertune(folder, f"labeler={labeler}", *PARTS, *FAST)
+    elsewhere = ("backend=processes", "hydra/launcher=fresh_process") if labeler == "keywords" else ()
+    done = cli.silvertune(folder, f"labeler={labeler}", *PARTS, *FAST, *elsewhere)
     assert done.returncode == 0, done.stderr
     (run,) = cli.runs(folder, "silvertune")
     names = {

@@ -6,10 +6,7 @@ asked at this moment and by whom: nobody else asks it, until the lease is given 
 """
 
 import json
-import os
-import socket
 import time
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,10 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from silvertune.errors import UserError
+from silvertune.databases.engine import INSERTS, opened
+from silvertune.databases.owner import is_gone, new_owner
 
 _TABLES = sa.MetaData()
 _ANSWERED = (
@@ -121,31 +117,12 @@ class LabelStore:
 
     def __init__(self, url: str, *, lease_s: float, remember_s: float, budget_usd: float | None) -> None:
         self.url, self.lease_s, self.remember_s, self.budget_usd = url, lease_s, remember_s, budget_usd
-        self.owner = f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}:{uuid.uuid4().hex[:8]}"
+        self.owner = new_owner()
 
     @cached_property
     def _engine(self) -> sa.Engine:
-        try:
-            url = sa.make_url(self.url)
-            if url.get_backend_name() == "sqlite" and url.database:
-                Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-            # One connection, used by one thread at a time, if not always the same.
-            threads = {"check_same_thread": False} if url.get_backend_name() == "sqlite" else {}
-            engine = sa.create_engine(url, poolclass=sa.NullPool, hide_parameters=True, connect_args=threads)
-            insert = {"sqlite": sqlite_insert, "postgresql": postgres_insert}.get(engine.dialect.name)
-            if insert is None:
-                raise UserError(
-                    f"store.url: {engine.dialect.name} is no database for labels; want sqlite or postgresql"
-                )
-            self._insert: Any = insert
-            if engine.dialect.name == "sqlite":
-                sa.event.listen(engine, "connect", _set_up_sqlite)
-                sa.event.listen(engine, "begin", _begin_immediate)
-            _TABLES.create_all(engine)
-        except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
-            shown = _without_password(self.url)
-            raise UserError(f"store.url={shown}: can't be opened ({type(error).__name__}); want a URL such as "
-                            "sqlite:///labels.sqlite or postgresql+pg8000://user@host/database") from None  # fmt: skip
+        engine = opened(self.url, "store.url", _TABLES)
+        self._insert = INSERTS[engine.dialect.name]
         return engine
 
     @cached_property
@@ -259,7 +236,7 @@ class LabelStore:
         """Delete leases on `keys` that have expired, or whose process on this machine is gone."""
         query = sa.select(_leases.c.key, _leases.c.owner, _leases.c.expires).where(_leases.c.key.in_(keys))
         found = self._connection.execute(query).all()
-        gone = {owner for owner in {owner for _, owner, _ in found} if _is_gone(owner)}
+        gone = {owner for owner in {owner for _, owner, _ in found} if is_gone(owner)}
         void = [key for key, owner, expires in found if expires < now or owner in gone]
         if void:
             self._connection.execute(sa.delete(_leases).where(_leases.c.key.in_(void)))
@@ -299,36 +276,3 @@ def _row(outcome: Outcome) -> dict[str, Any]:
     for name in ("raw", "model"):
         row[name] = row[name].replace("\x00", "").encode("utf-8", "replace").decode()
     return row
-
-
-def _set_up_sqlite(connection: Any, _: Any) -> None:
-    connection.isolation_level = None  # we begin transactions ourselves
-    for pragma in ("busy_timeout = 60000", "journal_mode = WAL", "synchronous = FULL"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin_immediate(connection: sa.Connection) -> None:
-    # Taking the lock for writing later, in a transaction that has read, would fail at once if another was faster.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _started(pid: int) -> int:
-    """When a process was started (epoch seconds): a number may come back, both do not. 0: no such process."""
-    import psutil
-
-    try:
-        return int(psutil.Process(pid).create_time())
-    except psutil.Error:
-        return 0
-
-
-def _is_gone(owner: str) -> bool:
-    host, pid, started, _ = owner.split(":")
-    return host == socket.gethostname() and _started(int(pid)) != int(started)
-
-
-def _without_password(url: str) -> str:
-    try:
-        return sa.make_url(url).render_as_string(hide_password=True)
-    except sa.exc.ArgumentError:
-        return "(not a URL)"

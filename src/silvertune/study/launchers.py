@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from silvertune import import_path
 from silvertune.errors import UserError
 from silvertune.tracking import store
 
@@ -18,7 +19,8 @@ NETWORK_FILE_SYSTEMS = (
 def check(target: str, configs: Sequence[Mapping[str, Any]]) -> None:
     """Refuse a launcher whose jobs, on other machines, could not reach what they share.
 
-    They need the tracking store, the answer store of each LLM labeler and the ledger of the backend by URL, and
+    A launcher whose jobs run on this machine says so: its class has `stays_on_this_machine = True`. Jobs of others
+    need the tracking store, the answer store of each LLM labeler and the ledger of the backend by URL, and
     `tracking.dir`, with its caches, on storage that all machines share.
 
     Args:
@@ -28,12 +30,20 @@ def check(target: str, configs: Sequence[Mapping[str, Any]]) -> None:
     Raises:
         UserError: Something is missing; the message lists all of it.
     """
-    if any(name in target for name in ON_THIS_MACHINE):
+    if any(name in target for name in ON_THIS_MACHINE) or _says_that_it_stays(target):
         return
     missing = list(dict.fromkeys(text for config in configs for text in _missing(config)))
     if missing:
         name = target.split(".")[-1]
         raise UserError(f"hydra/launcher={name} starts jobs on other machines, which can't reach: {'; '.join(missing)}")
+
+
+def _says_that_it_stays(target: str) -> bool:
+    """Whether the launcher's class has `stays_on_this_machine = True`."""
+    try:
+        return bool(getattr(import_path.imported(target), "stays_on_this_machine", False))
+    except Exception:  # Hydra says why it can't be imported
+        return False
 
 
 def _missing(config: Mapping[str, Any]) -> Iterator[str]:
