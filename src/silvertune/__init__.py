@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from silvertune.errors import UserError
-    from silvertune.interfaces import Backend, Labeler, Predictor
+    from silvertune.interfaces import Backend, CheckResult, Estimate, Labeler, Model, Predictor, TrainingSet, Tuned
     from silvertune.items import Data
     from silvertune.schema import Evaluation, Task
     from silvertune.study.command import run
@@ -20,14 +20,19 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "Backend": ("interfaces", "Backend"),
+    "CheckResult": ("interfaces", "CheckResult"),
     "Data": ("items", "Data"),
+    "Estimate": ("interfaces", "Estimate"),
     "Evaluation": ("schema", "Evaluation"),
     "Failure": ("study.result", "Failure"),
     "Labeler": ("interfaces", "Labeler"),
+    "Model": ("interfaces", "Model"),
     "Predictor": ("interfaces", "Predictor"),
     "SweepError": ("study.result", "SweepError"),
     "SweepResult": ("study.result", "SweepResult"),
     "Task": ("schema", "Task"),
+    "TrainingSet": ("interfaces", "TrainingSet"),
+    "Tuned": ("interfaces", "Tuned"),
     "UserError": ("errors", "UserError"),
     "prob_columns": ("votes", "prob_columns"),
     "run": ("study.command", "run"),
@@ -37,14 +42,19 @@ _PLACES = {
 
 __all__ = [
     "Backend",
+    "CheckResult",
     "Data",
+    "Estimate",
     "Evaluation",
     "Failure",
     "Labeler",
+    "Model",
     "Predictor",
     "SweepError",
     "SweepResult",
     "Task",
+    "TrainingSet",
+    "Tuned",
     "UserError",
     "__version__",
     "prob_columns",

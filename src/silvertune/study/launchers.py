@@ -81,10 +81,10 @@ def _is_file(url: Any) -> bool:
 
 
 def _is_shared(folder: Path) -> bool:
-    """Whether a folder, or the nearest one above it that is there, is on a network file system."""
+    """Whether a folder, or the nearest one above it that is nearest, is on a network file system."""
     import psutil
 
-    there = next(place for place in (folder, *folder.parents) if place.exists()).resolve()
+    nearest = next(place for place in (folder, *folder.parents) if place.exists()).resolve()
     mounts = {part.mountpoint: part.fstype for part in psutil.disk_partitions(all=True)}
-    mount = next((str(place) for place in (there, *there.parents) if str(place) in mounts), "")
+    mount = next((str(place) for place in (nearest, *nearest.parents) if str(place) in mounts), "")
     return mounts.get(mount, "").startswith(NETWORK_FILE_SYSTEMS)

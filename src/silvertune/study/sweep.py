@@ -161,8 +161,8 @@ def _study_file(config: DictConfig) -> str | None:
 
 def _swept(config: DictConfig) -> str:
     """What an ad hoc sweep varies: `filter=none,agreement seed=range(5)`."""
-    given = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-    return " ".join(str(override.input_line) for override in given if override.is_sweep_override())[:200]
+    parsed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+    return " ".join(str(override.input_line) for override in parsed if override.is_sweep_override())[:200]
 
 
 def _open_parent(client: "MlflowClient", experiment: str, jobs: list[Job], config: DictConfig) -> str:

@@ -204,7 +204,7 @@ def keep_result(
     """Write all that a run found to disk, before any of it is logged.
 
     Args:
-        result: What the run found.
+        result: What the run computed.
         tracking: The configuration's `tracking`.
         run_id: The run's id.
         identity: What decides the result, as a digest.
@@ -217,12 +217,12 @@ def keep_result(
     """
 
     def write(folder: Path) -> unlogged.Summary:
-        found = _write_artifacts(result, folder, title)
+        run_findings = _write_artifacts(result, folder, title)
         if save_models is not None:
             save_models(folder / "model")
         tags = {
-            "findings": ", ".join(dict.fromkeys(finding.name for finding in found)),
-            "mlflow.note.content": findings.markdown(found),  # the UI shows it with the run
+            "findings": ", ".join(dict.fromkeys(finding.name for finding in run_findings)),
+            "mlflow.note.content": findings.markdown(run_findings),  # the UI shows it with the run
         }
         if result.alarms:
             tags["alarms"] = "; ".join(result.alarms)[:5000]
@@ -239,8 +239,8 @@ def _write_artifacts(result: Result, folder: Path, title: str) -> list[findings.
     _parquet(result.decisions.reset_index(), folder / "decisions.parquet")
     _parquet(result.predictions.reset_index(), folder / "predictions.parquet")
     result.report.groups.to_csv(folder / "groups.csv")
-    found = findings.find(result.labels)
-    label_files.write(result.labels, found, folder, title)
+    run_findings = findings.find(result.labels)
+    label_files.write(result.labels, run_findings, folder, title)
     figures.groups(result.report.groups, title).savefig(folder / "figures" / "groups.png")
     if (matrix := figures.agreement(result.labels.agreement)) is not None:
         matrix.savefig(folder / "figures" / "agreement.png")
@@ -251,7 +251,7 @@ def _write_artifacts(result: Result, folder: Path, title: str) -> list[findings.
     ]
     if epochs:
         pd.DataFrame(epochs).to_csv(folder / "tuning.csv", index=False)
-    return found
+    return run_findings
 
 
 def result_kept_earlier(client: "MlflowClient", tracking: Mapping[str, Any], identity: str) -> Path | None:

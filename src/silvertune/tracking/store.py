@@ -98,20 +98,20 @@ def prepare(tracking: Mapping[str, Any], experiment: str) -> tuple["MlflowClient
             if file is not None:
                 database.make(file.absolute(), local, say)
             store = client(tracking)
-            found = store.get_experiment_by_name(experiment)
-            if found is None:
+            entity = store.get_experiment_by_name(experiment)
+            if entity is None:
                 try:
                     return store, store.create_experiment(experiment, artifact_location=local)
                 except RestException:  # a sweep on another machine was faster
-                    if (found := store.get_experiment_by_name(experiment)) is None:
+                    if (entity := store.get_experiment_by_name(experiment)) is None:
                         raise
-    if found.lifecycle_stage != "active":
+    if entity.lifecycle_stage != "active":
         raise UserError(f"tracking.experiment={experiment}: that experiment is deleted; restore it or name another")
-    return store, found.experiment_id
+    return store, entity.experiment_id
 
 
 def bring_home(tracking: Mapping[str, Any]) -> None:
-    """Have the artifacts of a local store whose folder was moved found where it is now (`database.bring_home`).
+    """Have the artifacts of a local store whose folder was moved entity where it is now (`database.bring_home`).
 
     Args:
         tracking: The configuration's `tracking`.
@@ -146,13 +146,13 @@ def existing(tracking: Mapping[str, Any], experiment: str) -> tuple["MlflowClien
     check_answers(address)
     with in_one_line(address):
         store = client(tracking)
-        found = store.get_experiment_by_name(experiment)
-        if found is None:
+        entity = store.get_experiment_by_name(experiment)
+        if entity is None:
             names = [one.name for one in store.search_experiments() if one.name != "Default"]
             raise UserError(
                 f"{experiment}: no such experiment in {printable(address)}; there are {either(names) or 'none'}"
             )
-    return store, found.experiment_id
+    return store, entity.experiment_id
 
 
 def artifact(client: "MlflowClient", run: "Run", name: str, folder: Path) -> Path:
@@ -289,8 +289,8 @@ def latest_if_any(tracking: Mapping[str, Any], experiment: str) -> "dict[Key, Ru
     check_answers(address)
     with in_one_line(address):
         store = client(tracking)
-        found = store.get_experiment_by_name(experiment)
-        return latest(store, found.experiment_id) if found is not None else {}
+        entity = store.get_experiment_by_name(experiment)
+        return latest(store, entity.experiment_id) if entity is not None else {}
 
 
 def runs(client: "MlflowClient", experiment: str, query: str) -> "list[Run]":
