@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -102,9 +102,13 @@ class PredictorTraits(_Traits):
 
     Attributes:
         history: What was measured in each epoch of its tuning, if it was tuned in epochs.
+        ran_on: What its figures depend on besides its settings, such as `device` and `precision`; tags of the run.
+        packages: Distributions that it needs where it is served, besides those that every predictor needs.
     """
 
     history: Sequence[Mapping[str, float]] = ()
+    ran_on: Mapping[str, str] = field(default_factory=dict)
+    packages: Sequence[str] = ()
 
 
 class Predictor(Protocol):

@@ -369,6 +369,22 @@ def test_the_history_of_tuning_is_a_table_of_folds_and_epochs(client: MlflowClie
     assert table["validation_loss"].isna().to_list() == [True, False]
 
 
+@pytest.mark.parametrize(
+    ("precisions", "tag"), [(["float32"] * 2, "float32"), (["float32", "bfloat16"], "float32, bfloat16")]
+)
+def test_what_the_students_were_tuned_on_is_a_tag(
+    precisions: list[str], tag: str, client: MlflowClient, run: str
+) -> None:
+    def student(precision: str) -> Student:
+        predictor = Saved([])
+        predictor.ran_on = {"precision": precision, "device": "cpu"}  # type: ignore[attr-defined]
+        return Student(Tuned(predictor), {})
+
+    log_result(client, run, replace(result(), students=list(map(student, precisions))), title="x", save_models=None)
+    tags = client.get_run(run).data.tags
+    assert (tags["tuned_on.precision"], tags["tuned_on.device"]) == (tag, "cpu")
+
+
 def test_alarms_are_a_tag_and_a_number(client: MlflowClient, run: str) -> None:
     made = result()
     log_result(client, run, made, title="x", save_models=None)

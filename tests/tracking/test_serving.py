@@ -1,8 +1,11 @@
 """Tuned models as MLflow models: JSON in, labels out."""
 
+import importlib.metadata
 import json
 import logging
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from tests import made, tiny
 from tests.models.tea_and_oil import NOTHING, training
 
@@ -97,8 +101,86 @@ def test_the_signature_and_an_example_are_there(saved: tuple[Any, Path]) -> None
     assert len(example) == len(SHOWN)
     assert example.loc[0, "json"] == ""  # it has no such view
     assert len(loaded.predict(example)) == len(example)
-    requirements = (saved[1] / "requirements.txt").read_text()
-    assert all(f"{name}==" in requirements for name in serving.NEEDED)
+
+
+def test_the_requirements_can_be_installed_from_a_registry(saved: tuple[Any, Path]) -> None:
+    requirements = (saved[1] / "requirements.txt").read_text().split()
+    names = {line.partition("==")[0] for line in requirements}
+    assert set(serving.NEEDED) <= names
+    assert "silvertune" not in names
+    assert not any("+" in line for line in requirements)  # a build's label, such as +cpu, is on no registry
+    assert ("torch" in names) == isinstance(saved[0], EncoderPredictor)
+
+
+def test_a_base_in_a_package_is_required(lora: EncoderPredictor) -> None:
+    packaged = replace(lora, encoder=replace(lora.encoder, path=None, package="a-package"))
+    assert "a-package" in packaged.packages
+    assert "a-package" not in lora.packages
+    assert "a-package" not in replace(packaged, wrapper=None).packages
+
+
+LOADED_ELSEWHERE = """
+import importlib.metadata, json, sys
+import mlflow.pyfunc, pandas
+earlier = set(sys.modules)
+model = mlflow.pyfunc.load_model(sys.argv[1])
+labels = model.predict(pandas.DataFrame([{"json": "green leaf", "text": "hot cup"}]))["label"].tolist()
+loaded = {name.partition(".")[0] for name in set(sys.modules) - earlier}
+packages = importlib.metadata.packages_distributions()
+import silvertune
+print(json.dumps([labels, silvertune.__file__, sorted({name for one in loaded for name in packages.get(one, [])})]))
+"""
+
+
+def with_what_they_require(names: set[str]) -> set[str]:
+    """The distributions and all that they need in turn, as installed."""
+    every, new = set(), {name.lower().replace("_", "-") for name in names}
+    while new:
+        every |= new
+        needed = set()
+        for name in new:
+            try:
+                lines = importlib.metadata.requires(name) or []
+            except importlib.metadata.PackageNotFoundError:
+                continue
+            found = {re.match(r"[\w.-]+", line)[0].lower().replace("_", "-") for line in lines}  # type: ignore[index]
+            needed |= found
+        new = needed - every
+    return every
+
+
+def test_a_saved_model_brings_its_code_and_names_what_it_needs(saved: tuple[Any, Path], tmp_path: Path) -> None:
+    """As in an environment that was made of its requirements."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED_ELSEWHERE, str(saved[1])], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    labels, source, distributions = json.loads(done.stdout.splitlines()[-1])
+    assert labels == ["tea"]
+    assert Path(source).is_relative_to(saved[1])
+    required = {line.partition("==")[0] for line in (saved[1] / "requirements.txt").read_text().split()}
+    assert {name.lower().replace("_", "-") for name in distributions} <= with_what_they_require(required)
+
+
+def test_a_model_that_0_1_saved_is_loaded(saved: tuple[Any, Path], tmp_path: Path) -> None:
+    """Its loader module was silvertune.serving; its code was not with it."""
+    import mlflow.pyfunc
+
+    old = Path(shutil.copytree(saved[1], tmp_path / "old"))
+    shutil.rmtree(old / "code")
+    about = yaml.safe_load((old / "MLmodel").read_text())
+    flavor = about["flavors"]["python_function"]
+    assert flavor["loader_module"] == "silvertune.tracking.serving"
+    flavor["loader_module"] = "silvertune.serving"
+    del flavor["code"]
+    (old / "MLmodel").write_text(yaml.safe_dump(about))
+    inner = old / serving.PREDICTOR / "silvertune.json"
+    meta = json.loads(inner.read_text())
+    del meta["files"]
+    inner.write_text(json.dumps(meta))
+    asked = pd.DataFrame(ASKED, dtype=object)
+    found = mlflow.pyfunc.load_model(str(old)).predict(asked)
+    pd.testing.assert_frame_equal(found, mlflow.pyfunc.load_model(str(saved[1])).predict(asked))
 
 
 def test_long_texts_are_cut_in_the_example(light: TfidfPredictor, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from silvertune.encoders.encoder import Encoder
 from silvertune.errors import UserError
 from silvertune.models import saved
 
+PACKAGES = ("huggingface-hub", "peft", "safetensors", "torch", "transformers")
 TOLERANCE = 0.05
 """Largest difference of logits between half-precision states and the whole network, and after loading."""
 STATE_TOLERANCE = 0.02
@@ -56,6 +57,12 @@ class EncoderPredictor:
     ran_on: Mapping[str, str] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     sample: list[str] = field(default_factory=list)
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Distributions that it needs where it is served; the base of an adapter may be in one of its own."""
+        in_package = self.wrapper is not None and self.encoder.package is not None and self.encoder.path is None
+        return (*PACKAGES, str(self.encoder.package)) if in_package else PACKAGES
 
     def predict_proba(self, items: pd.DataFrame) -> pd.DataFrame:
         """Class probabilities, indexed by (item_id, view); views that an item lacks are left out."""

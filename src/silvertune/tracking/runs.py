@@ -20,6 +20,7 @@ import yaml
 
 from silvertune.errors import UserError, cause_and_place
 from silvertune.evaluation import findings
+from silvertune.interfaces import PredictorTraits
 from silvertune.items import Data
 from silvertune.reports import figures, label_files
 from silvertune.runner import Result
@@ -224,6 +225,7 @@ def keep_result(
             "findings": ", ".join(dict.fromkeys(finding.name for finding in run_findings)),
             "mlflow.note.content": findings.markdown(run_findings),  # the UI shows it with the run
         }
+        tags |= _tuned_on(result)
         if result.alarms:
             tags["alarms"] = "; ".join(result.alarms)[:5000]
         counted = {"alarms": float(len(result.alarms))} if result.students else {}
@@ -231,6 +233,14 @@ def keep_result(
         return unlogged.Summary(tags, {**result.report.metrics, **result.labels.metrics, **counted, **wall})
 
     return unlogged.keep(tracking, identity, run_id, write)
+
+
+def _tuned_on(result: Result) -> dict[str, str]:
+    """What the students' figures depend on besides the configuration, such as the precision that the machine has."""
+    by_student = [PredictorTraits.of(student.predictor).ran_on for student in result.students]
+    names = sorted({name for ran_on in by_student for name in ran_on})
+    values = {name: dict.fromkeys(ran_on[name] for ran_on in by_student if name in ran_on) for name in names}
+    return {f"tuned_on.{name}": ", ".join(values[name]) for name in names}
 
 
 def _write_artifacts(result: Result, folder: Path, title: str) -> list[findings.Finding]:

@@ -1,9 +1,13 @@
-"""A run's tuned models as MLflow models: items in, labels out (`mlflow models predict`, `mlflow models serve`)."""
+"""A run's tuned models as MLflow models: items in, labels out (`mlflow models predict`, `mlflow models serve`).
+
+silvertune is on no package registry, so its code goes with each model, in MLflow's own folder for code.
+"""
 
 import dataclasses
 import importlib.metadata
 import json
 import logging
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,14 +16,15 @@ from typing import Any
 
 import pandas as pd
 
+import silvertune
 from silvertune.evaluation import predictions
-from silvertune.interfaces import Predictor
+from silvertune.interfaces import Predictor, PredictorTraits
 from silvertune.models import saved
 from silvertune.schema import Evaluation, Task
 from silvertune.votes import prob_columns
 
-NEEDED = ("silvertune", "pandas", "scikit-learn", "torch", "transformers", "peft")
-"""Packages that a served model may need; pinned to what is installed while it is saved."""
+NEEDED = ("filelock", "joblib", "numpy", "omegaconf", "pandas", "rich", "scikit-learn", "scipy")
+"""Distributions that every served model needs; a predictor may need more (`PredictorTraits.packages`)."""
 PREDICTOR = Path("data") / "silvertune" / "predictor"
 """Where the predictor is in an MLflow model: MLflow copies our folder, with its name, into its own `data`."""
 LONGEST = 2000
@@ -29,10 +34,16 @@ LONGEST = 2000
 def save(
     predictor: Predictor, path: Path, task: Task, how: Evaluation, threshold: float, example: pd.DataFrame
 ) -> None:
-    """Write an MLflow pyfunc model to `path`; what silvertune itself loads is in `path` / `PREDICTOR`.
+    """Write an MLflow pyfunc model; what silvertune itself loads is in `path` / `PREDICTOR`.
 
-    threshold: probability of task.positive from which an item is called positive. example: some items; their
-    views, cut to `LONGEST` characters, become the input example, whose output fixes the signature.
+    Args:
+        predictor: What tuning gave.
+        path: The new folder.
+        task: The classes, and the positive one.
+        how: Its `decision` is how an item's label is made from its views.
+        threshold: Probability (0-1) of `task.positive` from which an item is called positive.
+        example: Some items; their views, cut to `LONGEST` characters, become the input example, whose output fixes the
+            signature.
     """
     import mlflow.pyfunc
     from mlflow.models import infer_signature
@@ -40,24 +51,40 @@ def save(
     logging.getLogger("mlflow").setLevel(logging.ERROR)  # it would tell which input example it has saved
     columns = [name for name in example.columns if name not in ("group_id", "label", "weight")]
     shown = example[columns].apply(lambda view: view.map(lambda text: text[:LONGEST] if isinstance(text, str) else ""))
-    with tempfile.TemporaryDirectory() as made:
-        data = Path(made) / PREDICTOR.parent.name
+    with tempfile.TemporaryDirectory() as temporary:
+        data, code = Path(temporary) / PREDICTOR.parent.name, Path(temporary) / "code" / "silvertune"
         predictor.save(data / PREDICTOR.name)
         settings = {"task": dataclasses.asdict(task), "decision": how.decision, "threshold": threshold}
         (data / "decision.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
+        without = shutil.ignore_patterns("__pycache__", "conf", "experiments")
+        shutil.copytree(Path(silvertune.__file__).parent, code, ignore=without)
         mlflow.pyfunc.save_model(
             path,
             loader_module=__name__,
             data_path=str(data),
+            code_paths=[str(code)],
             signature=infer_signature(shown, Served(predictor, task, how.decision, threshold).predict(shown)),
             input_example=shown.reset_index(drop=True),
-            pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in NEEDED],
+            pip_requirements=_requirements(predictor),
         )
+
+
+def _requirements(predictor: Predictor) -> list[str]:
+    """Pins of what is installed, as registries have it: a build's local label, such as `+cpu`, is on none."""
+    names = [*NEEDED, *PredictorTraits.of(predictor).packages]
+    return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in names]
 
 
 @dataclass(frozen=True)
 class Served:
-    """What MLflow calls."""
+    """What MLflow calls.
+
+    Attributes:
+        predictor: What tuning gave.
+        task: The classes, and the positive one.
+        decision: How an item's label is made from its views.
+        threshold: Probability (0-1) of `task.positive` from which an item is called positive.
+    """
 
     predictor: Predictor
     task: Task
@@ -65,16 +92,24 @@ class Served:
     threshold: float
 
     def predict(self, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
-        """`label` and `prob:<class>` of each row. Columns are views (text; null or empty: the item lacks it)."""
+        """Label items.
+
+        Args:
+            model_input: One row an item. Columns are views (text; null or empty: the item lacks it).
+            params: Unused; MLflow passes it.
+
+        Returns:
+            `label` and `prob:<class>` of each row.
+        """
         items = model_input.astype(object).where(model_input.notna() & (model_input != ""), None)
         items.index = pd.Index([str(number) for number in range(len(items))], name="item_id")
         for view in self.predictor.views:
             if view not in items:
                 items[view] = None
         how = Evaluation(split="given", decision=self.decision, threshold=self.threshold)
-        found = predictions.decide(self.predictor.predict_proba(items), self.task, how)
-        every = predictions.complete(found, items.index, self.task)
-        return every[["label", *prob_columns(self.task.classes)]].reset_index(drop=True)
+        decided = predictions.decide(self.predictor.predict_proba(items), self.task, how)
+        complete = predictions.complete(decided, items.index, self.task)
+        return complete[["label", *prob_columns(self.task.classes)]].reset_index(drop=True)
 
 
 def _load_pyfunc(path: str) -> Served:
