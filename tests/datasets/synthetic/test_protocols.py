@@ -23,7 +23,9 @@ from silvertune import votes
 from silvertune.composition import load_data
 from silvertune.datasets.synthetic import protocol_words as words
 from silvertune.datasets.synthetic import protocols as corpus
-from silvertune.datasets.synthetic.protocols import OTHER, SOE, Placed, load
+from silvertune.datasets.synthetic.protocol_pages import Placed
+from silvertune.datasets.synthetic.protocol_tables import OTHER, SOE, ProtocolTables
+from silvertune.datasets.synthetic.protocols import load
 from silvertune.errors import UserError
 from silvertune.items import Data
 from silvertune.schema import Task
@@ -199,7 +201,7 @@ def test_amendments_quote_the_schedule() -> None:
 
 
 def test_no_two_protocols_share_a_style() -> None:
-    styles = [corpus._Protocol(f"p{n}", Random(f"0/{n}")).style for n in range(1, 61)]
+    styles = [ProtocolTables(f"p{n}", Random(f"0/{n}")).style for n in range(1, 61)]
     for one, other in combinations(styles, 2):
         assert sum(getattr(one, name) != getattr(other, name) for name in words.STYLES) >= 8
     for name, options in words.STYLES.items():
