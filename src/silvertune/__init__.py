@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from silvertune.votes import prob_columns
     from silvertune.votes import table as votes_table
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PLACES = {
     "Backend": ("interfaces", "Backend"),

@@ -1,0 +1,208 @@
+"""The blocks of a page: the files that it shows, and the commands, which are composed as they stand there.
+
+A command is planned (`mode=plan`: composed, its parts built, its data read and split), in a folder with the files that
+the page shows. Over a block a page may say, in a comment that readers do not see,
+
+- `<!-- composed: why -->`: the commands are composed only, because they need what is not in the folder;
+- `<!-- not run: why -->`: Python is compiled only;
+- `<!-- excerpt -->`: a yaml or Python block is a part of a file, and is read only.
+"""
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+import silvertune
+from silvertune.study import compare
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(
+    r"(?:^<!-- (?P<mark>[^\n]*) -->\n\s*)?^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)```$", re.M | re.S
+)
+LANGUAGES = ("", "csv", "json", "python", "sh", "text", "yaml")
+MARKS = ("composed", "excerpt", "not run")
+OTHER_PROGRAMS = (".", "cd", "curl", "export", "gcloud", "git", "ollama", "pre-commit")
+GROUPS = tuple(folder.name for folder in (ROOT / "conf").iterdir() if folder.is_dir() and folder.name != "hydra")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block.
+
+    Attributes:
+        language: What stands behind the fence.
+        text: Its lines.
+        name: The file that it is, by its `title` or its first comment; None if it is none.
+        mark: `composed`, `not run`, `excerpt`, or nothing.
+    """
+
+    language: str
+    text: str
+    name: str | None
+    mark: str
+
+
+def blocks(page: str) -> list[Block]:
+    """The blocks of a page, in their order."""
+    result = []
+    for match in BLOCK.finditer(page):
+        language, _, rest = match["info"].strip().partition(" ")
+        assert language in LANGUAGES, f"a block of {language!r}; want one of {LANGUAGES}"
+        mark = (match["mark"] or "").partition(":")[0]
+        mark = mark if mark in MARKS else ""
+        text = re.sub(f"^{match['indent']}", "", match["body"], flags=re.M)
+        title = re.search(r'title="([^"]+)"', rest)
+        comment = re.match(r"(?:# @package _global_\n)?# (\S+\.(?:py|yaml|csv))\b", text)
+        name = title[1] if title else comment[1] if comment and language in ("python", "yaml") else None
+        result.append(Block(language, text, name, mark))
+    return result
+
+
+def write_files(page: Sequence[Block], folder: Path) -> list[str]:
+    """Write what the page shows as a file; of data, which a page shows the first rows of, nothing. The names."""
+    names = []
+    for block in page:
+        if block.name and block.language in ("python", "yaml") and not block.mark:
+            path = folder / block.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text, encoding="utf-8")
+            names.append(block.name)
+    return names
+
+
+def commands(block: Block) -> Iterator[list[str]]:
+    """The commands of a block of shell, each as its words; without assignments before them."""
+    for line in block.text.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        while words:
+            end = words.index("&&") if "&&" in words else len(words)
+            command, words = words[:end], words[end + 1 :]
+            while command and re.match(r"[A-Z_]+=", command[0]):
+                command = command[1:]
+            if command:
+                yield command
+
+
+def inline_overrides(page: str) -> Iterator[list[str]]:
+    """Code within the text that is nothing but overrides of groups, such as `labeler=gemini`."""
+    text = BLOCK.sub("", page)
+    for code in re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text):
+        try:
+            words = shlex.split(code)
+        except ValueError:
+            continue
+        pattern = re.compile(rf"(?:{'|'.join(GROUPS)}|labeler/llm|experiments|seed|mode)(?:\.[\w.]+)?=\S")
+        if words and all(pattern.match(word) for word in words) and any("=" in word for word in words):
+            yield words
+
+
+def check_command(words: Sequence[str], mark: str) -> None:
+    """Fail if a command is wrong: it does not compose, or it names what there isn't."""
+    program, *arguments = words
+    if program == "silvertune":
+        if mark == "composed":
+            check_composes(arguments)
+        elif arguments not in (["--help"], ["--version"]):
+            check_planned(arguments)
+    elif program == "silvertune-compare":
+        compare._parser().parse_args(arguments)
+    elif program == "mlflow":
+        from mlflow.cli import cli
+
+        cli.make_context("mlflow", list(arguments))
+        command = cli.get_command(None, arguments[0])
+        assert command is not None, arguments
+        if hasattr(command, "commands"):
+            command, arguments = command.commands[arguments[1]], arguments[1:]
+        command.make_context(arguments[0], list(arguments[1:]))
+    elif program == "make":
+        targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
+        assert {word for word in arguments if "=" not in word} <= set(targets), words
+    elif program in ("python", "pip") and "install" in arguments:
+        known = set(re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), re.M)) | {"silvertune"}
+        extras = re.findall(r"\[([\w,]+)\]", " ".join(arguments))
+        assert {name for extra in extras for name in extra.split(",")} <= known, words
+    elif program == "python":
+        assert (ROOT / arguments[0]).is_file(), words
+    else:
+        assert program in OTHER_PROGRAMS, f"nobody checks `{program}`: {words}"
+
+
+def check_planned(arguments: Sequence[str]) -> None:
+    """Plan a command: UserError if it could not run. One seed of a study stands for all."""
+    overrides = [word for word in arguments if word not in ("-m", "--multirun")]
+    if "--cfg" in overrides:
+        check_composes([word for word in overrides if word not in ("--cfg", "job")])
+        return
+    overrides = [word for word in overrides if not word.startswith("mode=")]
+    if any(word.startswith("experiments=") for word in overrides) and not any(
+        re.match(r"\+*(seed|study\.seeds)=", word) for word in overrides
+    ):
+        overrides.append("study.seeds=1")
+    silvertune.run([*overrides, "mode=plan"])
+
+
+def check_composes(arguments: Sequence[str]) -> None:
+    """Compose a command with what a plan would not find: files, models, servers."""
+    overrides = [word for word in arguments if word not in ("-m", "--multirun")]
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        for point in BasicSweeper.split_arguments(parsed, None)[0]:
+            config = compose("config", overrides=point)
+            for name, fixed in config.study.arms.items():
+                try:
+                    compose("config", overrides=[*point, *fixed])
+                except Exception as error:
+                    raise AssertionError(f"arm {name}: {error}") from error
+
+
+def check_other(block: Block) -> None:
+    """Fail if a block that is no shell can't be read; run Python that is no file."""
+    if block.language == "yaml":
+        yaml.safe_load(block.text)
+    elif block.language == "python":
+        code = compile(block.text, block.name or "<page>", "exec")
+        if block.name is None and not block.mark:
+            exec(code, {"__name__": "page"})
+
+
+def forget_modules(folder: Path) -> None:
+    """Forget the modules of a page's folder: another page has others of the same name."""
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file and Path(file).is_relative_to(folder):
+            del sys.modules[name]
+
+
+def check_page(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check every block of a page, in a folder that has its data; AssertionError names the block."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(folder)])
+    parsed = blocks(page)
+    write_files(parsed, folder)
+    try:
+        for block in parsed:
+            if block.language != "sh":
+                check_other(block)
+                continue
+            for words in commands(block):
+                try:
+                    check_command(words, block.mark)
+                except (Exception, SystemExit) as error:
+                    raise AssertionError(f"{shlex.join(words)}\n{type(error).__name__}: {error}") from error
+        for words in inline_overrides(page):
+            try:
+                check_composes(words)
+            except Exception as error:
+                raise AssertionError(f"`{' '.join(words)}`: {error}") from error
+    finally:
+        forget_modules(folder)
