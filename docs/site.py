@@ -1,7 +1,7 @@
 """What the site makes while it is built (a hook of MkDocs): the catalogues, the house's picture, the reports.
 
 A page says where with a comment on a line of its own: `<!-- catalogue: filter -->`, `<!-- rooms -->`,
-`<!-- file: tests/extensions/my_filter.py -->`.
+`<!-- part inputs -->`, `<!-- file: tests/extensions/my_filter.py -->`.
 """
 
 import ast
@@ -18,7 +18,7 @@ PACKAGE = ROOT / "src" / "silvertune"
 SECTIONS = ("Args", "Returns", "Raises")
 
 
-class Incomplete(Exception):
+class IncompleteDocstringError(Exception):
     """A docstring lacks a part that the catalogue shows."""
 
 
@@ -37,7 +37,7 @@ def parts_of(docstring: str, name: str) -> dict[str, Any]:
         `Args`, `Returns` and `Raises`: of `Args` a dict from parameter to description, of the others one text.
 
     Raises:
-        Incomplete: The summary, the source, `Args:`, `Returns:` or `Fails where` is missing.
+        IncompleteDocstringError: The summary, the source, `Args:`, `Returns:` or `Fails where` is missing.
     """
     parts: dict[str, Any] = {"text": []}
     for paragraph in re.split(r"\n\s*\n", docstring.strip()):
@@ -53,7 +53,7 @@ def parts_of(docstring: str, name: str) -> dict[str, Any]:
         else:
             parts["text"].append(_one_line(paragraph))
     if missing := [part for part in ("summary", "Source", "Args", "Returns", "Fails where") if not parts.get(part)]:
-        raise Incomplete(f"{name}: its docstring has no {', '.join(missing)}")
+        raise IncompleteDocstringError(f"{name}: its docstring has no {', '.join(missing)}")
     return parts
 
 
@@ -89,12 +89,12 @@ def entry(name: str, function: Callable[..., Any], yaml_text: str) -> str:
         yaml_text: The yaml that ships with it.
 
     Raises:
-        Incomplete: Its docstring lacks a part, or does not describe a parameter.
+        IncompleteDocstringError: Its docstring lacks a part, or does not describe a parameter.
     """
     parts = parts_of(inspect.getdoc(function) or "", name)
     by_yaml = settings(function)
     if missing := [key for key in by_yaml if key not in parts["Args"]]:
-        raise Incomplete(f"{name}: its docstring does not describe {', '.join(missing)}")
+        raise IncompleteDocstringError(f"{name}: its docstring does not describe {', '.join(missing)}")
     asked = [key for key in inspect.signature(function).parameters if key not in by_yaml]
     lines = [f"## {name}", "", parts["summary"], "", *(line for text in parts["text"] for line in (text, ""))]
     if "Confidence" in parts:
@@ -128,14 +128,14 @@ def catalogue(group: str) -> str:
     """The catalogue of a group of configs, `filter` or `aggregation`, in Markdown, by name.
 
     Raises:
-        Incomplete: A docstring lacks a part, or a function has no yaml.
+        IncompleteDocstringError: A docstring lacks a part, or a function has no yaml.
     """
     room = importlib.import_module(f"silvertune.{group}s")
     entries = []
     for name in sorted(room.__all__):
         file = ROOT / "conf" / group / f"{name}.yaml"
         if not file.exists():
-            raise Incomplete(f"{name}: there is no conf/{group}/{name}.yaml")
+            raise IncompleteDocstringError(f"{name}: there is no conf/{group}/{name}.yaml")
         entries.append(entry(name, getattr(room, name), file.read_text(encoding="utf-8")))
     return "\n".join(entries)
 
@@ -220,11 +220,23 @@ def filled_in(markdown: str) -> str:
     """The page with what it asks for.
 
     Raises:
-        Incomplete: A docstring lacks a part that the page shows.
+        IncompleteDocstringError: A docstring lacks a part that the page shows.
     """
     markdown = re.sub(r"^<!-- catalogue: (\w+) -->$", lambda match: catalogue(match[1]), markdown, flags=re.M)
     markdown = re.sub(r"^<!-- rooms -->$", lambda _: picture_of_the_rooms(), markdown, flags=re.M)
+    markdown = re.sub(r"^<!-- part inputs -->$", lambda _: part_inputs(), markdown, flags=re.M)
     return re.sub(r"^<!-- file: (\S+) -->$", lambda match: listing(match[1]), markdown, flags=re.M)
+
+
+def part_inputs() -> str:
+    """The tables of what a part may ask for, from the module that fixes it."""
+    text = ast.get_docstring(ast.parse((PACKAGE / "part_inputs.py").read_text(encoding="utf-8"))) or ""
+    tables = re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE)
+    if len(tables) != 2:
+        raise IncompleteDocstringError(
+            f"part_inputs: its docstring has {len(tables)} tables; want the stages and the names"
+        )
+    return "\n".join(tables)
 
 
 def listing(path: str) -> str:

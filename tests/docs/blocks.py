@@ -6,12 +6,15 @@ the page shows. Over a block a page may say, in a comment that readers do not se
 - `<!-- composed: why -->`: the commands are composed only, because they need what is not in the folder;
 - `<!-- not run: why -->`: Python is compiled only;
 - `<!-- excerpt -->`: a yaml or Python block is a part of a file, and is read only.
+
+A page that uses files of another one says so in its first line: `<!-- with: your-data.md -->`.
 """
 
 import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +29,8 @@ from silvertune.study import compare
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(
-    r"(?:^<!-- (?P<mark>[^\n]*) -->\n\s*)?^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)```$", re.M | re.S
+    r"(?:^<!-- (?P<mark>[^\n]*) -->\n\s*)?^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)```$",
+    re.M | re.S,
 )
 LANGUAGES = ("", "csv", "json", "python", "sh", "text", "yaml")
 MARKS = ("composed", "excerpt", "not run")
@@ -139,11 +143,11 @@ def check_command(words: Sequence[str], mark: str) -> None:
 
 def check_planned(arguments: Sequence[str]) -> None:
     """Plan a command: UserError if it could not run. One seed of a study stands for all."""
-    overrides = [word for word in arguments if word not in ("-m", "--multirun")]
-    if "--cfg" in overrides:
-        check_composes([word for word in overrides if word not in ("--cfg", "job")])
+    if "--cfg" in arguments:
+        check_composes(arguments)
         return
-    overrides = [word for word in overrides if not word.startswith("mode=")]
+    overrides = [word for word in arguments if word not in ("-m", "--multirun") and not word.startswith("mode=")]
+    overrides = [re.sub(r"^seed=range\(\d+\)$", "seed=range(1)", word) for word in overrides]
     if any(word.startswith("experiments=") for word in overrides) and not any(
         re.match(r"\+*(seed|study\.seeds)=", word) for word in overrides
     ):
@@ -151,18 +155,34 @@ def check_planned(arguments: Sequence[str]) -> None:
     silvertune.run([*overrides, "mode=plan"])
 
 
-def check_composes(arguments: Sequence[str]) -> None:
-    """Compose a command with what a plan would not find: files, models, servers."""
-    overrides = [word for word in arguments if word not in ("-m", "--multirun")]
+def check_composes(arguments: Sequence[str], *, arms: bool = True) -> None:
+    """Compose a command, and the arms of its study, where a plan would miss files, models or servers."""
+    overrides = [word for word in arguments if word not in ("-m", "--multirun", "--cfg", "job", "--help")]
     parsed = OverridesParser.create().parse_overrides(overrides)
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         for point in BasicSweeper.split_arguments(parsed, None)[0]:
             config = compose("config", overrides=point)
-            for name, fixed in config.study.arms.items():
+            for name, fixed in config.study.arms.items() if arms else ():
                 try:
                     compose("config", overrides=[*point, *fixed])
                 except Exception as error:
                     raise AssertionError(f"arm {name}: {error}") from error
+
+
+def check_inline(words: Sequence[str]) -> None:
+    """Compose overrides that stand in the text; a setting alone is one of some choice of its group."""
+    group, _, rest = words[0].partition("=")[0].partition(".")
+    choices: list[list[str]] = [[]]
+    if rest:
+        key = rest.partition(".")[0]
+        files = sorted((ROOT / "conf" / group).glob("*.yaml"))
+        choices += [[f"{group}={file.stem}"] for file in files if f"{key}:" in file.read_text(encoding="utf-8")]
+    for number, choice in enumerate(choices):
+        try:
+            return check_composes([*choice, *words], arms=False)
+        except Exception:
+            if number == len(choices) - 1:
+                raise
 
 
 def check_other(block: Block) -> None:
@@ -187,22 +207,28 @@ def check_page(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
     """Check every block of a page, in a folder that has its data; AssertionError names the block."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", [*sys.path, str(folder)])
+    if match := re.match(r"<!-- with: (\S+) -->", page):
+        write_files(blocks((ROOT / "docs" / match[1]).read_text(encoding="utf-8")), folder)
     parsed = blocks(page)
     write_files(parsed, folder)
     try:
         for block in parsed:
-            if block.language != "sh":
-                check_other(block)
-                continue
-            for words in commands(block):
-                try:
+            for words in commands(block) if block.language == "sh" else ():
+                with named(shlex.join(words)):
                     check_command(words, block.mark)
-                except (Exception, SystemExit) as error:
-                    raise AssertionError(f"{shlex.join(words)}\n{type(error).__name__}: {error}") from error
+            with named(block.text):
+                check_other(block)
         for words in inline_overrides(page):
-            try:
-                check_composes(words)
-            except Exception as error:
-                raise AssertionError(f"`{' '.join(words)}`: {error}") from error
+            with named(shlex.join(words)):
+                check_inline(words)
     finally:
         forget_modules(folder)
+
+
+@contextmanager
+def named(text: str) -> Iterator[None]:
+    """Fail with what stands on the page."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        raise AssertionError(f"{text}\n{type(error).__name__}: {error}") from error

@@ -48,10 +48,12 @@ def test_an_entry_shows_every_part(monkeypatch: pytest.MonkeyPatch) -> None:
         assert part in page
 
 
-@pytest.mark.parametrize("part", ["Source: a paper, section 2.", "Fails where nobody looks.", "    k: How many, from 1;"])
+@pytest.mark.parametrize(
+    "part", ["Source: a paper, section 2.", "Fails where nobody looks.", "    k: How many, from 1;"]
+)
 def test_a_docstring_that_lacks_a_part_is_refused(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeps, "__doc__", COMPLETE.replace(part, ""))
-    with pytest.raises(site.Incomplete, match="keeps: its docstring"):
+    with pytest.raises(site.IncompleteDocstringError, match="keeps: its docstring"):
         site.entry("keeps", keeps, "")
 
 
