@@ -16,7 +16,7 @@ from silvertune.errors import UserError
 from silvertune.study.result import SweepError
 
 README = (blocks.ROOT / "README.md").read_text(encoding="utf-8")
-FAST = ["evaluation.replicates=20"]
+FAST = ["evaluation.replicates=20", "evaluation.folds=2", "tracking.save_models=false"]
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_people_answer_in_a_spreadsheet_as_the_page_says(
     (command,) = overrides(page("labels-by-people.md"), "budgeted_answer_sheet")
     # Seven of each of two pools, for speed.
     command = [word.replace("budget.items=50", "budget.items=7") for word in command]
-    command += ["evaluation.folds=2", *FAST]
+    command += FAST
     silvertune.run([*command, "mode=plan"])
     assert re.search(r"at most 14 calls", capsys.readouterr().out)
     with pytest.raises(SweepError, match="wait for an answer"):
