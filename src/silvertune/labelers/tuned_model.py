@@ -12,7 +12,6 @@ from silvertune.errors import UserError
 from silvertune.interfaces import Estimate
 from silvertune.models import saved
 from silvertune.schema import Task
-from silvertune.tracking import serving
 from silvertune.votes import prob_columns
 
 
@@ -85,4 +84,4 @@ class TunedModel:
 
 def _predictor_folder(folder: Path) -> Path:
     """The predictor's folder in an MLflow model; `folder` itself where it is none."""
-    return folder / serving.PREDICTOR if (folder / "MLmodel").is_file() else folder
+    return folder / saved.IN_MLFLOW_MODEL if (folder / "MLmodel").is_file() else folder

@@ -14,6 +14,8 @@ from silvertune.errors import UserError
 from silvertune.interfaces import Predictor
 
 ABOUT = "silvertune.json"
+IN_MLFLOW_MODEL = Path("data") / "silvertune" / "predictor"
+"""Where the predictor is in an MLflow model: MLflow copies our folder, with its name, into its own `data`."""
 
 
 @contextmanager

@@ -25,8 +25,7 @@ from silvertune.votes import prob_columns
 
 NEEDED = ("filelock", "joblib", "numpy", "omegaconf", "pandas", "rich", "scikit-learn", "scipy")
 """Distributions that every served model needs; a predictor may need more (`PredictorTraits.packages`)."""
-PREDICTOR = Path("data") / "silvertune" / "predictor"
-"""Where the predictor is in an MLflow model: MLflow copies our folder, with its name, into its own `data`."""
+PREDICTOR = saved.IN_MLFLOW_MODEL
 LONGEST = 2000
 """Characters of a text that go into the input example."""
 
