@@ -402,3 +402,21 @@ def test_reading_the_data_does_not_change_the_config(usable: dict[str, Any]) -> 
     identity.of(usable)
     assert usable == before
     assert isinstance(composition.load_data(usable).items, pd.DataFrame)
+
+
+# ------------------------------------------------------------------------------------------ the encoder of evidence
+
+
+def test_an_encoder_that_a_filter_reads_is_checked_before_anything_is_labelled(
+    usable: dict[str, Any], tmp_path: Path
+) -> None:
+    from tests import tiny
+
+    folder = tiny.bert(tmp_path / "tiny")
+    usable["encoder"] |= {"path": str(folder), "sha256": None, "max_tokens": 65, "kept_layer": None}
+    composition.build(usable)
+    usable["filter"] = config("filter=knn_agreement")["filter"]
+    with made.refused("encoder.max_tokens=65", f"encoder.path={folder}", "want a whole number up to 64"):
+        composition.build(usable)
+    usable["encoder"]["max_tokens"] = 64
+    composition.build(usable)

@@ -155,8 +155,11 @@ def _resources(config: Mapping[str, Any], known: Mapping[str, Any]) -> computed.
     student = _make(content["student"], "evidence.student", "model", known)
     if not callable(getattr(student, "fit", None)):
         raise UserError("evidence.student: has no fit(train, validation, seed); want a model that is tuned here")
+    encoder = _make(config["encoder"], "encoder", "encoder", known)
+    if identity.reads_encoder(config["filter"]):
+        encoder.check()
     return computed.Resources(
-        encoder=_make(config["encoder"], "encoder", "encoder", known),
+        encoder=encoder,
         encoder_key=identity.of_part(config["encoder"]),
         student=student,
         student_key=identity.of_part(content["student"]),

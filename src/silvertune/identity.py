@@ -122,11 +122,16 @@ def _read_by_the_run(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     deciding = {key: value for key, value in config.items() if key not in NOT_IN_IDENTITY}
     evidence_names = _parameter_names(config.get("filter"))
-    if not evidence_names & {*part_inputs.EVIDENCE_BY_ENCODER}:
+    if not reads_encoder(config.get("filter")):
         deciding.pop("encoder", None)
     if not evidence_names & {*part_inputs.EVIDENCE_BY_ENCODER, *part_inputs.EVIDENCE_BY_STUDENT, "calibration"}:
         deciding.pop("evidence", None)
     return deciding
+
+
+def reads_encoder(filters: Any) -> bool:
+    """Whether some filter of a configuration, at any depth, asks for evidence that the top-level encoder gives."""
+    return bool(_parameter_names(filters) & {*part_inputs.EVIDENCE_BY_ENCODER})
 
 
 def _parameter_names(node: Any) -> set[str]:
