@@ -11,6 +11,7 @@ from tests.models.tea_and_oil import ITEMS, NOTHING, training
 
 from silvertune import identity
 from silvertune.labelers.tuned_model import TunedModel
+from silvertune.models import saved
 from silvertune.models.tfidf_logreg import TfidfLogreg, TfidfPredictor
 from silvertune.schema import Evaluation, Task
 from silvertune.tracking import serving
@@ -116,7 +117,7 @@ def test_notes_beside_the_model_are_not_in_the_identity(
         serving.save(predictor, path, task, Evaluation(split="kfold"), 0.5, made.items(2))
     else:
         predictor.save(path)
-    inner = path / serving.PREDICTOR if inside_mlflow else path
+    inner = path / saved.IN_MLFLOW_MODEL if inside_mlflow else path
     node = {"_target_": "silvertune.labelers.TunedModel", "path": str(path), "views": None}
     before = identity.of_part(node)
     for folder in {path, inner}:

@@ -96,6 +96,8 @@ def test_a_failing_arm_is_marked_and_listed_while_the_others_finish_and_only_it_
     assert by_name["expert/none/tfidf_logreg/s0"].info.status == "FINISHED"
     traceback = cli.client(folder).download_artifacts(broken.info.run_id, "traceback.txt", str(folder))
     assert "my filter fell over" in Path(traceback).read_text()
+    votes = cli.client(folder).download_artifacts(broken.info.run_id, "votes.parquet", str(folder))
+    assert set(pd.read_parquet(votes)["annotator"]) == {"expert"}  # labelled, and perhaps paid for, before it failed
     assert cli.parents(folder, "silvertune")[0].info.status == "FAILED"
 
     (folder / "mine.py").write_text("def broken(labels):\n    return labels['label'].notna()\n")

@@ -27,6 +27,7 @@ from tests.models.tea_and_oil import NOTHING, training
 
 from silvertune.evaluation import predictions
 from silvertune.models.encoder_predictor import EncoderPredictor
+from silvertune.models.saved import IN_MLFLOW_MODEL
 from silvertune.models.tfidf_logreg import TfidfLogreg, TfidfPredictor
 from silvertune.schema import Evaluation, Task
 from silvertune.tracking import serving
@@ -174,7 +175,7 @@ def test_a_model_that_0_1_saved_is_loaded(saved: tuple[Any, Path], tmp_path: Pat
     flavor["loader_module"] = "silvertune.serving"
     del flavor["code"]
     (old / "MLmodel").write_text(yaml.safe_dump(about))
-    inner = old / serving.PREDICTOR / "silvertune.json"
+    inner = old / IN_MLFLOW_MODEL / "silvertune.json"
     meta = json.loads(inner.read_text())
     del meta["files"]
     inner.write_text(json.dumps(meta))

@@ -87,7 +87,8 @@ def run(cfg: DictConfig, *, choices: Mapping[str, Any], sources: Iterable[Any], 
         client.set_tag(run_id, "data", parts.data.digest)
         kept = runs.result_kept_earlier(client, tracking, all_tags["identity"]) if config["resume"] else None
         if kept is None:
-            result = runner.run(parts)
+            with runs.votes_logged_on_failure(client, run_id) as on_votes:
+                result = runner.run(parts, on_votes)
             kept = runs.keep_result(
                 result,
                 tracking,

@@ -6,11 +6,12 @@ import json
 import logging
 import shutil
 import subprocess
+import tempfile
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -275,6 +276,29 @@ def result_kept_earlier(client: "MlflowClient", tracking: Mapping[str, Any], ide
             return False
 
     return unlogged.find(tracking, identity, is_at_work)
+
+
+@contextmanager
+def votes_logged_on_failure(client: "MlflowClient", run_id: str) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Log the labeler's votes with a run that fails after labelling: they may have been paid for, and show why.
+
+    Args:
+        client: A client of the store.
+        run_id: The run's id.
+
+    Yields:
+        A function to be called with the votes.
+    """
+    tables: list[pd.DataFrame] = []
+    try:
+        yield tables.append
+    except Exception:
+        with suppress(Exception), tempfile.TemporaryDirectory() as folder:  # why the run failed counts more
+            for votes in tables:
+                file = Path(folder) / "votes.parquet"
+                _parquet(votes.assign(stage="labeler"), file)
+                client.log_artifact(run_id, str(file))
+        raise
 
 
 def log_kept(client: "MlflowClient", run_id: str, kept: Path) -> None:

@@ -25,7 +25,6 @@ from silvertune.votes import prob_columns
 
 NEEDED = ("filelock", "joblib", "numpy", "omegaconf", "pandas", "rich", "scikit-learn", "scipy")
 """Distributions that every served model needs; a predictor may need more (`PredictorTraits.packages`)."""
-PREDICTOR = saved.IN_MLFLOW_MODEL
 LONGEST = 2000
 """Characters of a text that go into the input example."""
 
@@ -33,7 +32,7 @@ LONGEST = 2000
 def save(
     predictor: Predictor, path: Path, task: Task, how: Evaluation, threshold: float, example: pd.DataFrame
 ) -> None:
-    """Write an MLflow pyfunc model; what silvertune itself loads is in `path` / `PREDICTOR`.
+    """Write an MLflow pyfunc model; what silvertune itself loads is in `path` / `saved.IN_MLFLOW_MODEL`.
 
     Args:
         predictor: What tuning gave.
@@ -51,8 +50,8 @@ def save(
     columns = [name for name in example.columns if name not in ("group_id", "label", "weight")]
     shown = example[columns].apply(lambda view: view.map(lambda text: text[:LONGEST] if isinstance(text, str) else ""))
     with tempfile.TemporaryDirectory() as temporary:
-        data, code = Path(temporary) / PREDICTOR.parent.name, Path(temporary) / "code" / "silvertune"
-        predictor.save(data / PREDICTOR.name)
+        data, code = Path(temporary) / saved.IN_MLFLOW_MODEL.parent.name, Path(temporary) / "code" / "silvertune"
+        predictor.save(data / saved.IN_MLFLOW_MODEL.name)
         settings = {"task": dataclasses.asdict(task), "decision": how.decision, "threshold": threshold}
         (data / "decision.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
         without = shutil.ignore_patterns("__pycache__", "conf", "experiments")
@@ -114,5 +113,5 @@ class Served:
 def _load_pyfunc(path: str) -> Served:
     """MLflow's way in."""
     settings = json.loads((Path(path) / "decision.json").read_text(encoding="utf-8"))
-    predictor = saved.load(Path(path) / PREDICTOR.name)
+    predictor = saved.load(Path(path) / saved.IN_MLFLOW_MODEL.name)
     return Served(predictor, Task(**settings["task"]), settings["decision"], settings["threshold"])
