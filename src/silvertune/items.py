@@ -1,6 +1,6 @@
 """Items, and what came with them: the three tables that a dataset hands on, kept apart.
 
-Items carry no labels, so no stage that is handed items can see gold by accident.
+Items carry no labels, so no stage that gets items can see gold by accident.
 """
 
 import unicodedata
@@ -12,19 +12,20 @@ import pandas as pd
 from silvertune.errors import UserError
 
 RESERVED = frozenset({"item", "item_id", "group_id", "label", "weight"})
+"""Names that no view may have."""
 
 
 @dataclass(frozen=True)
 class Data:
     """What a dataset loads.
 
-    items: indexed by `item_id` (unique str): `group_id` (str) and one column a view (str, or None where
-        the item has no such view).
-    annotations: votes that came with the data (see `silvertune.votes`).
-    gold: Series of class names indexed by `item_id`, for the items that have a trusted label.
-    partition: Series of `train`, `validation`, `test` indexed by `item_id`, where the data came in files of
-        its own for each; else None.
-    digest: SHA-256 of what was read, hex.
+    Attributes:
+        items: Indexed by `item_id` (unique str): `group_id` (str), and one column a view (str, or None where the item
+            has no such view).
+        annotations: Votes that came with the data (`silvertune.votes`).
+        gold: Class by item_id, of the items that have a trusted label.
+        partition: `train`, `validation` or `test` by item_id, where the data came in a file for each; else None.
+        digest: SHA-256 of what was read, hexadecimal.
     """
 
     items: pd.DataFrame
@@ -35,7 +36,7 @@ class Data:
 
     @property
     def training_items(self) -> pd.DataFrame:
-        """The items of groups that no fold tests: those of a file that the data gave to train on; else none."""
+        """The items of groups that no fold tests: those of the files to train on; none without such files."""
         if self.partition is None:
             return self.items.iloc[:0]
         tested_groups = self.items["group_id"][self.partition != "train"]
@@ -43,16 +44,35 @@ class Data:
 
 
 def views_of(items: pd.DataFrame) -> list[str]:
-    """The names of the views that `items` (or a training set made of them) have, in order."""
+    """The views of items.
+
+    Args:
+        items: Items, or a training set made of them.
+
+    Returns:
+        The names of the views, in the order of the columns.
+    """
     return [str(name) for name in items.columns if name not in RESERVED and not str(name).startswith("prob:")]
 
 
 def chosen_views(items: pd.DataFrame, wanted: Sequence[str] | None, key: str) -> list[str]:
-    """`wanted`, or all views of `items` where that is null. UserError naming the config's `key` if one is not there."""
-    there = views_of(items)
-    if missing := set(wanted or ()) - set(there):
-        raise UserError(f"{key}={wanted}: no view {sorted(missing)[0]!r}; there is {', '.join(there)}")
-    return list(wanted or there)
+    """The views that a part reads.
+
+    Args:
+        items: Items with their views.
+        wanted: The names of views; None is all.
+        key: The configuration's key of `wanted`, for messages.
+
+    Returns:
+        The names of the views.
+
+    Raises:
+        UserError: The items have no view of a wanted name.
+    """
+    views = views_of(items)
+    if missing := set(wanted or ()) - set(views):
+        raise UserError(f"{key}={wanted}: no view {sorted(missing)[0]!r}; there is {', '.join(views)}")
+    return list(wanted or views)
 
 
 def copy_keys(items: pd.DataFrame) -> pd.Series:

@@ -34,7 +34,16 @@ WHOLE_ITEM = "item"
 
 
 def table(rows: Iterable[Mapping[str, object]], classes: Sequence[str], *, probs: bool = False) -> pd.DataFrame:
-    """A votes table from rows that may leave out `repeat`, `confidence`, `cost_usd` and `status`."""
+    """A votes table from rows that leave out what is usual.
+
+    Args:
+        rows: Column -> value of each vote; `repeat`, `confidence`, `cost_usd` and `status` may be left out.
+        classes: The task's classes.
+        probs: Whether the table has the columns of a distribution.
+
+    Returns:
+        The table, with a new index from 0.
+    """
     columns = [*COLUMNS, *(prob_columns(classes) if probs else [])]
     votes = pd.DataFrame(list(rows)).reindex(columns=columns)
     votes["label"] = none_if_null(votes["label"])
@@ -55,26 +64,36 @@ def prob_columns(classes: Sequence[str]) -> list[str]:
     return [f"prob:{name}" for name in classes]
 
 
-def check(votes: pd.DataFrame, classes: Sequence[str], known: pd.Index, source: str) -> pd.DataFrame:
-    """`votes` itself, if it is a votes table about items in `known` with labels among `classes`.
+def check(votes: pd.DataFrame, classes: Sequence[str], item_ids: pd.Index, source: str) -> pd.DataFrame:
+    """Check that a table is a votes table.
 
-    Raises UserError that names `source` and the first offending row otherwise.
+    Args:
+        votes: The table.
+        classes: The task's classes, which labels must be of.
+        item_ids: The items that votes may be about.
+        source: Where the votes come from, for messages.
+
+    Returns:
+        `votes` itself.
+
+    Raises:
+        UserError: A column is missing or a row is no vote; the message shows the first such row.
     """
     if missing := [name for name in COLUMNS if name not in votes.columns]:
         raise UserError(f"{source}: votes need the columns {', '.join(COLUMNS)}; missing: {', '.join(missing)}")
-    given = votes["label"].notna()
+    has_label = votes["label"].notna()
     probs = [name for name in prob_columns(classes) if name in votes.columns]
     if probs and len(probs) < len(classes):
         raise UserError(f"{source}: votes have {', '.join(probs)}; want that column for each of {', '.join(classes)}")
-    for wrong, what in (
-        (~votes["item_id"].isin(known), "an item_id that is not in the dataset"),
+    for is_wrong, problem in (
+        (~votes["item_id"].isin(item_ids), "an item_id that is not in the dataset"),
         (
-            given & ~votes["label"].isin(list(classes)),
+            has_label & ~votes["label"].isin(list(classes)),
             f"a label that is no class of the task ({', '.join(classes)})",
         ),
         (~votes["status"].isin(STATUSES), f"a status other than {', '.join(STATUSES)}"),
         (
-            given != (votes["status"] == "ok"),
+            has_label != (votes["status"] == "ok"),
             "a status that contradicts its label (ok exactly where there is one)",
         ),
         (~votes["confidence"].isna() & ~votes["confidence"].between(0, 1), "a confidence outside 0-1"),
@@ -84,54 +103,76 @@ def check(votes: pd.DataFrame, classes: Sequence[str], known: pd.Index, source: 
         ),
         (_no_distribution(votes[probs]), DISTRIBUTION),
     ):
-        if wrong.any():
-            row = votes.loc[wrong].iloc[0]
+        if is_wrong.any():
+            row = votes.loc[is_wrong].iloc[0]
             shown = {name: row[name] for name in ("item_id", "annotator", "view", "label", "status")}
-            if what is DISTRIBUTION:
+            if problem is DISTRIBUTION:
                 shown |= {name: float(row[name]) for name in probs}
-            raise UserError(f"{source}: {int(wrong.sum())} vote(s) with {what}; first: {shown}")
+            raise UserError(f"{source}: {int(is_wrong.sum())} vote(s) with {problem}; first: {shown}")
     return votes
 
 
 def _no_distribution(probs: pd.DataFrame) -> pd.Series:
     """Which rows of probabilities (a column a class) are neither a distribution nor all NaN."""
     values = probs.to_numpy(dtype=float)
-    one = ((values >= 0) & (values <= 1)).all(axis=1) & (np.abs(values.sum(axis=1) - 1) <= ROUNDING)
-    return pd.Series(~(one | np.isnan(values).all(axis=1)), index=probs.index)
+    is_distribution = ((values >= 0) & (values <= 1)).all(axis=1) & (np.abs(values.sum(axis=1) - 1) <= ROUNDING)
+    return pd.Series(~(is_distribution | np.isnan(values).all(axis=1)), index=probs.index)
 
 
 def one_hot(labels: pd.Series, classes: Sequence[str]) -> np.ndarray:
-    """(n, classes) bool: which class each label is; a row of False where it is null or none of them."""
+    """Which class each label is.
+
+    Args:
+        labels: Class names or nulls.
+        classes: The task's classes.
+
+    Returns:
+        (labels, classes) bool; a row of False where the label is null or none of the classes.
+    """
     hot: np.ndarray = labels.to_numpy(dtype=object)[:, None] == np.asarray(classes, dtype=object)[None, :]
     return hot
 
 
 def score_of_label(scores: pd.DataFrame, labels: pd.Series) -> pd.Series:
-    """Each label's own of the item's class scores (indexed like `labels`, a column a class); NaN where it is null."""
-    own = one_hot(labels, list(scores.columns))
-    chosen = np.where(own, scores.to_numpy(dtype=float), 0.0).sum(axis=1)
-    return pd.Series(np.where(own.any(axis=1), chosen, np.nan), index=labels.index)
+    """The score of each item's label.
+
+    Args:
+        scores: Item x class, indexed like `labels`.
+        labels: Class names or nulls.
+
+    Returns:
+        The score in the column of the label; NaN where the label is null.
+    """
+    is_label = one_hot(labels, list(scores.columns))
+    chosen = np.where(is_label, scores.to_numpy(dtype=float), 0.0).sum(axis=1)
+    return pd.Series(np.where(is_label.any(axis=1), chosen, np.nan), index=labels.index)
 
 
 def class_scores(votes: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """How strongly each item's votes speak for each class: item_id x class, rows sum to 1.
+    """How strongly each item's votes speak for each class: the mean of their distributions.
 
-    The mean over an item's votes of their distributions; a vote without one counts as its confidence on its
-    label and the rest spread evenly. One without a confidence is as doubtful as its annotator's most doubtful
-    vote, and sure if the annotator never says how sure it is. Null votes are left out, and so are items that
-    have no other.
+    A vote without a distribution counts as its confidence on its label and the rest spread evenly. One without a
+    confidence is as doubtful as its annotator's most doubtful vote, and certain if the annotator never has a
+    confidence. Null votes are left out, and so are items that have no other.
+
+    Args:
+        votes: A votes table.
+        classes: The task's classes.
+
+    Returns:
+        item_id x class, 0-1; rows sum to 1.
     """
     cast = votes[votes["label"].notna()]
     columns = prob_columns(classes)
-    known = cast["confidence"]
-    if known.isna().any():
-        known = known.fillna(known.groupby(cast["annotator"]).transform("min")).fillna(1.0)
-    confidence = known.to_numpy()[:, None]
+    confidences = cast["confidence"]
+    if confidences.isna().any():
+        confidences = confidences.fillna(confidences.groupby(cast["annotator"]).transform("min")).fillna(1.0)
+    confidence = confidences.to_numpy()[:, None]
     scores = np.where(one_hot(cast["label"], classes), confidence, (1 - confidence) / max(len(classes) - 1, 1))
     if set(columns) <= set(cast.columns):
-        given = cast[columns].to_numpy(dtype=float)
-        given = given / given.sum(axis=1, keepdims=True)
-        scores = np.where(np.isnan(given).any(axis=1, keepdims=True), scores, given)
+        distributions = cast[columns].to_numpy(dtype=float)
+        distributions = distributions / distributions.sum(axis=1, keepdims=True)
+        scores = np.where(np.isnan(distributions).any(axis=1, keepdims=True), scores, distributions)
     frame = pd.DataFrame(scores, columns=list(classes))
     frame["item_id"] = cast["item_id"].to_numpy()
     return frame.groupby("item_id", sort=False).mean()

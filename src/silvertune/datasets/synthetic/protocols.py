@@ -29,15 +29,20 @@ from silvertune.schema import Task
 
 
 def load(task: Task, *, protocols: int, seed: int, captions: bool, views: Mapping[str, str]) -> Data:
-    """Make the tables of `protocols` protocols, their gold, and an `expert` who voted as gold says.
+    """Make the tables of some protocols, their gold, and an `expert` who votes as gold says.
 
-    protocols: how many, from 1; about 27 tables each. The first n of more are the same.
-    seed: another seed is another corpus.
-    captions: false leaves what stands above a table out of every view (and its lines out of the page's text).
-    views: name -> template over `silvertune.datasets.tables.FIELDS`.
+    Args:
+        task: A task with the classes `soe` and `other`.
+        protocols: How many protocols, from 1; about 27 tables each. The first n of more are the same.
+        seed: Another seed is another corpus.
+        captions: False leaves what stands above a table out of every view, and its lines out of the page's text.
+        views: View -> template over `silvertune.datasets.tables.FIELDS`.
 
-    Raises UserError for fewer than one protocol, a task without the classes `soe` and `other`, or a template
-    over fields that there are not.
+    Returns:
+        The tables as items, the protocols as groups.
+
+    Raises:
+        UserError: There is less than one protocol, the task has not both classes, or a template names another field.
     """
     if not isinstance(protocols, int) or protocols < 1:
         raise UserError(f"dataset.protocols={protocols}: want a number of protocols, from 1")
@@ -65,5 +70,13 @@ def load(task: Task, *, protocols: int, seed: int, captions: bool, views: Mappin
 
 
 def protocol(n: int, seed: int) -> list[Placed]:
-    """The tables of protocol number `n` of the corpus `seed`, in the order of their pages."""
+    """The tables of one protocol.
+
+    Args:
+        n: Its number in the corpus, from 1.
+        seed: Of the corpus.
+
+    Returns:
+        Its tables in the order of their pages.
+    """
     return list(ProtocolPages(ProtocolTables(f"SYN-{n:04d}", Random(f"{seed}/{n}"))).placed())
