@@ -335,21 +335,36 @@ def test_a_task_of_many_classes_has_few_metrics() -> None:
     assert len(found.by_class) == 42
 
 
-def test_100_000_items_on_two_views_take_seconds() -> None:
-    n = 100_000
-    rng = np.random.default_rng(0)
-    index = pd.Index([f"i{k}" for k in range(n)], name="item_id", dtype=object)
-    true, label = (pd.Series(rng.choice(PETS.classes, n), index=index, dtype=object) for _ in range(2))
-    made = pd.DataFrame(
-        {"label": label, "confidence": rng.random(n), "keep": rng.random(n) < 0.5, "source": "labeler", "fold": 0},
-        index=index,
-    )
-    made["train_label"] = made["label"].where(made["keep"], None)
-    one = pd.DataFrame({"item_id": index, "annotator": "m", "repeat": 0, "label": label.to_numpy(), "status": "ok",
-                        "confidence": made["confidence"].to_numpy(), "cost_usd": 0.0, "stage": "labeler"})  # fmt: skip
-    cast = pd.concat([one.assign(view="json"), one.assign(view="text", label=rng.permutation(label))])
-    prob = rng.random(n)
-    predicted = pd.DataFrame({"label": label, "prob:other": prob, "prob:cat": 1 - prob, "fold": 0}, index=index)
-    started = time.perf_counter()
-    label_quality.report(made, cast, annotations().iloc[:0], predicted, true, PETS)
-    assert time.perf_counter() - started < 15  # 2 s on an idle core
+def test_100_000_items_on_two_views_take_linear_time() -> None:
+    def seconds(n: int) -> float:
+        """Of this process: others on the machine do not count."""
+        rng = np.random.default_rng(0)
+        index = pd.Index([f"i{k}" for k in range(n)], name="item_id", dtype=object)
+        true, label = (pd.Series(rng.choice(PETS.classes, n), index=index, dtype=object) for _ in range(2))
+        made = pd.DataFrame(
+            {"label": label, "confidence": rng.random(n), "keep": rng.random(n) < 0.5, "source": "labeler", "fold": 0},
+            index=index,
+        )
+        made["train_label"] = made["label"].where(made["keep"], None)
+        one = pd.DataFrame(
+            {
+                "item_id": index,
+                "annotator": "m",
+                "repeat": 0,
+                "label": label.to_numpy(),
+                "status": "ok",
+                "confidence": made["confidence"].to_numpy(),
+                "cost_usd": 0.0,
+                "stage": "labeler",
+            }
+        )
+        cast = pd.concat([one.assign(view="json"), one.assign(view="text", label=rng.permutation(label))])
+        prob = rng.random(n)
+        predicted = pd.DataFrame({"label": label, "prob:other": prob, "prob:cat": 1 - prob, "fold": 0}, index=index)
+        started = time.process_time()
+        label_quality.report(made, cast, annotations().iloc[:0], predicted, true, PETS)
+        return time.process_time() - started
+
+    long = seconds(100_000)
+    # On a slow machine: eight times the items take eight times as long, and 64 times where time grows with the square.
+    assert long < 15 or long < 20 * seconds(12_500)

@@ -1,11 +1,11 @@
 """`silvertune.run`: what the command line does, as a function, wherever it is called from."""
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -298,9 +298,11 @@ def test_importing_silvertune_is_light_and_every_public_name_is_there() -> None:
 
 
 def test_the_version_is_told_at_once() -> None:
-    started = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-X", "importtime", "-m", "silvertune", "--version"]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert time.perf_counter() - started < 2  # 0.05 s, but the machine may be busy
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Of the processor: what else runs on the machine does not count. 0.05 s on a machine of 2024.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
     assert done.stdout == f"{silvertune.__version__}\n"
     assert "hydra" not in {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
