@@ -581,3 +581,11 @@ def test_a_conversion_or_format_of_a_field_is_told_as_such(tmp_path: Path) -> No
     message = refused(TEXTS, write(tmp_path, [{"id": 1, "a {b}": "x"}]), views={"t": "{c: d}"})
     assert "no field 'c: d'" in message
     assert '"a {b}", id' in message
+
+
+@pytest.mark.parametrize("cell", [["a"], {"a": 1}, "half \ud800"], ids=ascii)
+def test_a_cell_that_is_no_text_is_told_with_its_row(tmp_path: Path, cell: object) -> None:
+    content = [dict(SPREADSHEET[0]), dict(SPREADSHEET[1]) | {"cells": [["Dose"], [cell]]}]
+    path = tmp_path / "items.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in content))
+    assert "items.jsonl:2: dataset.cells=cells: row 1, cell 0: holds" in refused(TABLES, path)

@@ -170,7 +170,7 @@ def _table_fields(row: Row, parts: Mapping[str, str | None], captions: bool, pla
         grid = tables.grid(json.loads(cells) if isinstance(cells, str | bytes) else cells)
     except json.JSONDecodeError:
         raise UserError(f"{where}: a string that is not JSON; want a list of rows") from None
-    except ValueError as error:
+    except (ValueError, UserError) as error:
         raise UserError(f"{where}: {error}") from None
     texts = {
         name: text_of(values[name], f"{place}: dataset.{name}={parts[name]}")

@@ -20,7 +20,15 @@ FIELDS = {
 def fields(cells: list[list[str]], *, page_text: str, caption: str, footnotes: str, captions: bool) -> dict[str, str]:
     """The text of each of `FIELDS`.
 
-    cells: rows of equal length. captions: false empties `caption`, and takes its lines out of `page_text`.
+    Args:
+        cells: The table, rows of equal length.
+        page_text: All the text of its page.
+        caption: The lines above it.
+        footnotes: The lines below it.
+        captions: False empties `caption`, and takes its lines out of `page_text`.
+
+    Returns:
+        Field -> text; "" where there is none.
     """
     if not captions:
         lines = {_bare(line) for line in re.split(r"[|\n]", caption)} - {""}
@@ -42,9 +50,17 @@ def fields(cells: list[list[str]], *, page_text: str, caption: str, footnotes: s
 
 
 def grid(value: Any) -> list[list[str]]:
-    """Cells as rows of equal length, from rows or from column -> {row: cell} (what camelot's `to_json` gives).
+    """Cells as rows of equal length.
 
-    Raises ValueError for anything else, ragged rows among them.
+    Args:
+        value: A list of rows, or column -> {row: cell} (what camelot's `to_json` writes); None is no cells.
+
+    Returns:
+        The rows; "" where a cell is null.
+
+    Raises:
+        ValueError: The value is something else, or its rows differ in length.
+        UserError: A cell holds no text.
     """
     if value is None:
         return []
@@ -72,7 +88,9 @@ def grid(value: Any) -> list[list[str]]:
 def _numbered(keys: Iterable[Any]) -> list[Any]:
     """Row or column keys in the order of their numbers; in their own order where they are no numbers."""
     keys = list(keys)
-    return sorted(keys, key=lambda key: int(key)) if all(str(key).isdigit() for key in keys) else sorted(keys, key=str)
+    return (
+        sorted(keys, key=lambda key: int(key)) if all(str(key).isdecimal() for key in keys) else sorted(keys, key=str)
+    )
 
 
 def _bare(line: str) -> str:

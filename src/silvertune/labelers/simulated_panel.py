@@ -15,13 +15,13 @@ SKILL = (0.7, 0.85, 1.0, 1.0, 1.15, 1.3)
 
 
 class SimulatedPanel:
-    """A panel after the paper's (Kumar et al. 2024, section 4): it sees gold, and errs on what is confusable.
+    """A panel of six simulated non-experts, made from gold by a noise process.
 
     The process:
 
-    1. *Confusable* items are all positives and a fixed random share of the others. In the paper people were
-       only shown tables that a base model had called positive, so the figures below are about those; on the
-       rest (a list of abbreviations, say) people do not err. Without `task.positive` all are confusable.
+    1. *Confusable* items are all positives and a fixed random share of the others. In the paper people only see
+       tables that a base model calls positive, so its figures are about those; on the rest (a list of
+       abbreviations, say) people do not err. Without `task.positive` all items are confusable.
     2. On a confusable item each annotator independently says "do not know" with `do_not_know`, or errs
        (any other class alike) with their own rate. The mean rate e solves (1 - e)^2 + e^2 = pairwise_agreement:
        two people agree if both are right or, of two classes, both wrong.
@@ -29,14 +29,23 @@ class SimulatedPanel:
        The first `shared` confusable items are labelled by all six, one after the other; the first
        annotation counts, the others show how far people agree.
 
-    Errors are independent of the item's text, which real people's are not: it makes them easier to learn
+    Errors are independent of the item's text, which those of real people are not: it makes them easier to learn
     around. Every draw depends on `seed`, annotator and item alone, so any subset of items gets the same votes.
 
-    pairwise_agreement: of two non-experts on confusable items, 0.5-1 (paper: 81.2%).
-    confusable: share of the negatives that look positive, 0-1 (paper: its base model calls 10% of the
-        negatives of its test set positive).
-    do_not_know: share of answers that are "do not know", 0-1 (not in the paper).
-    shared: confusable items labelled by all six (paper: sets of 50).
+    Source: Kumar et al. 2024, section 4.
+
+    Args:
+        task: The classes.
+        gold: Class by item_id, from which the labels are made.
+        pairwise_agreement: Of two non-experts on confusable items, 0.5-1 (paper: 81.2%).
+        confusable: Share of the negatives that look positive, 0-1 (paper: its base model calls 10% of the
+            negatives of its test set positive).
+        do_not_know: Share of answers that are "do not know", 0-1 (not in the paper).
+        shared: How many confusable items all six label (paper: sets of 50).
+        seed: Of all draws.
+
+    Raises:
+        UserError: There is no gold, or a setting is out of its range.
     """
 
     def __init__(
@@ -51,7 +60,7 @@ class SimulatedPanel:
         seed: int,
     ) -> None:
         if gold.empty:
-            raise UserError("labeler=simulated_panel: it is made from gold, and dataset.gold gives none")
+            raise UserError("labeler=simulated_panel: its votes are made from gold, and dataset.gold has none")
         for key, value, low in (
             ("pairwise_agreement", pairwise_agreement, 0.5),
             ("confusable", confusable, 0.0),
@@ -70,10 +79,10 @@ class SimulatedPanel:
         self.error = (1 - math.sqrt(2 * pairwise_agreement - 1)) / 2
 
     def label(self, items: pd.DataFrame) -> pd.DataFrame:
-        """The panel's votes on the items that have gold (the others get none). See `silvertune.votes`."""
-        known = [item for item in items.index if item in self.gold.index]
+        """The panel's votes (`silvertune.votes`) on the items that have gold; the others get none."""
+        items_with_gold = [item for item in items.index if item in self.gold.index]
         rows: list[dict[str, object]] = []
-        for item in known:
+        for item in items_with_gold:
             start = int(self._draw("who", item) * len(SKILL))
             panel = [(start + k) % len(SKILL) for k in range(len(SKILL) if item in self.by_all else 1)]
             for person in panel:
@@ -104,9 +113,9 @@ class SimulatedPanel:
         others = [name for name in self.task.classes if name != right]
         return others[int(self._draw("which", person, item) * len(others))]
 
-    def _draw(self, *what: object) -> float:
-        """A uniform number in [0, 1) that depends on the seed and on `what` alone."""
-        text = "\x1f".join(map(str, (self.seed, *what)))
+    def _draw(self, *names: object) -> float:
+        """A uniform number in [0, 1) that depends on the seed and on `names` alone."""
+        text = "\x1f".join(map(str, (self.seed, *names)))
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest()) / 2**56
 
 
