@@ -83,7 +83,15 @@ def test_zero_has_one_name(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "name"), [(0.5, "0.5"), ("one", "one"), (float("inf"), "inf"), (10**20, "1" + "0" * 20)]
+    ("value", "name"),
+    [
+        (0.5, "0.5"),
+        (Decimal("1e30"), "1" + "0" * 30),
+        (Decimal("inf"), "Infinity"),
+        ("one", "one"),
+        (float("inf"), "inf"),
+        (10**20, "1" + "0" * 20),
+    ],
 )
 def test_other_values_are_called_as_they_are_written(value: object, name: str) -> None:
     assert values.name_of(value, "items.jsonl:1") == name

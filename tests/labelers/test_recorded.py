@@ -7,6 +7,7 @@ import pytest
 from tests import made
 
 from silvertune import votes
+from silvertune.errors import UserError
 from silvertune.labelers.recorded import Recorded
 from silvertune.schema import Task
 
@@ -332,3 +333,21 @@ def test_a_bad_vote_is_told_with_its_row(task: Task, tmp_path: Path, row: dict[s
     path.write_text(json.dumps({"item_id": "a", "annotator": "gpt", "label": "soe"} | row))
     with made.refused(f"labeler.path={path}", *parts):
         of_file(path, task, ["a"])
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (b"item_id;annotator;label\na;gpt;soe\n", "save the file with ','"),
+        ("item_id,annotator,label\na,gpt,soe\n".encode("utf-16"), "save the file as UTF-8"),
+        (b"item_id,annotator,label\n\xe9,gpt,soe\n", "save the file as UTF-8"),
+    ],
+    ids=["semicolons", "utf-16", "cp1252"],
+)
+def test_advice_about_a_votes_file_names_no_setting_that_it_has_not(
+    task: Task, tmp_path: Path, content: bytes, part: str
+) -> None:
+    (tmp_path / "v.csv").write_bytes(content)
+    with pytest.raises(UserError, match=part) as caught:
+        of_file(tmp_path / "v.csv", task, ["a"])
+    assert "dataset." not in str(caught.value)

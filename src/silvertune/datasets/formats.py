@@ -25,21 +25,27 @@ class TextFormat:
     Attributes:
         encoding: The name of a codec of Python, such as `utf-8`, `utf-16` or `cp1252`.
         separator: What separates the columns of a CSV, one character or `tab`; None: as the ending of the file says.
+        key: Where the configuration says so, for messages; None where it can't.
     """
 
     encoding: str = "utf-8"
     separator: str | None = None
+    key: str | None = "dataset"
 
-    def check(self, key: str) -> None:
+    def check(self) -> None:
         """Raises UserError for an encoding that is none or a separator of more than one character."""
         try:
             codecs.lookup(self.encoding)
         except LookupError:
             raise UserError(
-                f"{key}.encoding={self.encoding}: no such encoding; want utf-8, utf-16, cp1252 ..."
+                f"{self.key}.encoding={self.encoding}: no such encoding; want utf-8, utf-16, cp1252 ..."
             ) from None
         if self.separator is not None and (len(self.character) != 1 or self.character in '"\r\n'):
-            raise UserError(f"{key}.separator={self.separator}: want one character, such as ';', or tab")
+            raise UserError(f"{self.key}.separator={self.separator}: want one character, such as ';', or tab")
+
+    def advice(self, setting: str, value: str, without: str) -> str:
+        """What to do about a file: say a setting, or where there is none, save it in another way."""
+        return without if self.key is None else f"say {self.key}.{setting}={value}"
 
     @property
     def character(self) -> str:
@@ -118,17 +124,18 @@ def _decoded(file: Path, content: bytes, key: str, text_format: TextFormat) -> s
     encoding = codecs.lookup(text_format.encoding).name
     if encoding in ("utf-8", "utf-8-sig"):
         if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise UserError(f"{key}={file}: is not UTF-8, and begins as UTF-16 does; say dataset.encoding=utf-16")
+            advice = text_format.advice("encoding", "utf-16", "save the file as UTF-8")
+            raise UserError(f"{key}={file}: is not UTF-8, and begins as UTF-16 does; {advice}")
         encoding = "utf-8-sig"
     try:
         return content.decode(encoding).removeprefix("\ufeff")
     except UnicodeError as error:
         start = getattr(error, "start", 0)
         line = content.count(b"\n", 0, start) + 1
-        hint = "save the file as UTF-8, or say how it is written: dataset.encoding=cp1252 (western Windows) or another"
+        advice = text_format.advice("encoding", "cp1252 (western Windows) or another", "save the file as UTF-8")
         name = "UTF-8" if encoding == "utf-8-sig" else text_format.encoding
         raise UserError(
-            f"{key}={file}: line {line} is not {name} (byte 0x{content[start : start + 1].hex()}); {hint}"
+            f"{key}={file}: line {line} is not {name} (byte 0x{content[start : start + 1].hex()}); {advice}"
         ) from None
 
 
@@ -163,7 +170,7 @@ def _csv(file: Path, content: bytes, key: str, text_format: TextFormat) -> Itera
         if twice := {name for name in names if names.count(name) > 1}:
             raise UserError(f"{file}:1: {key}: the column {sorted(twice)[0]!r} stands twice in the header")
         if columns == 1 and not is_said:
-            _refuse_other_separator(names[0], separator, f"{file}:1: {key}")
+            _refuse_other_separator(names[0], separator, f"{file}:1: {key}", text_format)
         for values in reader:
             line = reader.line_num + lines_before
             if not any(values):
@@ -178,14 +185,15 @@ def _csv(file: Path, content: bytes, key: str, text_format: TextFormat) -> Itera
         raise UserError(f"{file}:{reader.line_num + lines_before}: {key}: not a CSV row ({error})") from None
 
 
-def _refuse_other_separator(header: str, separator: str, where: str) -> None:
+def _refuse_other_separator(header: str, separator: str, where: str, text_format: TextFormat) -> None:
     """A header of one column is usually one of several that something else separates."""
     counts = {other: header.count(other) for other in SEPARATORS if other != separator}
     likely = max(counts, key=lambda other: counts[other])
     if counts[likely]:
+        advice = text_format.advice("separator", SEPARATORS[likely], f"save the file with {SEPARATORS[separator]}")
         raise UserError(
             f"{where}: one column, {header[:60]!r}, and in it {counts[likely]} times {SEPARATORS[likely]}: if that "
-            f"separates the columns, say dataset.separator={SEPARATORS[likely]}"
+            f"separates the columns, {advice}"
         )
 
 

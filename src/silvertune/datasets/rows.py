@@ -111,7 +111,7 @@ def read(path: str | None, files: Mapping[str, str | None], text_format: TextFor
         UserError: Something can't be read, with the file and the line.
     """
     text_format = text_format or TextFormat()
-    text_format.check("dataset")
+    text_format.check()
     content = _Content()
     sources = _sources(path, files)
     for part, pattern in sources:
@@ -132,7 +132,7 @@ def read_file(path: str, key: str) -> Rows:
         UserError: Something can't be read, with the file and the line.
     """
     content = _Content()
-    content.add(Path(path), key, TextFormat(), None)
+    content.add(Path(path), key, TextFormat(key=None), None)
     return content.rows(path)
 
 

@@ -79,7 +79,9 @@ def name_of(value: Any, where: str) -> str:
     Raises:
         UserError: As `text_of` does.
     """
-    if isinstance(value, float | Decimal) and not is_null(value) and value % 1 == 0:
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
         return str(int(value))
     return text_of(value, where).strip()
 
