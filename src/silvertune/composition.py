@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from silvertune import fallback_budget, identity, import_path, part_inputs, votes
 from silvertune.datasets import class_names
-from silvertune.errors import UserError, either, in_one_line
+from silvertune.errors import UserError, check_whole_number, either, in_one_line
 from silvertune.evaluation import predictions
 from silvertune.evidence import computed, evidence
 from silvertune.items import Data
@@ -150,8 +150,7 @@ def _resources(config: Mapping[str, Any], known: Mapping[str, Any]) -> computed.
     content = config["evidence"]
     _refuse_unknown(content, EvidenceSettings, "evidence.")
     for name, least in (("folds", 2), ("epochs", 1), ("calibration", 0)):
-        if content[name] < least:
-            raise UserError(f"evidence.{name}={content[name]}: want a whole number from {least}")
+        check_whole_number(f"evidence.{name}", content[name], least)
     student = _make(content["student"], "evidence.student", "model", known)
     if not callable(getattr(student, "fit", None)):
         raise UserError("evidence.student: has no fit(train, validation, seed); want a model that is tuned here")

@@ -53,15 +53,15 @@ def weights(predictor: EncoderPredictor) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("key", "value", "want"),
     [
-        ("tuning", "qlora", "lora, full, head"),
-        ("precision", "float16", "auto, float32, bfloat16"),
+        ("tuning", "qlora", "lora, full or head"),
+        ("precision", "float16", "auto, float32 or bfloat16"),
         ("class_weight", "even", "balanced or null"),
         ("target_modules", "all-linear", "a list of names"),
         ("epochs", 0, "a whole number from 1"),
         ("batch_size", 0, "a whole number from 1"),
         ("rank", -1, "a whole number from 1"),
-        ("validation_fraction", 1.0, "a number from 0 to below 1"),
-        ("validation_fraction", -0.1, "a number from 0 to below 1"),
+        ("validation_fraction", 1.0, "a number from 0, below 1"),
+        ("validation_fraction", -0.1, "a number from 0, below 1"),
     ],
 )
 def test_settings_out_of_range_are_refused_before_anything_is_labelled(

@@ -80,7 +80,7 @@ def test_a_query_chooses_runs(folder: Path) -> None:
         (("tiny", "--references", "me"), "--references: no finished run of an arm 'me'"),
         (("tiny", "--runs", "tags.seed = '9'"), "no finished run matches"),
         (("tiny", "--runs", "what"), "--runs='what': "),
-        (("tiny", "--replicates", "1"), "--replicates=1: want a number from 2"),
+        (("tiny", "--replicates", "1"), "--replicates=1: want a whole number from 2"),
     ],
 )
 def test_what_is_wrong_is_told_in_one_line(folder: Path, arguments: tuple[str, ...], told: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from silvertune import progress_bar
-from silvertune.errors import UserError
+from silvertune.errors import UserError, check_whole_number
 from silvertune.interfaces import CheckResult, Estimate
 from silvertune.items import chosen_views, views_of
 from silvertune.llms import answer_store, prompts, truncation, untrusted_text
@@ -88,10 +88,8 @@ class LLMLabeler:
     ) -> None:
         if not llm:
             raise UserError("labeler.llm={}: names no LLM; want labeler/llm=openai or another")
-        if repeats < 1:
-            raise UserError(f"labeler.repeats={repeats}: want a number from 1")
-        if max_item_tokens < 50:
-            raise UserError(f"labeler.max_item_tokens={max_item_tokens}: want at least 50")
+        check_whole_number("labeler.repeats", repeats, 1)
+        check_whole_number("labeler.max_item_tokens", max_item_tokens, 50)
         for name, model in llm.items():
             if budget_usd is not None and (model.price.input is None or model.price.output is None):
                 raise UserError(f"labeler.budget_usd={budget_usd}: needs labeler.llm.{name}.price, dollars per million "

@@ -6,7 +6,7 @@ import math
 import pandas as pd
 
 from silvertune import votes
-from silvertune.errors import UserError
+from silvertune.errors import UserError, check_number, check_whole_number
 from silvertune.interfaces import Estimate
 from silvertune.schema import Task
 
@@ -66,10 +66,8 @@ class SimulatedPanel:
             ("confusable", confusable, 0.0),
             ("do_not_know", do_not_know, 0.0),
         ):
-            if not low <= value <= 1:
-                raise UserError(f"labeler.{key}={value}: want a number from {low} to 1")
-        if not isinstance(shared, int) or shared < 0:
-            raise UserError(f"labeler.shared={shared}: want a number of items, from 0")
+            check_number(f"labeler.{key}", value, low, 1)
+        check_whole_number("labeler.shared", shared, 0)
         self.task, self.gold, self.seed, self.first_only = task, gold, seed, True
         self.confusable, self.do_not_know = confusable, do_not_know
         hard = [item for item in gold.index if self._is_confusable(item)]

@@ -9,7 +9,7 @@ import pandas as pd
 
 from silvertune import votes
 from silvertune.encoders.encoder import Encoder
-from silvertune.errors import UserError
+from silvertune.errors import UserError, check_number
 from silvertune.interfaces import Estimate
 from silvertune.items import chosen_views
 from silvertune.schema import Task
@@ -48,8 +48,7 @@ class ZeroShot:
                 f"labeler=zero_shot: task.descriptions has no sentence for {', '.join(missing)}: say in one or "
                 f"more what belongs to each class of task {task.name!r}"
             )
-        if temperature <= 0:
-            raise UserError(f"labeler.temperature={temperature}: want a number above 0")
+        check_number("labeler.temperature", temperature, above=True)
         encoder.check()
         self.task, self.cache, self.encoder = task, cache, encoder
         self.views, self.temperature = views, temperature

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from silvertune.errors import UserError
+from silvertune.errors import UserError, check_number
 from silvertune.interfaces import CheckResult
 
 
@@ -130,8 +130,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value is not None and value < (0 if name == "retries" else 1e-9):
-                raise UserError(f"labeler.llm.<name>.limits.{name}={value}: want a number above 0")
+            if value is not None:
+                check_number(f"labeler.llm.<name>.limits.{name}", value, above=name != "retries")
 
 
 Ask = Callable[[Request], Awaitable[Answer]]

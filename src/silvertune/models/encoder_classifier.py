@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from silvertune.encoders.encoder import Encoder
-from silvertune.errors import UserError
+from silvertune.errors import UserError, check_choice, check_number, check_whole_number
 from silvertune.items import chosen_views
 from silvertune.models.encoder_predictor import EncoderPredictor, new_network, peft_without_warnings
 
@@ -81,18 +81,15 @@ class EncoderClassifier:
     device: str | None
 
     def __post_init__(self) -> None:
-        for key, value, want in (("tuning", self.tuning, TUNINGS), ("precision", self.precision, PRECISIONS)):
-            if value not in want:
-                raise UserError(f"model.{key}={value}: want one of {', '.join(want)}")
+        check_choice("model.tuning", self.tuning, TUNINGS)
+        check_choice("model.precision", self.precision, PRECISIONS)
         if isinstance(self.target_modules, str):
             raise UserError(f"model.target_modules={self.target_modules}: want a list of names, such as [query, value]")
         if self.class_weight not in (None, "balanced"):
             raise UserError(f"model.class_weight={self.class_weight}: want balanced or null")
         for key, number in (("epochs", self.epochs), ("batch_size", self.batch_size), ("rank", self.rank)):
-            if number < 1:
-                raise UserError(f"model.{key}={number}: want a whole number from 1")
-        if not 0 <= self.validation_fraction < 1:
-            raise UserError(f"model.validation_fraction={self.validation_fraction}: want a number from 0 to below 1")
+            check_whole_number(f"model.{key}", number, 1)
+        check_number("model.validation_fraction", self.validation_fraction, most=1, below=True)
         self.encoder.check(embeds=False)
         self._device()
         self._check_network()

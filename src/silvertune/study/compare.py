@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from silvertune.errors import UserError, either
+from silvertune.errors import UserError, check_whole_number, either
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -62,8 +62,7 @@ def _compare(options: argparse.Namespace) -> None:
     from silvertune.study.console import open_console
     from silvertune.tracking import database, finished, store
 
-    if options.replicates < 2:
-        raise UserError(f"--replicates={options.replicates}: want a number from 2")
+    check_whole_number("--replicates", options.replicates, 2)
     # A folder that is named wins over what the environment says.
     in_dir = database.address_of(Path(options.dir, "mlflow.db").absolute()) if options.dir else None
     client, experiment = store.existing({"uri": options.uri or in_dir, "dir": "mlruns"}, options.experiment)

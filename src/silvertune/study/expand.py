@@ -14,7 +14,7 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from silvertune import composition, identity, splits
-from silvertune.errors import UserError, either, in_one_line
+from silvertune.errors import UserError, check_whole_number, either, in_one_line
 from silvertune.runner import Parts
 from silvertune.study.job import Job, run_name
 
@@ -108,8 +108,7 @@ def _arms(config: DictConfig, parser: OverridesParser) -> dict[str, list[Overrid
 
 
 def _seeds(config: DictConfig) -> list[int]:
-    if config.study.seeds < 1:
-        raise UserError(f"study.seeds={config.study.seeds}: want a number from 1")
+    check_whole_number("study.seeds", config.study.seeds, 1)
     if config.study.seeds == 1 and not config.study.arms:
         return [int(config.seed)]
     return list(range(config.study.seeds))

@@ -22,7 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from silvertune.errors import UserError, cause_and_place
+from silvertune.errors import UserError, cause_and_place, check_choice, check_whole_number
 from silvertune.llms import answer_store
 from silvertune.study import check, comparing, expand, launchers, overrides, plan, progress
 from silvertune.study.console import open_console
@@ -119,15 +119,13 @@ def _done(sweep: Sweep, config: DictConfig, output: Console, launch: Launch) -> 
 
 
 def _check_settings(config: DictConfig) -> None:
-    for key, want in (("mode", ("run", "plan", "check")), ("on_error", ("continue", "stop"))):
-        if config[key] not in want:
-            raise UserError(f"{key}={config[key]}: want {' or '.join(want)}")
+    check_choice("mode", config["mode"], ("run", "plan", "check"))
+    check_choice("on_error", config["on_error"], ("continue", "stop"))
     if config.hydra.job.chdir:
         raise UserError("hydra.job.chdir=true: would make relative paths mean something else in every run; want false")
     if config.hydra.mode != RunMode.MULTIRUN:
         raise UserError(f"hydra.mode={RunMode(config.hydra.mode).name}: every command is a sweep; want MULTIRUN")
-    if config.evaluation.replicates < 1:
-        raise UserError(f"evaluation.replicates={config.evaluation.replicates}: want a number from 1")
+    check_whole_number("evaluation.replicates", config.evaluation.replicates, 1)
 
 
 def _with_address(tracking: Mapping[str, Any]) -> dict[str, Any]:

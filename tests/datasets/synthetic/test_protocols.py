@@ -286,8 +286,8 @@ def test_the_expert_votes_as_gold_says_and_nobody_else_votes() -> None:
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"protocols": 0}, "dataset.protocols=0: want a number of protocols, from 1"),
-        ({"protocols": "many"}, "dataset.protocols=many: want a number of protocols, from 1"),
+        ({"protocols": 0}, "dataset.protocols=0: want a whole number from 1"),
+        ({"protocols": "many"}, "dataset.protocols=many: want a whole number from 1"),
         ({"views": {}}, "dataset.views={}: want at least one view"),
         ({"views": {"json": "{cells}"}}, "dataset.views.json='{cells}': no field 'cells'"),
     ],

@@ -23,7 +23,7 @@ from silvertune.datasets import tables
 from silvertune.datasets.synthetic.protocol_pages import Placed, ProtocolPages
 from silvertune.datasets.synthetic.protocol_tables import SOE, ProtocolTables
 from silvertune.datasets.views import rendered
-from silvertune.errors import UserError
+from silvertune.errors import UserError, check_whole_number
 from silvertune.items import Data
 from silvertune.schema import Task
 
@@ -44,8 +44,7 @@ def load(task: Task, *, protocols: int, seed: int, captions: bool, views: Mappin
     Raises:
         UserError: There is less than one protocol, the task has not both classes, or a template names another field.
     """
-    if not isinstance(protocols, int) or protocols < 1:
-        raise UserError(f"dataset.protocols={protocols}: want a number of protocols, from 1")
+    check_whole_number("dataset.protocols", protocols, 1)
     if missing := [name for name in ("soe", "other") if name not in task.classes]:
         raise UserError(f"dataset=synthetic_protocols: is soe or other, and task={task.name} has no {missing.pop()!r}")
     placed = [table for n in range(1, protocols + 1) for table in protocol(n, seed)]
