@@ -65,6 +65,6 @@ def test_what_is_no_whole_number_from_the_least_on_is_refused(value: object) -> 
 
 
 def test_a_word_that_is_no_choice_is_refused() -> None:
-    with made.refused("my.key='d': want a, b or c"):
+    with made.refused("my.key=d: want a, b or c"):
         check_choice("my.key", "d", ("a", "b", "c"))
     check_choice("my.key", "b", ("a", "b", "c"))

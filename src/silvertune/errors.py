@@ -86,7 +86,7 @@ def check_choice(key: str, value: object, choices: Sequence[str]) -> None:
         UserError: If `value` is none of them.
     """
     if value not in choices:
-        raise UserError(f"{key}={value!r}: want {either(list(choices))}")
+        raise UserError(f"{key}={value}: want {either(list(choices))}")
 
 
 def in_one_line(error: BaseException) -> str:

@@ -353,7 +353,7 @@ def test_with_two_classes_and_relabel_is_all_views(cast: Cast) -> None:
 def test_and_relabel_has_to_know_the_negative_class(colours: Task) -> None:
     with made.refused("aggregation.negative=null", "red, green, blue"):
         aggregations.and_relabel(jury(ann="r"), colours, negative=None)
-    with made.refused("aggregation.negative='black'"):
+    with made.refused("aggregation.negative=black"):
         aggregations.and_relabel(jury(ann="r"), colours, negative="black")
 
 

@@ -87,7 +87,7 @@ def test_any_and_all_views_need_a_positive_class_and_two(decision: str, task: Ta
 @pytest.mark.parametrize(
     ("evaluation", "told"),
     [
-        (how("first"), "evaluation.decision='first': want any_view, all_views or mean"),
+        (how("first"), "evaluation.decision=first: want any_view, all_views or mean"),
         (
             how("mean", 1.5),
             f"evaluation.threshold=1.5: {WANTED}",

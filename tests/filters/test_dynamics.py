@@ -76,7 +76,7 @@ def test_without_per_class_the_harder_class_may_be_crowded_out() -> None:
         ("small_loss", {"fraction": 2}, "filter.small_loss.fraction=2"),
         ("small_loss", {"last_epoch": -1}, "filter.small_loss.last_epoch=-1"),
         ("aum", {"drop": -0.1}, "filter.aum.drop=-0.1"),
-        ("cartography easy", {"region": "hard"}, "filter.cartography.region='hard': want easy or ambiguous"),
+        ("cartography easy", {"region": "hard"}, "filter.cartography.region=hard: want easy or ambiguous"),
         ("cartography easy", {"fraction": None}, "filter.cartography.fraction=None"),
     ],
 )

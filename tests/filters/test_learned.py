@@ -54,7 +54,7 @@ def test_a_class_of_the_task_that_has_no_label_changes_nothing(task: Task) -> No
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"filter_by": "guess"}, "filter.confident_learning.filter_by='guess': want prune_by_noise_rate"),
+        ({"filter_by": "guess"}, "filter.confident_learning.filter_by=guess: want prune_by_noise_rate"),
         ({"frac_noise": 2}, "filter.confident_learning.frac_noise=2"),
         ({"min_examples_per_class": 0}, "filter.confident_learning.min_examples_per_class=0"),
     ],

@@ -114,7 +114,7 @@ def test_top_k_asks_a_student_of_what_the_views_agree_on(task: Task, shares: str
     [
         (
             {"shares": "guess"},
-            "filter.top_k_per_class.shares='guess': want mixture, saerens_em, bbse or a share for each of other",
+            "filter.top_k_per_class.shares=guess: want mixture, saerens_em, bbse or a share for each of other",
         ),
         ({"shares": {"soe": 1.0}}, "filter.top_k_per_class.shares="),
         ({"shares": {"soe": 0.5, "other": 0.6}}, "sum to 1"),

@@ -57,7 +57,7 @@ def test_a_view_that_could_not_be_read_counts_against_the_item(task: Task) -> No
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"over": "language"}, "filter.agreement.over='language': want view, annotator, repeat, model or prompt"),
+        ({"over": "language"}, "filter.agreement.over=language: want view, annotator, repeat, model or prompt"),
         ({"at_least": 80}, "filter.agreement.at_least=80: want a number from 0 to 1"),
         ({"at_least": float("nan")}, "filter.agreement.at_least=nan"),
         ({"weights": {"json": 1}}, "no weight for view 'text'"),

@@ -37,7 +37,7 @@ class EncoderClassifier:
         rank: LoRA's, from 1.
         alpha: LoRA's; updates are scaled by alpha / rank.
         target_modules: Modules of the tuned layers that get adapters.
-        dropout: Of the adapters, from 0 to below 1.
+        dropout: Of the adapters, from 0, below 1.
         learning_rate: AdamW's; it rises over the first tenth of the steps and falls to 0.
         weight_decay: AdamW's.
         epochs: At most.
