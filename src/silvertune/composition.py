@@ -37,8 +37,11 @@ KEYS = ("_target_", "_partial_", "_gold_", "_people_", "_simulated_")
 def plain(cfg: DictConfig, sources: Iterable[Any]) -> dict[str, Any]:
     """The configuration as plain dicts: interpolations resolved, names of filters under `OTHERS` replaced by them.
 
-    sources: Hydra's search path (`hydra.runtime.config_sources`), where those filters are looked up.
-    Raises UserError for values that are still `???`.
+    Args:
+        sources: Hydra's search path (`hydra.runtime.config_sources`), where those filters are looked up.
+
+    Raises:
+        UserError: Values that are still `???`.
     """
     if missing := sorted(str(key) for key in OmegaConf.missing_keys(cfg) if not str(key).startswith("hydra.")):
         raise UserError(f"{missing[0]}=???: no value was given; say {missing[0]}=... on the command line")

@@ -18,13 +18,14 @@ SHIPPED = _HERE / "_shipped" if (_HERE / "_shipped").is_dir() else _HERE.parents
 class Task:
     """What is to be told apart.
 
-    classes: the class names, at least two; probability columns stand in this order.
-    positive: the class whose precision and recall are reported, or null (then macro averages are).
-    descriptions: for each class, sentences that say what belongs to it (a zero-shot labeler reads them).
-    prompts: for each view, the question that an LLM is asked, or several: name -> question; a view without one is
-        asked by the descriptions.
-    answers: class -> the word that an LLM answers it by; a class without one has its own name.
-    examples: written examples that an LLM is shown, each with `view`, `text` and `label`.
+    Attributes:
+        classes: The class names, at least two; probability columns stand in this order.
+        positive: The class whose precision and recall are reported, or null (then macro averages are).
+        descriptions: For each class, sentences that say what belongs to it (a zero-shot labeler reads them).
+        prompts: For each view, the question that an LLM is asked, or several: name -> question; a view without one
+            is asked by the descriptions.
+        answers: Class -> the word that an LLM answers it by; a class without one has its own name.
+        examples: Written examples that an LLM is shown, each with `view`, `text` and `label`.
     """
 
     name: str = MISSING
@@ -57,11 +58,12 @@ class WrittenTask:
 class Evaluation:
     """How a run is split and measured.
 
-    split: `holdout`, `kfold` (grouped, predictions pooled over the folds) or `given` (the data's own files).
-    decision: how the views' probabilities become one per item: `any_view`, `all_views` or `mean`.
-    threshold: probability of task.positive from which an item is called positive, 0-1, or how it is found
-        (`silvertune.evaluation.thresholds`): `validation` or `shift_corrected`. Every rule is reported.
-    replicates: bootstrap replicates, by group, behind every 95% interval.
+    Attributes:
+        split: `holdout`, `kfold` (grouped, predictions pooled over the folds) or `given` (the data's own files).
+        decision: How the views' probabilities become one per item: `any_view`, `all_views` or `mean`.
+        threshold: Probability of task.positive from which an item is called positive, 0-1, or how it is found
+            (`silvertune.evaluation.thresholds`): `validation` or `shift_corrected`. Every rule is reported.
+        replicates: Bootstrap replicates, by group, behind every 95% interval.
     """
 
     split: str = MISSING
@@ -76,11 +78,12 @@ class Evaluation:
 class Evidence:
     """How the evidence is computed that filters ask for (`silvertune.evidence.computed`).
 
-    student: the model behind `out_of_fold_probs`, and behind `training_dynamics` if it has any.
-    folds: of `out_of_fold_probs`, by group; at least 2.
-    epochs: of `training_dynamics`, where the student has none of its own.
-    calibration: gold labels of so many items of each training pool are granted to filters that ask for
-        `calibration`; they are counted as expert labels, and the run is tagged as one that uses gold.
+    Attributes:
+        student: The model behind `out_of_fold_probs`, and behind `training_dynamics` if it has any.
+        folds: Of `out_of_fold_probs`, by group; at least 2.
+        epochs: Of `training_dynamics`, where the student has none of its own.
+        calibration: Gold labels of so many items of each training pool are granted to filters that ask for
+            `calibration`; they are counted as expert labels, and the run is tagged as one that uses gold.
     """
 
     student: Any = MISSING
@@ -93,11 +96,12 @@ class Evidence:
 class Tracking:
     """Where runs are logged.
 
-    uri: an MLflow tracking URI; null is the SQLite store in `dir`.
-    dir: folder of the local store, of the evidence kept on disk (`dir/cache`) and of the logs.
-    experiment: the MLflow experiment; null is the study's name.
-    save_models: keep the tuned model of each fold among the artifacts.
-    parent_run_id: set by the sweeper.
+    Attributes:
+        uri: An MLflow tracking URI; null is the SQLite store in `dir`.
+        dir: Folder of the local store, of the evidence kept on disk (`dir/cache`) and of the logs.
+        experiment: The MLflow experiment; null is the study's name.
+        save_models: Keep the tuned model of each fold among the artifacts.
+        parent_run_id: Set by the sweeper.
     """
 
     uri: str | None = None
@@ -111,9 +115,10 @@ class Tracking:
 class Study:
     """Named arms on the same data with the same student.
 
-    arms: name -> the overrides that the arm fixes. Empty: one arm a job, named by its parts.
-    references: the arms that every other arm is compared with.
-    seeds: every arm is run with seeds 0 .. seeds-1, unless the command line sweeps `seed`.
+    Attributes:
+        arms: Name -> the overrides that the arm fixes. Empty: one arm a job, named by its parts.
+        references: The arms that every other arm is compared with.
+        seeds: Every arm is run with seeds 0 .. seeds-1, unless the command line sweeps `seed`.
     """
 
     name: str | None = None

@@ -10,13 +10,13 @@ import pytest
 from tests import made
 
 from silvertune.llms import answer_store
-from silvertune.llms.answer_store import LabelStore, Outcome
+from silvertune.llms.answer_store import AnswerStore, Outcome
 
 OK = Outcome("ok", "YES", {"YES": 0.9, "NO": 0.1}, None, '{"label": "YES"}', None, "m-1", 100, 5, 0.25)
 REFUSED = OK._replace(status="refused", word=None, probs=None, raw="no")
 FAILED = Outcome("api_error", None, None, None, "503", None, "", 0, 0, 0.0)
 
-Open = Callable[..., LabelStore]
+Open = Callable[..., AnswerStore]
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
@@ -38,10 +38,10 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def opened(url: str) -> Iterator[Open]:
     """Stores on one database; all are closed in the end."""
-    stores: list[LabelStore] = []
+    stores: list[AnswerStore] = []
 
-    def open_one(*, lease_s: float = 60.0, remember_s: float = 3600.0, budget_usd: float | None = None) -> LabelStore:
-        stores.append(LabelStore(url, lease_s=lease_s, remember_s=remember_s, budget_usd=budget_usd))
+    def open_one(*, lease_s: float = 60.0, remember_s: float = 3600.0, budget_usd: float | None = None) -> AnswerStore:
+        stores.append(AnswerStore(url, lease_s=lease_s, remember_s=remember_s, budget_usd=budget_usd))
         return stores[-1]
 
     yield open_one
@@ -49,7 +49,7 @@ def opened(url: str) -> Iterator[Open]:
         store.close()
 
 
-def claim(store: LabelStore, *keys: str, usd: float = 0.0) -> list[str]:
+def claim(store: AnswerStore, *keys: str, usd: float = 0.0) -> list[str]:
     return store.claim(list(keys), [usd] * len(keys)).mine
 
 
@@ -122,8 +122,8 @@ def test_a_lease_expires_unless_it_is_renewed(opened: Open) -> None:
 
 def test_a_lease_of_a_process_that_is_gone_is_void_at_once(opened: Open, url: str) -> None:
     code = (
-        "import os; from silvertune.llms.answer_store import LabelStore\n"
-        f"LabelStore({url!r}, lease_s=999, remember_s=9, budget_usd=None).claim(['a'], [0.0]); os._exit(9)"
+        "import os; from silvertune.llms.answer_store import AnswerStore\n"
+        f"AnswerStore({url!r}, lease_s=999, remember_s=9, budget_usd=None).claim(['a'], [0.0]); os._exit(9)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
     assert claim(opened(), "a") == ["a"]
@@ -150,7 +150,7 @@ def test_many_claim_the_same_and_each_key_is_one_s(opened: Open) -> None:
     keys = [f"k{i}" for i in range(200)]
     stores = [opened(budget_usd=37.5) for _ in range(6)]
 
-    def work(store: LabelStore) -> list[str]:
+    def work(store: AnswerStore) -> list[str]:
         mine = []
         for start in range(0, 200, 10):
             mine += claim(store, *keys[start : start + 10], usd=0.25)
@@ -162,7 +162,7 @@ def test_many_claim_the_same_and_each_key_is_one_s(opened: Open) -> None:
 
 
 def test_reading_makes_no_database(tmp_path: Path) -> None:
-    store = LabelStore(f"sqlite:///{tmp_path / 'no' / 'labels.sqlite'}", lease_s=1, remember_s=1, budget_usd=None)
+    store = AnswerStore(f"sqlite:///{tmp_path / 'no' / 'labels.sqlite'}", lease_s=1, remember_s=1, budget_usd=None)
     assert store.read(["a"]) == {}
     store.close()
     assert list(tmp_path.iterdir()) == []
@@ -170,7 +170,7 @@ def test_reading_makes_no_database(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["nonsense", "mysql://u:geheim@h/d", "sqlite:////proc/no/labels.sqlite"])
 def test_a_place_that_is_none_is_told_without_its_password(url: str) -> None:
-    store = LabelStore(url, lease_s=1, remember_s=1, budget_usd=None)
+    store = AnswerStore(url, lease_s=1, remember_s=1, budget_usd=None)
     with made.refused("store.url"):
         store.spent_usd()
     with pytest.raises(Exception) as caught:

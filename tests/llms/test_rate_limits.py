@@ -8,7 +8,7 @@ from tests.llms.made_llms import limits
 
 from silvertune.llms import rate_limits
 from silvertune.llms.interface import Answer, Message, RejectedError, Request, TransientError, UnusableError
-from silvertune.llms.rate_limits import GaveUpError, Politeness
+from silvertune.llms.rate_limits import GaveUpError, RateLimiter
 
 ASKED = Request((Message("user", "?"),), ("a", "b"), ("label",))
 FINE = Answer("{}", "stop", "m", 10, 5)
@@ -63,19 +63,19 @@ def llm(*says: Answer | Exception | float) -> Callable[[Request], "asyncio.Futur
 
 
 def test_what_fails_in_passing_is_tried_again() -> None:
-    polite = Politeness(limits(timeout_s=0.05))
+    polite = RateLimiter(limits(timeout_s=0.05))
     found = run(polite.ask(llm(TransientError("503"), 1.0, FINE), ASKED, 10))[0]
     assert found == FINE
     assert polite.attempts == 3
 
 
 def test_it_waits_as_long_as_the_server_asks() -> None:
-    _, seconds = run(Politeness(limits(backoff_s=0.001)).ask(llm(TransientError("429", 0.3), FINE), ASKED, 10))
+    _, seconds = run(RateLimiter(limits(backoff_s=0.001)).ask(llm(TransientError("429", 0.3), FINE), ASKED, 10))
     assert 0.3 <= seconds < 0.4  # a random part is added, so that clients do not come back together
 
 
 def test_it_gives_up_after_its_retries_and_says_why() -> None:
-    polite = Politeness(limits(retries=2))
+    polite = RateLimiter(limits(retries=2))
     with pytest.raises(GaveUpError, match="503: busy"):
         run(polite.ask(llm(TransientError("503: busy")), ASKED, 10))[0]
     assert polite.attempts == 3
@@ -84,33 +84,33 @@ def test_it_gives_up_after_its_retries_and_says_why() -> None:
 def test_it_does_not_wait_beyond_its_deadline() -> None:
     async def go() -> None:
         with pytest.raises(GaveUpError, match="429"):
-            await Politeness(limits(deadline_s=0.2)).ask(llm(TransientError("429", 30.0)), ASKED, 10)
+            await RateLimiter(limits(deadline_s=0.2)).ask(llm(TransientError("429", 30.0)), ASKED, 10)
 
     assert run(go())[1] < 0.2
 
 
 def test_what_is_rejected_is_not_tried_again() -> None:
-    polite = Politeness(limits())
+    polite = RateLimiter(limits())
     with pytest.raises(GaveUpError, match="400"):
         run(polite.ask(llm(RejectedError("400")), ASKED, 10))[0]
     assert polite.attempts == 1
 
 
 def test_an_unusable_llm_is_told_at_once() -> None:
-    polite = Politeness(limits())
+    polite = RateLimiter(limits())
     with pytest.raises(UnusableError):
         run(polite.ask(llm(UnusableError("no key")), ASKED, 10))[0]
     assert polite.attempts == 1
 
 
 def test_many_failures_in_a_row_end_it_and_one_answer_starts_the_count_anew() -> None:
-    async def ask_often(polite: Politeness, times: int, *says: Answer | Exception) -> None:
+    async def ask_often(polite: RateLimiter, times: int, *says: Answer | Exception) -> None:
         for _ in range(times):
             with pytest.raises(GaveUpError):
                 await polite.ask(llm(*says), ASKED, 10)
 
     async def go() -> None:
-        polite = Politeness(limits(concurrency=6))
+        polite = RateLimiter(limits(concurrency=6))
         await ask_often(polite, 11, RejectedError("400: bad"))
         await polite.ask(llm(FINE), ASKED, 10)
         await ask_often(polite, 11, RejectedError("400: bad"))
@@ -125,7 +125,7 @@ def test_many_failures_in_a_row_end_it_and_one_answer_starts_the_count_anew() ->
 )
 def test_requests_and_tokens_are_spread_over_the_minute(rates: dict[str, float], tokens: float) -> None:
     async def go() -> None:
-        polite = Politeness(limits(**rates))
+        polite = RateLimiter(limits(**rates))
         await asyncio.gather(*(polite.ask(llm(FINE), ASKED, tokens) for _ in range(11)))
 
     assert run(go())[1] == pytest.approx(0.5)  # ten spaces of 50 ms
@@ -133,7 +133,7 @@ def test_requests_and_tokens_are_spread_over_the_minute(rates: dict[str, float],
 
 def test_tokens_that_were_expected_and_not_used_are_given_back() -> None:
     async def go() -> None:
-        polite = Politeness(limits(tokens_per_minute=6000))
+        polite = RateLimiter(limits(tokens_per_minute=6000))
         for _ in range(3):
             await polite.ask(llm(FINE), ASKED, 40.0)  # used: 15
 

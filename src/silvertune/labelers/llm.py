@@ -15,7 +15,7 @@ from silvertune.errors import UserError, check_whole_number
 from silvertune.interfaces import CheckResult, Estimate
 from silvertune.items import chosen_views, views_of
 from silvertune.llms import answer_store, prompts, truncation, untrusted_text
-from silvertune.llms.answer_store import LabelStore, Outcome
+from silvertune.llms.answer_store import AnswerStore, Outcome
 from silvertune.llms.asking import Question, ask_all
 from silvertune.llms.interface import LLM
 from silvertune.llms.prompts import Example, Prompt
@@ -33,16 +33,16 @@ class FewShot:
 
 @dataclass(frozen=True)
 class StorePlace:
-    """Where the label store is (`silvertune.llms.answer_store`). url: null is a SQLite file in the cache."""
+    """Where the answer store is (`silvertune.llms.answer_store`). url: null is a SQLite file in the cache."""
 
     url: str | None
     lease_s: float
     remember_s: float
 
-    def open(self, cache: Path, budget_usd: float | None) -> LabelStore:
+    def open(self, cache: Path, budget_usd: float | None) -> AnswerStore:
         """The store, not connected yet."""
         url = self.url or f"sqlite:///{cache / 'labels.sqlite'}"
-        return LabelStore(url, lease_s=self.lease_s, remember_s=self.remember_s, budget_usd=budget_usd)
+        return AnswerStore(url, lease_s=self.lease_s, remember_s=self.remember_s, budget_usd=budget_usd)
 
 
 EXTRA = {"raw": object, "signs": object, "model": object, "tokens_in": int, "tokens_out": int}
@@ -53,18 +53,24 @@ NOTHING = Outcome("abstained", None, None, None, "", None, "", 0, 0, 0.0)
 class LLMLabeler:
     """Asks LLMs what they say of each view of each item.
 
-    task: its `prompts`, `answers` and `examples`. cache: folder of the label store, unless `store` names another.
-    annotations, training: for `few_shot`: labels that came with the data, and the items of training groups, if any.
-    llm: name -> LLM. The votes' annotator is that name, with the prompt's (`gpt/strict`) where a view has several.
-    views: the views to ask about; null is all. repeats: how often each LLM is asked the same.
-    reason: have it give a short reason first. confidence: have it say how sure it is.
-    max_item_tokens: longer texts are cut (`silvertune.llms.truncation`).
-    budget_usd: see `LabelStore`.
-
     Beside the columns of every votes table: `raw` (what the LLM said), `signs` (what about the text looked like an
     attempt to steer it, or None), `model` (what the LLM called itself), `tokens_in`, `tokens_out`. `prob:<class>` and
     the confidence are the label's probability where the LLM tells it; else the confidence is what it claims, if asked.
     `cost_usd` is what the answer cost, also where it was paid for by an earlier run.
+
+    Args:
+        task: Its `prompts`, `answers` and `examples`.
+        cache: Folder of the answer store, unless `store` names another.
+        annotations: For `few_shot`: labels that came with the data, and the items of training groups, if any.
+        training: For `few_shot`: labels that came with the data, and the items of training groups, if any.
+        llm: Name -> LLM. The votes' annotator is that name, with the prompt's (`gpt/strict`) where a view has
+            several.
+        views: The views to ask about; null is all.
+        repeats: How often each LLM is asked the same.
+        reason: Have it give a short reason first.
+        confidence: Have it say how sure it is.
+        max_item_tokens: Longer texts are cut (`silvertune.llms.truncation`).
+        budget_usd: See `AnswerStore`.
     """
 
     not_in_identity = frozenset({"store", "budget_usd"})
@@ -160,10 +166,10 @@ class LLMLabeler:
             with closing(self._open()) as store:
                 store.spent_usd()
         except UserError as error:
-            return [*found, CheckResult("label store", False, str(error))]
-        return [*found, CheckResult("label store", True)]
+            return [*found, CheckResult("answer store", False, str(error))]
+        return [*found, CheckResult("answer store", True)]
 
-    def _open(self) -> LabelStore:
+    def _open(self) -> AnswerStore:
         return self.store.open(self.cache, self.budget_usd)
 
     def _asked(self, items: pd.DataFrame) -> "list[_Asked]":

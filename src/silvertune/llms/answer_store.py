@@ -1,4 +1,4 @@
-"""The label store: what LLMs answered, shared by every sweep and process, so that nothing is paid for twice.
+"""The answer store: what LLMs answered, shared by every sweep and process, so that nothing is paid for twice.
 
 Three tables. `answers` holds labels, by a key that is a digest of all that can change them; successes only. `payments`
 holds what every request that came back has cost, labels or not; it is only ever added to. `leases` holds what is being
@@ -60,9 +60,16 @@ _MOST_VARIABLES = 10_000
 class Outcome(NamedTuple):
     """What became of a request.
 
-    status: as in `silvertune.votes`. word: the label's word, where it is ok. probs: word -> probability, where told.
-    confidence: the one the LLM claims. raw: what it said, or why nothing came. signs: see `untrusted.signs`.
-    tokens_in, tokens_out, cost_usd: of all that was answered, a repair included.
+    Attributes:
+        status: As in `silvertune.votes`.
+        word: The label's word, where it is ok.
+        probs: Word -> probability, where told.
+        confidence: The one the LLM claims.
+        raw: What it said, or why nothing came.
+        signs: See `untrusted.signs`.
+        tokens_in: Of all that was answered, a repair included.
+        tokens_out: Of all that was answered, a repair included.
+        cost_usd: Of all that was answered, a repair included.
     """
 
     status: str
@@ -79,8 +86,12 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Claim:
-    """known: outcomes that need not be asked for. mine: keys to be asked by the claimant, now under its lease.
-    busy: keys that somebody else is asking. too_dear: keys for which the budget has no room now."""
+    """Attributes:
+    known: Outcomes that need not be asked for.
+    mine: Keys to be asked by the claimant, now under its lease.
+    busy: Keys that somebody else is asking.
+    too_dear: Keys for which the budget has no room now.
+    """
 
     known: dict[str, Outcome]
     mine: list[str]
@@ -101,18 +112,20 @@ def ask_failures_again(since: float) -> None:
     _asked_again_since = since
 
 
-class LabelStore:
+class AnswerStore:
     """The store at a SQLAlchemy URL; SQLite and PostgreSQL.
 
-    lease_s: a lease that is not renewed for so long is void. On one machine, a lease whose process is gone is void at
-        once.
-    remember_s: a request that was answered without a label (refused, truncated, unreadable) is not asked again by the
-        same sweep for so long, so that all its arms see the same (`ask_failures_again`). Failures to reach the LLM are
-        never remembered.
-    budget_usd: the most that may be paid for the answers in this store, ever and by all processes together; null:
-        no limit. What a request may cost at most is set aside before it is sent.
+    Args:
+        lease_s: A lease that is not renewed for so long is void. On one machine, a lease whose process is gone is
+            void at once.
+        remember_s: A request that was answered without a label (refused, truncated, unreadable) is not asked again
+            by the same sweep for so long, so that all its arms see the same (`ask_failures_again`). Failures to
+            reach the LLM are never remembered.
+        budget_usd: The most that may be paid for the answers in this store, ever and by all processes together;
+            null: no limit. What a request may cost at most is set aside before it is sent.
 
-    Raises UserError if the database can't be opened.
+    Raises:
+        UserError: The database can't be opened.
     """
 
     def __init__(self, url: str, *, lease_s: float, remember_s: float, budget_usd: float | None) -> None:
@@ -155,7 +168,8 @@ class LabelStore:
     def claim(self, keys: Sequence[str], reserve: Sequence[float]) -> Claim:
         """Take leases on those of `keys` that are neither answered nor asked by others.
 
-        reserve: for each key, the dollars that asking it may cost at most.
+        Args:
+            reserve: For each key, the dollars that asking it may cost at most.
         """
         now = time.time()
         with self._connection.begin():

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 from silvertune.errors import UserError
 from silvertune.llms import prompts, truncation
-from silvertune.llms.answer_store import LabelStore, Outcome
+from silvertune.llms.answer_store import AnswerStore, Outcome
 from silvertune.llms.answers import Reading
 from silvertune.llms.answers import read as parsed
 from silvertune.llms.interface import LLM, Answer, Ask, Request, UnusableError
-from silvertune.llms.rate_limits import GaveUpError, Politeness
+from silvertune.llms.rate_limits import GaveUpError, RateLimiter
 
 GRACE_S = 5.0
 MOST_UNREADABLE_IN_A_ROW = 36
@@ -25,7 +25,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Question:
-    """key: in the label store. render: makes the request; called only where it is sent. signs: of its text."""
+    """Attributes:
+    key: In the answer store.
+    render: Makes the request; called only where it is sent.
+    signs: Of its text.
+    """
 
     key: str
     render: Callable[[], Request]
@@ -37,12 +41,16 @@ class BudgetError(UserError):
 
 
 def ask_all(
-    llm: LLM, questions: Sequence[Question], store: LabelStore, on_progress: Callable[[Outcome], None]
+    llm: LLM, questions: Sequence[Question], store: AnswerStore, on_progress: Callable[[Outcome], None]
 ) -> dict[str, Outcome]:
     """The outcome of every question that the store does not have, asked or, where others ask it, waited for.
 
-    on_progress: told of each outcome, when it is committed. Raises what made it stop early (BudgetError, UnusableError,
-    KeyboardInterrupt); what has been answered until then is in the store.
+    Args:
+        on_progress: Told of each outcome, when it is committed.
+
+    Raises:
+        what: Made it stop early (BudgetError, UnusableError, KeyboardInterrupt); what has been answered until then
+            is in the store.
     """
     asking = _Asking(llm, {question.key: question for question in questions}, store, on_progress)
     try:
@@ -61,7 +69,7 @@ class _Asking:
     """
 
     def __init__(
-        self, llm: LLM, questions: Mapping[str, Question], store: LabelStore, on_progress: Callable[[Outcome], None]
+        self, llm: LLM, questions: Mapping[str, Question], store: AnswerStore, on_progress: Callable[[Outcome], None]
     ) -> None:
         self.llm, self.questions, self.store, self.on_progress = llm, questions, store, on_progress
         self.outcomes: dict[str, Outcome] = {}
@@ -70,7 +78,7 @@ class _Asking:
         self.unreadable_in_a_row = 0
         # All of the store's work is done in one thread, one transaction at a time.
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="label-store")
-        self.polite = Politeness(llm.limits)
+        self.limiter = RateLimiter(llm.limits)
         self.stopping = asyncio.Event()
         self.claimed: asyncio.Queue[str | None] = asyncio.Queue(llm.limits.concurrency)
         self.answered: asyncio.Queue[tuple[str, Outcome, asyncio.Future[None]]] = asyncio.Queue()
@@ -142,14 +150,14 @@ class _Asking:
     async def _outcome(self, ask: Ask, question: Question) -> Outcome:
         request, signs = question.render(), question.signs()
         try:
-            answers = [await self.polite.ask(ask, request, self._tokens(request))]
+            answers = [await self.limiter.ask(ask, request, self._tokens(request))]
         except GaveUpError as error:
             return Outcome("api_error", None, None, None, str(error)[:500], signs, "", 0, 0, 0.0)
         reading = _read(answers[0], request)
         if reading.status == "parse_error" and not self.stopping.is_set():
             again = prompts.repair(request, answers[0].text)
             try:
-                answers.append(await self.polite.ask(ask, again, self._tokens(again)))
+                answers.append(await self.limiter.ask(ask, again, self._tokens(again)))
                 reading = _read(answers[-1], again)
             except GaveUpError:
                 pass  # the first answer is paid for and stands as it is

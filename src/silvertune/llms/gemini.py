@@ -40,13 +40,15 @@ _PROBES: dict[str, bool] = {}
 class Gemini:
     """A Gemini model.
 
-    model: its name; one with a version where there is one. An endpoint of a tuned model works too.
-    project, location: of Vertex AI, which takes the machine's Google credentials; null project: the Gemini API, by key.
-    api_key_env: the NAME of the environment variable that holds the key; unused with a project.
-    thinking_budget: tokens of thought before the answer; 0 none, null as the model does by itself.
-    top_logprobs: how many alternatives to each token to ask for, null none. Not every model tells them, so one short
-        request finds out before the others are sent.
-    base_url: another address of the API, null is Google's.
+    Attributes:
+        model: Its name; one with a version where there is one. An endpoint of a tuned model works too.
+        project: Of Vertex AI, which takes the machine's Google credentials; null project: the Gemini API, by key.
+        location: Of Vertex AI, which takes the machine's Google credentials; null project: the Gemini API, by key.
+        api_key_env: The NAME of the environment variable that holds the key; unused with a project.
+        thinking_budget: Tokens of thought before the answer; 0 none, null as the model does by itself.
+        top_logprobs: How many alternatives to each token to ask for, null none. Not every model tells them, so one
+            short request finds out before the others are sent.
+        base_url: Another address of the API, null is Google's.
     """
 
     not_in_identity: ClassVar[frozenset[str]] = frozenset({"limits", "base_url", "api_key_env"})

@@ -21,10 +21,11 @@ class Message:
 class Request:
     """One question.
 
-    messages: the conversation so far; it ends with the user's turn.
-    words: what may be answered as `label`.
-    fields: the members of the JSON object to answer with, in order: `label`, perhaps `reason` and `confidence`.
-    repeat: 0, 1, ...: the same question again; a sampling LLM takes it as its seed.
+    Attributes:
+        messages: The conversation so far; it ends with the user's turn.
+        words: What may be answered as `label`.
+        fields: The members of the JSON object to answer with, in order: `label`, perhaps `reason` and `confidence`.
+        repeat: 0, 1, ...: the same question again; a sampling LLM takes it as its seed.
     """
 
     messages: tuple[Message, ...]
@@ -65,10 +66,11 @@ class Token:
 class Answer:
     """What came back, whatever it is worth.
 
-    finish: `stop`, `length` (cut off: the answer's own limit, or a prompt too long for the model) or `refused`.
-    model: the model that answered, as it calls itself.
-    tokens: the generated tokens, where the LLM tells their probabilities.
-    probs: word -> probability, where the LLM scores the words instead of generating one.
+    Attributes:
+        finish: `stop`, `length` (cut off: the answer's own limit, or a prompt too long for the model) or `refused`.
+        model: The model that answered, as it calls itself.
+        tokens: The generated tokens, where the LLM tells their probabilities.
+        probs: Word -> probability, where the LLM scores the words instead of generating one.
     """
 
     text: str
@@ -112,11 +114,15 @@ class Price:
 class Limits:
     """How hard an LLM is asked, by each process.
 
-    concurrency: requests under way at a time.
-    requests_per_minute, tokens_per_minute: evenly spread, null: no limit.
-    timeout_s: for one attempt. retries: attempts after the first. deadline_s: for a request with its retries.
-    backoff_s: the first pause is up to so long, each further one up to twice the last, never above `longest_pause_s`
-        unless the server asks for more.
+    Attributes:
+        concurrency: Requests under way at a time.
+        requests_per_minute: Evenly spread, null: no limit.
+        tokens_per_minute: Evenly spread, null: no limit.
+        timeout_s: For one attempt.
+        retries: Attempts after the first.
+        deadline_s: For a request with its retries.
+        backoff_s: The first pause is up to so long, each further one up to twice the last, never above
+            `longest_pause_s` unless the server asks for more.
     """
 
     concurrency: int

@@ -24,13 +24,16 @@ _KEY = "labeler.llm.<name>"
 class LocalCausalLM:
     """A causal language model of transformers.
 
-    model: hub id or folder. revision: of the hub's model, best a commit; null: what is there.
-    device: null is a GPU where there is one. dtype: of the weights while computing, such as float32 or bfloat16.
-    batch_size: prompts scored together.
-
     The answer is begun for the model, up to the label's word, and each word's log probability there is taken: the mean
     over its tokens and the closing quote, so that longer words are not at a disadvantage. The probabilities are the
     softmax of these over the words. They are exact, and the same in any batch but for rounding.
+
+    Attributes:
+        model: Hub id or folder.
+        revision: Of the hub's model, best a commit; null: what is there.
+        device: Null is a GPU where there is one.
+        dtype: Of the weights while computing, such as float32 or bfloat16.
+        batch_size: Prompts scored together.
     """
 
     not_in_identity: ClassVar[frozenset[str]] = frozenset({"limits"})

@@ -51,18 +51,20 @@ _FINISHES: dict[Literal["length", "refused", "error"], tuple[str, ...]] = {
 class OpenAICompatible:
     """A model behind a base URL.
 
-    model: as the server calls it; name a dated version where there is one.
-    base_url: up to and with `/v1`.
-    family: what service it is; answers of one family and model are the same whatever the address.
-    api_key_env: the NAME of the environment variable that holds the key; null: the server wants none.
-    max_tokens: the most tokens of an answer, sent as `max_tokens_field` (OpenAI: max_completion_tokens, which counts
-        hidden reasoning too; most others: max_tokens).
-    structured: ask for JSON by the schema of the answer. top_logprobs: how many alternatives to each token to ask for;
-        null: none. A server that refuses one of these is asked without it, and it is said once.
-    extra_body: further members of the request, as the server has them.
-
     Talks over aiohttp and not over the `openai` package, whose transport gets fewer answers a second out of one core
     (benchmarks/labeling.py).
+
+    Attributes:
+        model: As the server calls it; name a dated version where there is one.
+        base_url: Up to and with `/v1`.
+        family: What service it is; answers of one family and model are the same whatever the address.
+        api_key_env: The NAME of the environment variable that holds the key; null: the server wants none.
+        max_tokens: The most tokens of an answer, sent as `max_tokens_field` (OpenAI: max_completion_tokens, which
+            counts hidden reasoning too; most others: max_tokens).
+        structured: Ask for JSON by the schema of the answer.
+        top_logprobs: How many alternatives to each token to ask for; null: none. A server that refuses one of these
+            is asked without it, and it is said once.
+        extra_body: Further members of the request, as the server has them.
     """
 
     not_in_identity: ClassVar[frozenset[str]] = frozenset({"limits", "base_url", "api_key_env"})

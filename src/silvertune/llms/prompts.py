@@ -33,9 +33,12 @@ class Example:
 class Prompt:
     """One way to ask about one view.
 
-    name: empty where the view has one prompt. question: what is asked.
-    words: class -> the word it is answered by. fields: see `Request`.
-    max_item_tokens: longer texts are cut (`silvertune.llms.truncation`).
+    Attributes:
+        name: Empty where the view has one prompt.
+        question: What is asked.
+        words: Class -> the word it is answered by.
+        fields: See `Request`.
+        max_item_tokens: Longer texts are cut (`silvertune.llms.truncation`).
     """
 
     view: str
@@ -102,7 +105,11 @@ def of(
 ) -> list[Prompt]:
     """The prompts of each view: the task's own, or one made of its descriptions where it has none for the view.
 
-    examples: by view. Raises UserError for a task that does not say what is to be told apart.
+    Args:
+        examples: By view.
+
+    Raises:
+        UserError: A task that does not say what is to be told apart.
     """
     words = words_of(task)
     without = [view for view in views if view not in task.prompts]

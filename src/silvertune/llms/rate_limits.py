@@ -11,7 +11,7 @@ class GaveUpError(Exception):
     """No answer, after all that the limits allow. The message says what the last attempt met."""
 
 
-class Politeness:
+class RateLimiter:
     """Asks one LLM within its limits; one object for all requests of a process.
 
     Concurrency is the caller's: it has at most so many requests here. A request that waits to be tried again keeps its

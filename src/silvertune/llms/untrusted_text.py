@@ -71,8 +71,10 @@ def delimited(text: str) -> str:
 def signs(text: str, words: Sequence[str]) -> list[str]:
     """What about a raw `text` looks like an attempt to steer who labels it; empty for most texts.
 
-    words: the answers there are; a text that asks for one of them has the sign `instructions`. These are patterns, in
-    English for the most part: they find what is commonly tried and miss what is not, and an honest text may have one.
+    Args:
+        words: The answers there are; a text that asks for one of them has the sign `instructions`. These are
+            patterns, in English for the most part: they find what is commonly tried and miss what is not, and an
+            honest text may have one.
     """
     if "\\" in text:
         # JSON may have escaped what is not ASCII, half a character at a time.

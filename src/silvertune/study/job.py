@@ -65,7 +65,10 @@ def _key(config: Mapping[str, Any]) -> str:
 def run(cfg: DictConfig, *, choices: Mapping[str, Any], sources: Iterable[Any], overrides: list[str]) -> str:
     """Do the run that `cfg` describes, and log it as a child of `tracking.parent_run_id`. Returns its id.
 
-    choices: Hydra's group choices. sources: its search path. overrides: what the job was given.
+    Args:
+        choices: Hydra's group choices.
+        sources: Its search path.
+        overrides: What the job was given.
     """
     config = composition.plain(cfg, sources)
     names = composition.names(config, choices)
