@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from silvertune.errors import UserError
 from silvertune.interfaces import CheckResult
@@ -35,8 +35,6 @@ class LocalCausalLM:
         dtype: Of the weights while computing, such as float32 or bfloat16.
         batch_size: Prompts scored together.
     """
-
-    not_in_identity: ClassVar[frozenset[str]] = frozenset({"limits"})
 
     model: str
     revision: str | None
