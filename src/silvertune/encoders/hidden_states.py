@@ -1,8 +1,8 @@
 """Hidden states of a frozen layer, kept on disk: computed once, read by every arm, seed, fold and process.
 
-One flat file of half-precision numbers, read through a memory map, and an index in SQLite that knows where
-the states of each text stand in it. A text is known by its SHA-256. The file is written first and the index
-after it, so whatever is indexed is whole, also after `kill -9` or on a full disk.
+There is one flat file of half-precision numbers, read through a memory map, and an index in SQLite, which says where
+the states of each text are in the file. The key of a text is its SHA-256. The file is written first and the index after
+it, so whatever is indexed is complete, also after `kill -9` or on a full disk.
 """
 
 import hashlib
@@ -21,12 +21,21 @@ HALF = np.dtype(np.float16)
 
 
 def key_of(text: str) -> str:
-    """What a text is known by."""
+    """The key of a text: its SHA-256, hex."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def rows_of(database: sqlite3.Connection, table: str, keys: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """The rows of `table` whose `key` is among `keys`, each once; there may be more keys than one query takes."""
+    """Read rows by their keys.
+
+    Args:
+        database: An open database.
+        table: A table with a column `key`.
+        keys: Any number, also more than one query takes; repeated ones count once.
+
+    Yields:
+        The rows that are there, in no order.
+    """
     unique = list(dict.fromkeys(keys))
     for start in range(0, len(unique), 500):
         some = unique[start : start + 500]
@@ -36,17 +45,24 @@ def rows_of(database: sqlite3.Connection, table: str, keys: Sequence[str]) -> It
 
 @dataclass(frozen=True)
 class Store:
-    """The states of one layer of one encoder: `<path>.f16` and `<path>.sqlite`. width: of a token's state."""
+    """The states of one layer of one encoder.
+
+    Attributes:
+        path: Without its endings: the numbers are in `<path>.f16`, the index in `<path>.sqlite`.
+        width: How many numbers a token's state has.
+    """
 
     path: Path
     width: int
 
     @property
     def file(self) -> Path:
+        """The file of numbers."""
         return self.path.with_name(f"{self.path.name}.f16")
 
     @property
     def index(self) -> Path:
+        """The SQLite file that says where each text's states are."""
         return self.path.with_name(f"{self.path.name}.sqlite")
 
     @contextmanager
@@ -57,11 +73,11 @@ class Store:
             yield
 
     def missing(self, keys: Sequence[str]) -> set[str]:
-        """Those of `keys` that have no states here."""
+        """Those of `keys` whose states are not stored."""
         return set(keys) - set(self._places(keys))
 
     def add(self, states: Mapping[str, np.ndarray]) -> None:
-        """Keep the states (tokens, width) of some keys; those that are here already are left as they are."""
+        """Store the states (tokens, width) of some keys; those that are stored already stay as they are."""
         with self.locked(), closing(self._open()) as database:
             new = {key: states[key] for key in self.missing(list(states))}
             # Over what a killed process may have left behind the last indexed text.
@@ -79,12 +95,22 @@ class Store:
                 database.executemany("INSERT INTO states VALUES (?, ?, ?)", places)
 
     def read(self, keys: Sequence[str]) -> list[np.ndarray]:
-        """The states (tokens, width) float16 of each key, as views of the memory map. Raises KeyError if one is not."""
+        """Read states.
+
+        Args:
+            keys: Stored ones.
+
+        Returns:
+            The states (tokens, width) float16 of each key, as views of a memory map.
+
+        Raises:
+            KeyError: The states of a key are not stored.
+        """
         if not keys:
             return []
-        found = self._places(keys)
-        places = [found[key] for key in keys]
-        # Whole rows: a killed process may have left a part of one at the end.
+        place_by_key = self._places(keys)
+        places = [place_by_key[key] for key in keys]
+        # Complete rows: a killed process may have left a part of one at the end.
         rows = self.size() // (self.width * HALF.itemsize)
         mapped = np.memmap(self.file, dtype=HALF, mode="r", shape=(rows, self.width))
         return [mapped[start : start + length] for start, length in places]
