@@ -57,7 +57,8 @@ def _print_places(sweep: Sweep, output: Console, view: str, finished: "Sequence[
     """Print where the runs are, and commands that show them and use a model of theirs, as they are typed here."""
     address = store.printable(store.uri(sweep.tracking))
     is_server = address.startswith("http")
-    lines = [f"logged to {address}, experiment {sweep.name}, run {sweep.parent}"]
+    lines = _tuned_on(finished)
+    lines += [f"logged to {address}, experiment {sweep.name}, run {sweep.parent}"]
     if not is_server:
         lines.append(f"to see it: mlflow ui --backend-store-uri {shlex.quote(address)}")
     lines.append(f"the runs, with the columns that matter: {address if is_server else 'http://127.0.0.1:5000'}{view}")
@@ -66,6 +67,23 @@ def _print_places(sweep: Sweep, output: Console, view: str, finished: "Sequence[
             f"to use a model: mlflow models predict -m {shlex.quote(model)} --env-manager local -i ITEMS.csv -t csv"
         )
     output.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+
+
+def _tuned_on(finished: "Sequence[Run]") -> list[str]:
+    """A line that says in which precision and on which device the networks were tuned, if any was."""
+
+    def values(name: str) -> list[str]:
+        tags = (run.data.tags.get(f"tuned_on.{name}", "") for run in finished)
+        return sorted({value for tag in tags for value in tag.split(", ") if value})
+
+    precisions, devices = values("precision"), values("device")
+    if not precisions:
+        return []
+    mixed = "the arms are not comparable to the last digit; " if len(precisions) * len(devices) > 1 else ""
+    return [
+        f"networks tuned in {' and '.join(precisions)} on {' and '.join(devices)}: {mixed}another precision or device "
+        "gives other figures (model.precision)"
+    ]
 
 
 def _model_of_one(sweep: Sweep, finished: "Sequence[Run]") -> str | None:
