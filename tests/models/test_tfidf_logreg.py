@@ -136,7 +136,7 @@ def test_texts_that_share_no_word_raise_an_alarm() -> None:
     train = training().assign(text=[f"word{number}" for number in range(len(training()))])
     predictor = replace(MODEL, views=["text"]).fit(train, NOTHING, 0)
     assert predictor.alarms == (
-        f"view 'text': unread: 100% of {len(train)} training texts have no word in common with another one; "
-        "model.token_pattern finds no words in them",
+        f"view 'text': unread: 100% of {len(train)} training texts have no word in common with another one, "
+        "so the model learns nothing from them; see model.token_pattern",
     )
     assert MODEL.fit(training(), NOTHING, 0).alarms == ()

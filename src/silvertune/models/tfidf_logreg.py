@@ -108,7 +108,7 @@ class TfidfLogreg:
             if len(rows) >= ENOUGH and unread >= UNREAD_SHARE:
                 alarms.append(
                     f"view {view!r}: unread: {unread:.0%} of {len(rows)} training texts have no word in common with "
-                    "another one; model.token_pattern finds no words in them"
+                    "another one, so the model learns nothing from them; see model.token_pattern"
                 )
             if not by_characters:
                 # From here on it reads texts by itself, whoever loads it.
