@@ -16,7 +16,6 @@ from typing import Any
 
 import pandas as pd
 
-import silvertune
 from silvertune.evaluation import predictions
 from silvertune.interfaces import Predictor, PredictorTraits
 from silvertune.models import saved
@@ -55,7 +54,7 @@ def save(
         settings = {"task": dataclasses.asdict(task), "decision": how.decision, "threshold": threshold}
         (data / "decision.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
         without = shutil.ignore_patterns("__pycache__", "conf", "experiments")
-        shutil.copytree(Path(silvertune.__file__).parent, code, ignore=without)
+        shutil.copytree(Path(__file__).parents[1], code, ignore=without)
         mlflow.pyfunc.save_model(
             path,
             loader_module=__name__,
