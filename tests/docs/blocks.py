@@ -141,6 +141,10 @@ def check_command(words: Sequence[str], mark: str) -> None:
         assert program in OTHER_PROGRAMS, f"nobody checks `{program}`: {words}"
 
 
+_planned: set[tuple[str, ...]] = set()
+"""Commands of shipped studies, which do not depend on a page's files: they are planned once."""
+
+
 def check_planned(arguments: Sequence[str]) -> None:
     """Plan a command: UserError if it could not run. One seed of a study stands for all."""
     if "--cfg" in arguments:
@@ -152,7 +156,12 @@ def check_planned(arguments: Sequence[str]) -> None:
         re.match(r"\+*(seed|study\.seeds)=", word) for word in overrides
     ):
         overrides.append("study.seeds=1")
-    silvertune.run([*overrides, "mode=plan"])
+    studies = [word.removeprefix("experiments=") for word in overrides if word.startswith("experiments=")]
+    is_shipped = any((ROOT / "experiments" / f"{name}.yaml").exists() for name in studies)
+    deciding = tuple(word for word in overrides if not word.startswith("resume="))
+    if not is_shipped or deciding not in _planned:
+        silvertune.run([*overrides, "mode=plan"])
+        _planned.add(deciding)
 
 
 def check_composes(arguments: Sequence[str], *, arms: bool = True) -> None:
