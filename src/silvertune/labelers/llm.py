@@ -116,10 +116,10 @@ class LLMLabeler:
 
         Raises UserError where it had to stop: an unusable LLM, no budget left. What was answered is in the store.
         """
-        asked = self._asked(items)
+        planned_votes = self._planned_votes(items)
         outcomes: dict[str, Outcome] = {}
         for name, model in self.llm.items():
-            keys = {key: row for row in asked if row.llm == name and (key := row.key) is not None}
+            keys = {key: row for row in planned_votes if row.llm == name and (key := row.key) is not None}
             with closing(self._open()) as store:
                 outcomes |= store.read(list(keys))
             missing = [row.question(self.task) for key, row in keys.items() if key not in outcomes]
@@ -127,7 +127,7 @@ class LLMLabeler:
             if missing:
                 with _progress(name, len(missing)) as on_progress:
                     outcomes |= ask_all(model, missing, self._open(), on_progress)
-        return self._votes(asked, outcomes)
+        return self._votes(planned_votes, outcomes)
 
     def _say_what_is_remembered(self, name: str, stored: Sequence[Outcome]) -> None:
         without_label = [outcome.status for outcome in stored if outcome.status != "ok"]
@@ -142,9 +142,9 @@ class LLMLabeler:
 
     def estimate(self, items: pd.DataFrame) -> dict[str, Estimate]:
         """Annotator -> what labelling `items` would take at most: see `silvertune.interfaces.Labeler`."""
-        asked, found = self._asked(items), {}
+        planned_votes, estimates = self._planned_votes(items), {}
         for name, model in self.llm.items():
-            keys = {key: row for row in asked if row.llm == name and (key := row.key) is not None}
+            keys = {key: row for row in planned_votes if row.llm == name and (key := row.key) is not None}
             with closing(self._open()) as store:
                 stored = store.read(list(keys))
             rest = [row.prompt.request(str(row.text)) for key, row in keys.items() if key not in stored]
@@ -153,27 +153,27 @@ class LLMLabeler:
             limits, calls = model.limits, len(rest)
             minutes = max(calls / (limits.requests_per_minute or float("inf")),
                           (sent + received) / (limits.tokens_per_minute or float("inf")))  # fmt: skip
-            found[name] = Estimate(
+            estimates[name] = Estimate(
                 calls=float(len(keys)), stored=float(len(stored)), tokens=sent + received,
                 dollars=model.price.of(sent, received), seconds=60 * minutes,
             )  # fmt: skip
-        return found
+        return estimates
 
     def check(self) -> list[CheckResult]:
         """What of it would not work, for `mode=check`."""
-        found = [finding for model in self.llm.values() for finding in model.check()]
+        results = [finding for model in self.llm.values() for finding in model.check()]
         try:
             with closing(self._open()) as store:
                 store.spent_usd()
         except UserError as error:
-            return [*found, CheckResult("answer store", False, str(error))]
-        return [*found, CheckResult("answer store", True)]
+            return [*results, CheckResult("answer store", False, str(error))]
+        return [*results, CheckResult("answer store", True)]
 
     def _open(self) -> AnswerStore:
         return self.store.open(self.cache, self.budget_usd)
 
-    def _asked(self, items: pd.DataFrame) -> "list[_Asked]":
-        made = prompts.of(
+    def _planned_votes(self, items: pd.DataFrame) -> "list[_PlannedVote]":
+        built_prompts = prompts.of(
             self.task,
             chosen_views(items, self.views, "labeler.views"),
             reason=self.reason,
@@ -183,42 +183,46 @@ class LLMLabeler:
         )
         rows = []
         for name, model in self.llm.items():
-            for prompt in made:
+            for prompt in built_prompts:
                 base = prompt.digest.copy()
                 base.update(answer_store.canonical(model.identity()))
                 annotator = f"{name}/{prompt.name}" if prompt.name else name
                 for repeat in range(self.repeats):
                     for item, text in zip(items.index, items[prompt.view], strict=True):
-                        rows.append(_Asked(str(item), annotator, name, prompt, repeat, text, _key(base, text, repeat)))
+                        rows.append(
+                            _PlannedVote(str(item), annotator, name, prompt, repeat, text, _key(base, text, repeat))
+                        )
         order = {item: rank for rank, item in enumerate(items.index)}
         return sorted(rows, key=lambda row: order[row.item])
 
-    def _votes(self, asked: "list[_Asked]", outcomes: Mapping[str, Outcome]) -> pd.DataFrame:
+    def _votes(self, planned_votes: "list[_PlannedVote]", outcomes: Mapping[str, Outcome]) -> pd.DataFrame:
         classes = {word: name for name, word in prompts.words_of(self.task).items()} | {None: None}
-        found = [NOTHING if row.key is None else outcomes[row.key] for row in asked]
+        outcome_of_vote = [NOTHING if row.key is None else outcomes[row.key] for row in planned_votes]
         # By columns and of plain objects: there may be a hundred thousand rows.
-        told = [outcome.probs or {} for outcome in found]
-        sure = [
+        probs_of_vote = [outcome.probs or {} for outcome in outcome_of_vote]
+        confidences = [
             probs.get(outcome.word, outcome.confidence) if outcome.word is not None else None
-            for outcome, probs in zip(found, told, strict=True)
+            for outcome, probs in zip(outcome_of_vote, probs_of_vote, strict=True)
         ]
-        own = {word: f"prob:{name}" for word, name in classes.items() if word is not None}
+        column_by_word = {word: f"prob:{name}" for word, name in classes.items() if word is not None}
         columns: dict[str, tuple[list[Any], Any]] = {
-            "item_id": ([row.item for row in asked], object),
-            "annotator": ([row.annotator for row in asked], object),
-            "view": ([row.prompt.view for row in asked], object),
-            "repeat": ([row.repeat for row in asked], int),
-            "label": ([classes[outcome.word] for outcome in found], object),
-            "confidence": (sure, float),
-            "status": ([outcome.status for outcome in found], object),
-            "cost_usd": ([outcome.cost_usd for outcome in found], float),
-            **{column: ([probs.get(word) for probs in told], float) for word, column in own.items()},
-            **{name: ([getattr(outcome, name) for outcome in found], kind) for name, kind in EXTRA.items()},
+            "item_id": ([row.item for row in planned_votes], object),
+            "annotator": ([row.annotator for row in planned_votes], object),
+            "view": ([row.prompt.view for row in planned_votes], object),
+            "repeat": ([row.repeat for row in planned_votes], int),
+            "label": ([classes[outcome.word] for outcome in outcome_of_vote], object),
+            "confidence": (confidences, float),
+            "status": ([outcome.status for outcome in outcome_of_vote], object),
+            "cost_usd": ([outcome.cost_usd for outcome in outcome_of_vote], float),
+            **{
+                column: ([probs.get(word) for probs in probs_of_vote], float) for word, column in column_by_word.items()
+            },
+            **{name: ([getattr(outcome, name) for outcome in outcome_of_vote], kind) for name, kind in EXTRA.items()},
         }
         return pd.DataFrame({name: pd.Series(values, dtype=kind) for name, (values, kind) in columns.items()})
 
 
-class _Asked(NamedTuple):
+class _PlannedVote(NamedTuple):
     """One vote to be. key: of its question in the store; None where the item lacks the view."""
 
     item: str
@@ -250,22 +254,22 @@ def _key(base: Any, text: str | None, repeat: int) -> str | None:
 def _examples(
     task: Task, few_shot: FewShot | None, annotations: pd.DataFrame, training: pd.DataFrame
 ) -> dict[str, list[Example]]:
-    found: dict[str, list[Example]] = {}
+    examples_by_view: dict[str, list[Example]] = {}
     for number, entry in enumerate(task.examples):
         if set(entry) != {"view", "text", "label"} or entry["label"] not in task.classes:
             raise UserError(
                 f"task.examples[{number}]: want view, text and label, the label one of {', '.join(task.classes)}"
             )
-        found.setdefault(entry["view"], []).append(Example(entry["text"], entry["label"]))
+        examples_by_view.setdefault(entry["view"], []).append(Example(entry["text"], entry["label"]))
     if few_shot is None:
-        return found
+        return examples_by_view
     if training.empty:
         raise UserError(
             "labeler.few_shot: examples come from training groups, and here every group is tested by some fold: give "
             "files of their own (dataset.files.train, evaluation=given), or write examples in task.examples"
         )
-    own = annotations[(annotations["annotator"] == few_shot.annotator) & annotations["label"].notna()]
-    labelled = own.drop_duplicates("item_id").set_index("item_id")["label"]
+    annotated = annotations[(annotations["annotator"] == few_shot.annotator) & annotations["label"].notna()]
+    labelled = annotated.drop_duplicates("item_id").set_index("item_id")["label"]
     for name in task.classes:
         ids = [item for item in training.index if labelled.get(item) == name]
         if len(ids) < few_shot.per_class:
@@ -275,8 +279,8 @@ def _examples(
             )
         for view in views_of(training):
             texts = [text for text in training.loc[ids, view] if text is not None][: few_shot.per_class]
-            found.setdefault(view, []).extend(Example(text, name) for text in texts)
-    return found
+            examples_by_view.setdefault(view, []).extend(Example(text, name) for text in texts)
+    return examples_by_view
 
 
 @contextmanager

@@ -157,13 +157,13 @@ class AnswerStore:
 
     def read(self, keys: Sequence[str]) -> dict[str, Outcome]:
         """The outcomes that are there, by key. Makes no database where there is none."""
-        found: dict[str, Outcome] = {}
+        outcomes: dict[str, Outcome] = {}
         if not self._exists():
-            return found
+            return outcomes
         with self._connection.begin():
             for some in _chunks(keys):
-                found |= self._known(some)
-        return found
+                outcomes |= self._known(some)
+        return outcomes
 
     def claim(self, keys: Sequence[str], reserve: Sequence[float]) -> Claim:
         """Take leases on those of `keys` that are neither answered nor asked by others.
@@ -240,10 +240,10 @@ class AnswerStore:
     def _outcomes(self, query: "sa.Select[Any]") -> dict[str, Outcome]:
         rows = self._connection.execute(query).all()
         # All at once: a hundred thousand calls of the decoder would take longer than the database does.
-        told = json.loads(f"[{','.join(row.probs or 'null' for row in rows)}]")
+        probs_of_rows = json.loads(f"[{','.join(row.probs or 'null' for row in rows)}]")
         return {
             key: Outcome(status, word, probs, *rest)
-            for (key, status, word, _, *rest), probs in zip(rows, told, strict=True)
+            for (key, status, word, _, *rest), probs in zip(rows, probs_of_rows, strict=True)
         }
 
     def _void(self, keys: Sequence[str], now: float) -> None:

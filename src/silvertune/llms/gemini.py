@@ -167,7 +167,7 @@ class Gemini:
 
     def _failed(self, error: "errors.APIError", key: str | None) -> Answer:
         """What an error answer means, raised."""
-        told = credentials.hidden(" ".join(str(error.message or error.status).split()), key)[:200]
+        message = credentials.hidden(" ".join(str(error.message or error.status).split()), key)[:200]
         if error.code in (401, 403) or "API_KEY_INVALID" in str(error.details):
             what = f"{_KEY}.api_key_env={self.api_key_env}" if key else f"{_KEY}.project={self.project}"
             raise UnusableError(
@@ -176,15 +176,15 @@ class Gemini:
             )
         if error.code == 429 and re.search(r"per ?day|billing|free.?tier.*limit: 0", str(error.details), re.IGNORECASE):
             raise UnusableError(
-                f"{_KEY}: the quota of {self.model} is used up ({told}); raise it, or wait until it renews"
+                f"{_KEY}: the quota of {self.model} is used up ({message}); raise it, or wait until it renews"
             )
         if error.code == 404:
             raise UnusableError(
-                f"{_KEY}.model={self.model}: no such model there (404: {told}); check model and location"
+                f"{_KEY}.model={self.model}: no such model there (404: {message}); check model and location"
             )
         if error.code in (408, 409, 425, 429) or error.code >= 500:
-            raise TransientError(f"{error.code}: {told}", _retry_after(error.details))
-        raise RejectedError(f"{error.code}: {told}")
+            raise TransientError(f"{error.code}: {message}", _retry_after(error.details))
+        raise RejectedError(f"{error.code}: {message}")
 
     def check(self) -> list[CheckResult]:
         """Package, credentials, and whether the model is there; nothing is generated."""
@@ -278,12 +278,12 @@ def _answer(response: "types.GenerateContentResponse", model: str) -> Answer:
     )
 
 
-def _tokens(told: "types.LogprobsResult | None") -> tuple[Token, ...]:
-    if told is None or not told.chosen_candidates:
+def _tokens(logprobs: "types.LogprobsResult | None") -> tuple[Token, ...]:
+    if logprobs is None or not logprobs.chosen_candidates:
         return ()
-    tops = told.top_candidates or []
+    tops = logprobs.top_candidates or []
     tokens = []
-    for place, chosen in enumerate(told.chosen_candidates):
+    for place, chosen in enumerate(logprobs.chosen_candidates):
         alternatives = {}
         for one in [chosen, *((tops[place].candidates or []) if place < len(tops) else [])]:
             if one.log_probability is None:
@@ -299,5 +299,5 @@ def _bytes(token: str | None) -> bytes:
 
 def _retry_after(details: Any) -> float | None:
     """Seconds, from the RetryInfo that Google puts into an error's details."""
-    found = re.search(r"retryDelay['\"]?\s*:\s*['\"]?([\d.]+)s", str(details))
-    return float(found[1]) if found else None
+    match = re.search(r"retryDelay['\"]?\s*:\s*['\"]?([\d.]+)s", str(details))
+    return float(match[1]) if match else None

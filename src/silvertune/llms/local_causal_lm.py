@@ -151,10 +151,10 @@ class _Scorer:
         answers = [Answer("prompt longer than the model reads", "length", self.name, len(ids), 0) for ids in prompts]
         for place, row in zip(fitting, scores, strict=True):
             request = requests[place]
-            own = {word: row[words.index(word)] for word in request.words}
-            best = max(own, key=lambda word: own[word])
+            score_by_word = {word: row[words.index(word)] for word in request.words}
+            best = max(score_by_word, key=lambda word: score_by_word[word])
             answers[place] = Answer(
-                json.dumps({"label": best}), "stop", self.name, len(prompts[place]), 0, probs=_softmax(own)
+                json.dumps({"label": best}), "stop", self.name, len(prompts[place]), 0, probs=_softmax(score_by_word)
             )
         return answers
 
@@ -186,29 +186,31 @@ class _Scorer:
 
         device, longest, many = self.model.device, max(map(len, prompts)), len(endings)
         # Padded on the left, so that every prompt ends in the last place.
-        ids = torch.tensor([[0] * (longest - len(own)) + list(own) for own in prompts], device=device)
-        mask = torch.tensor([[0] * (longest - len(own)) + [1] * len(own) for own in prompts], device=device)
+        ids = torch.tensor([[0] * (longest - len(tokens)) + list(tokens) for tokens in prompts], device=device)
+        mask = torch.tensor([[0] * (longest - len(tokens)) + [1] * len(tokens) for tokens in prompts], device=device)
         with torch.inference_mode():
             read = self.model(input_ids=ids, attention_mask=mask, position_ids=_positions(mask), use_cache=True)
             first = read.logits[:, -1].float().log_softmax(-1)
             width = max(map(len, endings))
-            ends = torch.tensor([list(own) + [0] * (width - len(own)) for own in endings], device=device)
-            there = torch.tensor([[1] * len(own) + [0] * (width - len(own)) for own in endings], device=device)
+            ends = torch.tensor([list(tokens) + [0] * (width - len(tokens)) for tokens in endings], device=device)
+            is_token = torch.tensor(
+                [[1] * len(tokens) + [0] * (width - len(tokens)) for tokens in endings], device=device
+            )
             scores = first[:, ends[:, 0]][..., None]
             if width > 1:
                 cache = read.past_key_values
                 cache.batch_repeat_interleave(many)
-                after = torch.cat([mask.repeat_interleave(many, 0), there[:, :-1].repeat(len(prompts), 1)], dim=1)
+                after = torch.cat([mask.repeat_interleave(many, 0), is_token[:, :-1].repeat(len(prompts), 1)], dim=1)
                 rest = self.model(
                     input_ids=ends[:, :-1].repeat(len(prompts), 1),
                     attention_mask=after,
                     position_ids=_positions(after)[:, longest:],
                     past_key_values=cache,
                 ).logits.float().log_softmax(-1)  # fmt: skip
-                wanted = ends[:, 1:].repeat(len(prompts), 1)[..., None]
-                further = rest.gather(-1, wanted)[..., 0].view(len(prompts), many, width - 1)
+                next_tokens = ends[:, 1:].repeat(len(prompts), 1)[..., None]
+                further = rest.gather(-1, next_tokens)[..., 0].view(len(prompts), many, width - 1)
                 scores = torch.cat([scores, further], dim=-1)
-            mean = (scores * there).sum(-1) / there.sum(-1)
+            mean = (scores * is_token).sum(-1) / is_token.sum(-1)
         return [[float(value) for value in row] for row in mean]
 
 

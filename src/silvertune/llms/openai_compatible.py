@@ -196,7 +196,7 @@ class OpenAICompatible:
 
     def _failed(self, status: int, headers: Mapping[str, str], text: str, without: frozenset[str]) -> Answer:
         """What an error answer means: raised, unless it says something about the item itself."""
-        code, told = _error(text)
+        code, message = _error(text)
         if status in (401, 403):
             # The server's own words are left out: many repeat the key.
             raise UnusableError(
@@ -209,19 +209,19 @@ class OpenAICompatible:
             )
         if status == 404 or status in (301, 302, 307, 308, 405):
             raise UnusableError(
-                f"{_KEY}.model={self.model}, base_url={self.base_url}: not there ({status}: {told}); check both"
+                f"{_KEY}.model={self.model}, base_url={self.base_url}: not there ({status}: {message}); check both"
             )
         if status in (400, 422, 500, 501):  # llama-cpp-python answers 500 to a response_format that it does not know
             for member, names in _OPTIONAL.items():
                 if member not in without and any(name in text for name in names):
-                    raise _SuspectError(member, f"{status}: {told}")
+                    raise _SuspectError(member, f"{status}: {message}")
         if status in (408, 409, 425, 429) or status >= 500:
-            raise TransientError(f"{status}: {told}", _retry_after(headers))
+            raise TransientError(f"{status}: {message}", _retry_after(headers))
         if code in ("content_filter", "content_policy_violation"):
-            return Answer(told, "refused", self.model, 0, 0)
+            return Answer(message, "refused", self.model, 0, 0)
         if code == "context_length_exceeded":
-            return Answer(told, "length", self.model, 0, 0)
-        raise RejectedError(f"{status}: {told}")
+            return Answer(message, "length", self.model, 0, 0)
+        raise RejectedError(f"{status}: {message}")
 
     def check(self) -> list[CheckResult]:
         """Package, key, address and model; nothing is generated."""
@@ -231,18 +231,18 @@ class OpenAICompatible:
             return [CheckResult("package aiohttp", False, "pip install 'silvertune[openai]'")]
         try:
             credentials.from_environment(self.api_key_env, f"{_KEY}.api_key_env")
-            found = [CheckResult(f"key in {self.api_key_env}" if self.api_key_env else "no key wanted", True)]
+            results = [CheckResult(f"key in {self.api_key_env}" if self.api_key_env else "no key wanted", True)]
             names = asyncio.run(self._models())
         except UnusableError as error:
             return [CheckResult(f"{self.base_url}", False, str(error))]
         except (TransientError, TimeoutError) as error:
             mend = f"{error or 'no answer within 20 s'}: is the server up, and is base_url right?"
-            return [*found, CheckResult(f"{self.base_url} answers", False, mend)]
-        found.append(CheckResult(f"{self.base_url} answers", True))
+            return [*results, CheckResult(f"{self.base_url} answers", False, mend)]
+        results.append(CheckResult(f"{self.base_url} answers", True))
         if names:
-            there = ", ".join(sorted(names)[:8])
-            found.append(CheckResult(f"model {self.model}", self.model in names, f"it has {there}"))
-        return found
+            model_names = ", ".join(sorted(names)[:8])
+            results.append(CheckResult(f"model {self.model}", self.model in names, f"it has {model_names}"))
+        return results
 
     async def _models(self) -> list[str]:
         """The models that the server lists; none where it has no list."""
@@ -284,8 +284,8 @@ def _status(error: Any) -> int:
 
 
 def _words(error: Any) -> str:
-    told = error.get("message") or error if isinstance(error, Mapping) else error
-    return " ".join(str(told).split())[:200]
+    message = error.get("message") or error if isinstance(error, Mapping) else error
+    return " ".join(str(message).split())[:200]
 
 
 def _answer(body: Mapping[str, Any]) -> Answer:
@@ -348,8 +348,8 @@ def _error(text: str) -> tuple[str, str]:
     error = body.get("error", body) if isinstance(body, dict) else body
     if not isinstance(error, dict):
         return "", str(error)[:200]
-    told = error.get("message") or error.get("detail") or error
-    return str(error.get("code") or error.get("type") or ""), " ".join(str(told).split())[:200]
+    message = error.get("message") or error.get("detail") or error
+    return str(error.get("code") or error.get("type") or ""), " ".join(str(message).split())[:200]
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -84,13 +84,13 @@ class Prompt:
 
 def repair(request: Request, answer: str) -> Request:
     """The same question again, with the answer that could not be read and why."""
-    told = (
+    instruction = (
         f"That is not an answer that can be read. Answer again, with one JSON object and nothing else; its members are "
         f"{', '.join(request.fields)}, and the label is one of: {', '.join(map(json.dumps, request.words))}."
     )
     # An answer may repeat the item's text: it is no more to be trusted.
-    said = truncation.fit(untrusted_text.cleaned(answer), 300) or "(nothing)"
-    turns = (*request.messages, Message("assistant", said), Message("user", told))
+    unreadable = truncation.fit(untrusted_text.cleaned(answer), 300) or "(nothing)"
+    turns = (*request.messages, Message("assistant", unreadable), Message("user", instruction))
     return Request(turns, request.words, request.fields, request.repeat)
 
 
@@ -120,16 +120,16 @@ def of(
             f"for {either(list(views))}"
         )
     fields = (*(("reason",) if reason else ()), "label", *(("confidence",) if confidence else ()))
-    made = []
+    built = []
     for view in views:
         questions = task.prompts.get(view) or _from_descriptions(task)
-        named = {"": questions} if isinstance(questions, str) else dict(questions)
-        for name, question in named.items():
+        questions_by_name = {"": questions} if isinstance(questions, str) else dict(questions)
+        for name, question in questions_by_name.items():
             if not isinstance(question, str) or not question.strip():
                 raise UserError(f"task.prompts.{view}.{name}={question!r}: want the question as text")
             shown = tuple(examples.get(view, ()))
-            made.append(Prompt(view, str(name), question, words, fields, shown, max_item_tokens))
-    return made
+            built.append(Prompt(view, str(name), question, words, fields, shown, max_item_tokens))
+    return built
 
 
 def words_of(task: Task) -> dict[str, str]:

@@ -59,7 +59,7 @@ _ASKING = ("answer", "respond", "reply", "output", "return", "label", "verdict",
 def cleaned(text: str) -> str:
     """`text` without characters that are not seen, and with every mark that could open a tag or a turn broken up."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return _OPENERS.sub(lambda found: found[0] + " ", _UNSEEN.sub("", text))
+    return _OPENERS.sub(lambda match: match[0] + " ", _UNSEEN.sub("", text))
 
 
 def delimited(text: str) -> str:
@@ -78,16 +78,16 @@ def signs(text: str, words: Sequence[str]) -> list[str]:
     """
     if "\\" in text:
         # JSON may have escaped what is not ASCII, half a character at a time.
-        text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
+        text = _ESCAPED.sub(lambda match: chr(int(match[1], 16)), text)
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         text = text.replace("\\n", "\n").replace('\\"', '"')
     plain = unicodedata.normalize("NFKC", _without_piles(_UNSEEN.sub("", text)))
-    found = {name for name, pattern in _PATTERNS.items() if pattern.search(plain)}
+    sign_names = {name for name, pattern in _PATTERNS.items() if pattern.search(plain)}
     if not text.isascii() and _SUSPECT.search(text):
-        found.add("hidden characters")
-    if "instructions" not in found and (_has_order(plain) or _asks_for(plain, words)):
-        found.add("instructions")
-    return sorted(found)
+        sign_names.add("hidden characters")
+    if "instructions" not in sign_names and (_has_order(plain) or _asks_for(plain, words)):
+        sign_names.add("instructions")
+    return sorted(sign_names)
 
 
 def _without_piles(text: str) -> str:
