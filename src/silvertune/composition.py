@@ -60,9 +60,9 @@ def plain(cfg: DictConfig, sources: Iterable[Any]) -> dict[str, Any]:
 
 def _refuse_unknown(content: Mapping[str, Any], schema: type, prefix: str) -> None:
     """Hydra lets `+key=value` add what the schema does not have."""
-    known = [entry.name for entry in fields(schema)]
-    if unknown := sorted(set(content) - set(known)):
-        raise UserError(f"{prefix}{unknown[0]}: no such setting; there is {', '.join(known)}")
+    settings = [entry.name for entry in fields(schema)]
+    if unknown := sorted(set(content) - set(settings)):
+        raise UserError(f"{prefix}{unknown[0]}: no such setting; there is {', '.join(settings)}")
 
 
 def _name_filters(filters: Mapping[str, Any], where: str, sources: list[Any], *, depth: int) -> None:
@@ -81,20 +81,20 @@ def _filters_named(names: Any, key: str, sources: list[Any]) -> dict[str, Any]:
     if isinstance(names, dict):
         return names
     folders = [Path(source["path"]) / "filter" for source in sources if source["schema"] in ("file", "groups")]
-    found: dict[str, Any] = {}
+    configs: dict[str, Any] = {}
     for name in [names] if isinstance(names, str) else list(names):
         file = next((folder / f"{name}.yaml" for folder in folders if (folder / f"{name}.yaml").is_file()), None)
         if file is None:
-            there = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
-            raise UserError(f"{key}={name}: no such filter; there is {', '.join(there)}")
+            available = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+            raise UserError(f"{key}={name}: no such filter; there is {', '.join(available)}")
         text = file.read_text(encoding="utf-8")
         content = yaml.safe_load(text)
         if "defaults" in content or "${" in text:
             raise UserError(
                 f"{key}={name}: {file} needs Hydra to be composed; write the filter out under {key} instead"
             )
-        found |= content
-    return found
+        configs |= content
+    return configs
 
 
 def build(config: Mapping[str, Any]) -> Parts:
@@ -106,7 +106,7 @@ def build(config: Mapping[str, Any]) -> Parts:
     task = task_of(config["task"])
     data = load_data(config)
     cache = _cache_folder(config)
-    known = {
+    inputs = {
         "task": task,
         "cache": cache,
         "annotations": data.annotations,
@@ -114,8 +114,8 @@ def build(config: Mapping[str, Any]) -> Parts:
         "training": data.training_items,
         "gold": data.gold,
     }
-    backend = _make(config["backend"], "backend", "backend", known)
-    model = None if config["model"] is None else _make(config["model"], "model", "model", known)
+    backend = _make(config["backend"], "backend", "backend", inputs)
+    model = None if config["model"] is None else _make(config["model"], "model", "model", inputs)
     if model is not None:
         backend.check(model)
     if config["preselect"] is not None and config["preselect"].get("labeler") == config["labeler"]:
@@ -126,18 +126,18 @@ def build(config: Mapping[str, Any]) -> Parts:
     parts = Parts(
         task=task,
         data=data,
-        preselect=_source(config["preselect"], "preselect", known),
+        preselect=_source(config["preselect"], "preselect", inputs),
         labeler=LabelSource(
             "labeler",
             tuple(task.classes),
-            _make(config["labeler"], "labeler", "labeler", known),
-            _make(config["aggregation"], "aggregation", "aggregation", known),
+            _make(config["labeler"], "labeler", "labeler", inputs),
+            _make(config["aggregation"], "aggregation", "aggregation", inputs),
             people=bool(config["labeler"].get("_people_")),
         ),
         bind=bind,
         filters=bind(config["filter"]),
-        resources=_resources(config, known),
-        fallback=_source(config["fallback"], "fallback", known),
+        resources=_resources(config, inputs),
+        fallback=_source(config["fallback"], "fallback", inputs),
         model=model,
         backend=backend,
         evaluation=_evaluation(config["evaluation"], task),
@@ -148,16 +148,16 @@ def build(config: Mapping[str, Any]) -> Parts:
     return parts
 
 
-def _resources(config: Mapping[str, Any], known: Mapping[str, Any]) -> computed.Resources:
+def _resources(config: Mapping[str, Any], inputs: Mapping[str, Any]) -> computed.Resources:
     """What evidence is computed with."""
     content = config["evidence"]
     _refuse_unknown(content, EvidenceSettings, "evidence.")
     for name, least in (("folds", 2), ("epochs", 1), ("calibration", 0)):
         check_whole_number(f"evidence.{name}", content[name], least)
-    student = _make(content["student"], "evidence.student", "model", known)
+    student = _make(content["student"], "evidence.student", "model", inputs)
     if not callable(getattr(student, "fit", None)):
         raise UserError("evidence.student: has no fit(train, validation, seed); want a model that is tuned here")
-    encoder = _make(config["encoder"], "encoder", "encoder", known)
+    encoder = _make(config["encoder"], "encoder", "encoder", inputs)
     if identity.reads_encoder(config["filter"]):
         encoder.check()
     return computed.Resources(
@@ -168,7 +168,7 @@ def _resources(config: Mapping[str, Any], known: Mapping[str, Any]) -> computed.
         folds=content["folds"],
         epochs=content["epochs"],
         calibration=content["calibration"],
-        cache=known["cache"],
+        cache=inputs["cache"],
     )
 
 
@@ -224,8 +224,8 @@ class _Recipe:
 
 @lru_cache(maxsize=4)
 def _data(recipe: _Recipe) -> Data:
-    known = {"task": task_of(recipe.task), "cache": recipe.cache}
-    data: Data = _make(recipe.dataset, "dataset", "dataset", known)
+    inputs = {"task": task_of(recipe.task), "cache": recipe.cache}
+    data: Data = _make(recipe.dataset, "dataset", "dataset", inputs)
     return data
 
 
@@ -262,7 +262,7 @@ def bind_filters(filters: Mapping[str, Any], *, key: str) -> list[evidence.Bound
     return bound
 
 
-def _source(node: Mapping[str, Any] | None, key: str, known: Mapping[str, Any]) -> LabelSource | None:
+def _source(node: Mapping[str, Any] | None, key: str, inputs: Mapping[str, Any]) -> LabelSource | None:
     """A fallback or a preselection: a labeler with its own aggregation."""
     if node is None:
         return None
@@ -272,22 +272,22 @@ def _source(node: Mapping[str, Any] | None, key: str, known: Mapping[str, Any]) 
     budget = node.get("budget")
     if budget is not None and set(budget) != {"items", "audit"}:
         raise UserError(f"{key}.budget={dict(budget)}: want items and audit")
-    classes = known["task"].classes
+    classes = inputs["task"].classes
     keep = tuple(class_names.class_name(value, f"{key}.keep") for value in node.get("keep") or ())
     if wrong := [name for name in keep if name not in classes]:
         raise UserError(f"{key}.keep={list(keep)}: {wrong[0]!r} is no class; want some of {', '.join(classes)}")
     return LabelSource(
         f"{key}.labeler",
         tuple(classes),
-        _make(node["labeler"], f"{key}.labeler", "labeler", known),
-        _make(node["aggregation"], f"{key}.aggregation", "aggregation", known),
+        _make(node["labeler"], f"{key}.labeler", "labeler", inputs),
+        _make(node["aggregation"], f"{key}.aggregation", "aggregation", inputs),
         keep,
         None if budget is None else fallback_budget.Budget(**budget),
         bool(node["labeler"].get("_people_")),
     )
 
 
-def _make(node: Any, key: str, kind: str, known: Mapping[str, Any]) -> Any:
+def _make(node: Any, key: str, kind: str, inputs: Mapping[str, Any]) -> Any:
     """Make a part: call its target with the yaml's parameters and with what it asks for of `known`.
 
     Parts among the parameters, and in mappings of names to parts, are made first. A part that asks for `votes` stays
@@ -295,9 +295,9 @@ def _make(node: Any, key: str, kind: str, known: Mapping[str, Any]) -> Any:
     """
     function, asked_names = _bind(node, key, kind)
     nested = {
-        name: _nested(value, f"{key}.{name}", known) for name, value in node.items() if isinstance(value, Mapping)
+        name: _nested(value, f"{key}.{name}", inputs) for name, value in node.items() if isinstance(value, Mapping)
     }
-    part = partial(function, **nested, **{name: known[name] for name in asked_names if name != "votes"})
+    part = partial(function, **nested, **{name: inputs[name] for name in asked_names if name != "votes"})
     try:
         return part if "votes" in asked_names else part()
     except UserError:
@@ -313,15 +313,15 @@ def labeling_sources(config: Mapping[str, Any], parts: Parts) -> Iterator[tuple[
             yield part, repr(config[part] if part == "labeler" else config[part]["labeler"]), source
 
 
-def _nested(value: Mapping[str, Any], key: str, known: Mapping[str, Any]) -> Any:
+def _nested(value: Mapping[str, Any], key: str, inputs: Mapping[str, Any]) -> Any:
     """The part that a parameter describes, or each of those that it names; any other mapping as it is.
 
     A part inside another may ask for what is known of the configuration, as an encoder may.
     """
     if "_target_" in value:
-        return _make(value, key, "encoder", known)
+        return _make(value, key, "encoder", inputs)
     if value and all(isinstance(entry, Mapping) and "_target_" in entry for entry in value.values()):
-        return {name: _make(entry, f"{key}.{name}", "encoder", known) for name, entry in value.items()}
+        return {name: _make(entry, f"{key}.{name}", "encoder", inputs) for name, entry in value.items()}
     return value
 
 
@@ -365,7 +365,7 @@ def _bind(node: Any, key: str, kind: str) -> tuple[Callable[..., Any], tuple[str
 
 
 def names(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, str]:
-    """What the parts of a run are called: the names of their configs, and `arm`, made of them if it has no name."""
+    """What the parts of a run are called: the names of their configs, and `arm`, which is made of them if the study names none."""
     parts = {
         part: str(choices.get(part) or "none")
         for part in ("dataset", "task", "preselect", "labeler", "aggregation", "fallback", "model", "backend")
@@ -373,12 +373,12 @@ def names(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, st
     # A list choice such as filter=[a,b] is missing from Hydra's choices; the keys are the names.
     parts["filter"] = "+".join(config["filter"])
     parts |= {part: "none" for part in ("model", "fallback", "preselect") if config[part] is None}
-    made = f"{parts['labeler']}/{parts['filter']}"
+    arm = f"{parts['labeler']}/{parts['filter']}"
     if parts["aggregation"] not in ("any_view", "none"):
-        made = f"{parts['labeler']}.{parts['aggregation']}/{parts['filter']}"
+        arm = f"{parts['labeler']}.{parts['aggregation']}/{parts['filter']}"
     if parts["fallback"] != "none":
-        made += f"/{parts['fallback']}"
-    parts["arm"] = config["arm"] or made
+        arm += f"/{parts['fallback']}"
+    parts["arm"] = config["arm"] or arm
     parts["simulated"] = str(_says(config, "_simulated_")).lower()
     parts["uses_gold"] = str(_says(config, "_gold_")).lower()
     if parts["simulated"] == "true" and "simulated" not in parts["arm"]:

@@ -35,9 +35,9 @@ def show(console: Console, jobs: list[Job]) -> bool:
 
 def _tracking(tracking: dict[str, Any]) -> Iterator[CheckResult]:
     folder = Path(tracking["dir"]).absolute()
-    there = next(place for place in (folder, *folder.parents) if place.exists())
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
     try:
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=existing):
             yield CheckResult(f"tracking.dir={tracking['dir']} can be written", True)
     except OSError as error:
         mend = f"{error.strerror}: choose another tracking.dir, or make it writable for {os.environ.get('USER', 'you')}"

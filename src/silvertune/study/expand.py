@@ -138,8 +138,8 @@ def _joined(arm: str, fixed: Sequence[Override], point: Sequence[str]) -> list[s
         if key.split(".")[0] == "model" and without_student:
             continue
         for override in fixed:
-            own = _key(str(override.input_line))
-            if f"{key}.".startswith(f"{own}.") or f"{own}.".startswith(f"{key}."):
+            fixed_key = _key(str(override.input_line))
+            if f"{key}.".startswith(f"{fixed_key}.") or f"{fixed_key}.".startswith(f"{key}."):
                 raise UserError(
                     f"{text}: arm {arm!r} of the study fixes {override.input_line}, and its name would lie; "
                     f"define another arm in a study of your own, or leave {key} alone"
