@@ -98,10 +98,17 @@ def _filters_named(names: Any, key: str, sources: list[Any]) -> dict[str, Any]:
 
 
 def build(config: Mapping[str, Any]) -> Parts:
-    """The parts of the run that `config` (from `plain`) describes.
+    """Build and check the parts of a run. Nothing is labelled.
 
-    Raises UserError for a target that can't be found, a parameter that it does not have, evidence that does
-    not exist, data that are not as the config says, and a model that the backend can't tune.
+    Args:
+        config: The run's configuration (from `plain`).
+
+    Returns:
+        The parts.
+
+    Raises:
+        UserError: A target can't be found or lacks a parameter, evidence does not exist, data are not as the
+            configuration says, or the backend can't tune the model.
     """
     task = task_of(config["task"])
     data = load_data(config)
@@ -365,7 +372,19 @@ def _bind(node: Any, key: str, kind: str) -> tuple[Callable[..., Any], tuple[str
 
 
 def names(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, str]:
-    """What the parts of a run are called: the names of their configs, and `arm`, which is made of them if the study names none."""
+    """Name the parts of a run.
+
+    Args:
+        config: The run's configuration (from `plain`).
+        choices: Hydra's group choices (`hydra.runtime.choices`).
+
+    Returns:
+        Part -> name of its config; `arm`, which is made of these where no study names it; and whether labels are
+        `simulated` and gold is seen (`uses_gold`), as `true` or `false`.
+
+    Raises:
+        UserError: Labels are simulated, and the arm's name does not say so.
+    """
     parts = {
         part: str(choices.get(part) or "none")
         for part in ("dataset", "task", "preselect", "labeler", "aggregation", "fallback", "model", "backend")
