@@ -377,6 +377,14 @@ def test_runs_of_an_arm_that_differ_in_more_than_the_seed_are_no_repetition() ->
     compared([runs[0], replace(runs[1], settings=runs[0].settings)])
 
 
+@pytest.mark.parametrize("key", ["fallback.labeler.seed", "labeler.seed", "model.random_state"])
+def test_the_seed_of_a_part_may_be_that_of_its_run_and_no_other(key: str) -> None:
+    runs = [replace(finished("ours", seed=k), settings={key: f"{k}", "model.C": "1"}) for k in range(3)]
+    assert compared(runs).table["seeds"].tolist() == [3]
+    with pytest.raises(UserError, match=rf"with seeds 0 and 2 differ in more: {key}=0 and 7;"):
+        compared([*runs[:2], replace(runs[2], settings={key: "7", "model.C": "1"})])
+
+
 def test_arms_with_other_test_items_are_not_compared_without_a_reference_either() -> None:
     with pytest.raises(UserError, match="not comparable"):
         compared([finished("ours"), finished("theirs", groups=range(GROUPS - 1))])

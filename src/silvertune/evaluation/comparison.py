@@ -303,6 +303,12 @@ def _ensembles(runs: Sequence[FinishedRun], scored: Sequence[str], replicates: i
     return pd.DataFrame(rows)
 
 
+def _is_seed_of_run(key: str, *runs: FinishedRun) -> bool:
+    """Whether a part's own seed is the seed of its run in all of these runs, as `seed: ${seed}` makes it."""
+    is_seed = key.rpartition(".")[2] in ("seed", "random_state")
+    return is_seed and all(run.settings.get(key) == str(run.seed) for run in runs)
+
+
 def _check_comparable(runs: Sequence[FinishedRun]) -> None:
     first = runs[0]
     for run in runs:
@@ -318,9 +324,10 @@ def _check_comparable(runs: Sequence[FinishedRun]) -> None:
     by_arm: dict[Arm, FinishedRun] = {}
     for run in runs:
         other = by_arm.setdefault((run.arm, run.model), run)
-        if run.settings != other.settings:
-            names = sorted({*run.settings, *other.settings})
-            key = next(name for name in names if run.settings.get(name) != other.settings.get(name))
+        names = sorted({*run.settings, *other.settings})
+        different = [name for name in names if run.settings.get(name) != other.settings.get(name)]
+        if different := [name for name in different if not _is_seed_of_run(name, run, other)]:
+            key = different[0]
             one, another = run.settings.get(key), other.settings.get(key)
             raise UserError(
                 f"not comparable: the runs of arm {run.arm!r} with seeds {other.seed} and {run.seed} differ in more: "
