@@ -16,6 +16,7 @@ from tests.made import changed
 
 from silvertune import composition, identity, part_inputs
 from silvertune.schema import Config, Task
+from silvertune.study.job import names_of_parts
 
 ROOT = Path(__file__).parents[1]
 CONF, EXPERIMENTS = ROOT / "conf", ROOT / "experiments"
@@ -108,7 +109,7 @@ def test_an_arm_of_a_shipped_study_composes_binds_and_is_named_honestly(study: s
     cfg = composed(f"experiments={study}", *fixed, f"arm={arm}")
     content = composition.plain(cfg, SOURCES)
     composition.bind_filters(content["filter"], key="filter")
-    names = composition.names(content, cfg.hydra.runtime.choices)
+    names = names_of_parts(content, cfg.hydra.runtime.choices)
     assert names["arm"] == arm
     assert (names["simulated"] == "true") == ("simulated" in arm)
     assert set(content["study"]["references"]) <= set(content["study"]["arms"])
@@ -339,7 +340,7 @@ def test_data_that_changed_are_read_again(usable: dict[str, Any]) -> None:
 
 def names(*overrides: str) -> dict[str, str]:
     cfg = composed(*overrides)
-    return composition.names(composition.plain(cfg, SOURCES), cfg.hydra.runtime.choices)
+    return names_of_parts(composition.plain(cfg, SOURCES), cfg.hydra.runtime.choices)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from silvertune import composition, identity, splits
 from silvertune.errors import UserError, check_whole_number, either, in_one_line
 from silvertune.runner import Parts
-from silvertune.study.job import Job, run_name
+from silvertune.study.job import Job, names_of_parts, run_name
 
 
 class _Composed(NamedTuple):
@@ -80,7 +80,7 @@ def _composed(
             with open_dict(cfg):
                 cfg.seed = seed
             resolved = composition.plain(cfg, sources)
-            names = composition.names(resolved, choices)
+            names = names_of_parts(resolved, choices)
             yield _Composed([*texts, f"seed={seed}"], resolved, names, identity.of(resolved))
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from silvertune import composition, identity, runner
+from silvertune.errors import UserError
 from silvertune.llms import answer_store
 from silvertune.tracking import runs, serving
 
@@ -25,7 +26,7 @@ class Job:
     Attributes:
         overrides: The command-line overrides that make it.
         config: Its resolved configuration.
-        names: What its parts are called (`silvertune.composition.names`).
+        names: What its parts are called (`names_of_parts`).
         identity: The digest of what decides its result.
         parts: The parts that its configuration describes, built and checked.
     """
@@ -71,7 +72,7 @@ def run(cfg: DictConfig, *, choices: Mapping[str, Any], sources: Iterable[Any], 
         overrides: What the job was given.
     """
     config = composition.plain(cfg, sources)
-    names = composition.names(config, choices)
+    names = names_of_parts(config, choices)
     tracking = config["tracking"]
     client, sweep = runs.sweep_of(tracking)
     answer_store.ask_failures_again(float(sweep.data.tags["started"]))
@@ -124,6 +125,49 @@ def _stopping_others(client: "MlflowClient", parent: str, on_error: str) -> Iter
             with suppress(Exception):  # a store that can't be written to must not hide why the job failed
                 client.set_tag(parent, "stop", "true")
         raise
+
+
+def names_of_parts(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, str]:
+    """Name the parts of a run.
+
+    Args:
+        config: The run's configuration (from `plain`).
+        choices: Hydra's group choices (`hydra.runtime.choices`).
+
+    Returns:
+        Part -> name of its config; `arm`, which is made of these where no study names it; and whether labels are
+        `simulated` and gold is seen (`uses_gold`), as `true` or `false`.
+
+    Raises:
+        UserError: Labels are simulated, and the arm's name does not say so.
+    """
+    parts = {
+        part: str(choices.get(part) or "none")
+        for part in ("dataset", "task", "preselect", "labeler", "aggregation", "fallback", "model", "backend")
+    }
+    # A list choice such as filter=[a,b] is missing from Hydra's choices; the keys are the names.
+    parts["filter"] = "+".join(config["filter"])
+    parts |= {part: "none" for part in ("model", "fallback", "preselect") if config[part] is None}
+    arm = f"{parts['labeler']}/{parts['filter']}"
+    if parts["aggregation"] not in ("any_view", "none"):
+        arm = f"{parts['labeler']}.{parts['aggregation']}/{parts['filter']}"
+    if parts["fallback"] != "none":
+        arm += f"/{parts['fallback']}"
+    parts["arm"] = config["arm"] or arm
+    parts["simulated"] = str(_is_said(config, "_simulated_")).lower()
+    parts["uses_gold"] = str(_is_said(config, "_gold_")).lower()
+    if parts["simulated"] == "true" and "simulated" not in parts["arm"]:
+        raise UserError(
+            f"study.arms.{parts['arm']}: its labels are simulated (labeler={parts['labeler']}, fallback="
+            f"{parts['fallback']}) and its name does not say so; put 'simulated' in it"
+        )
+    return parts
+
+
+def _is_said(node: Any, key: str) -> bool:
+    if isinstance(node, Mapping):
+        return bool(node.get(key)) or any(_is_said(value, key) for value in node.values())
+    return False
 
 
 def run_name(config: Mapping[str, Any], names: Mapping[str, str]) -> str:
