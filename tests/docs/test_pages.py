@@ -65,6 +65,15 @@ def test_the_readme_is_short() -> None:
     assert len(PAGES["README.md"].read_text().splitlines()) <= 120
 
 
+def test_the_messages_that_the_page_explains_are_those_of_the_code() -> None:
+    code = "".join(file.read_text(encoding="utf-8") for file in (blocks.ROOT / "src").rglob("*.py"))
+    section = text("errors.md").partition("## What often comes up")[2].partition("\n## ")[0]
+    messages = re.findall(r"^\| `([^`]+)` \|", section, re.M)
+    assert len(messages) > 10
+    missing = [part for message in messages for part in message.split("...") if part.strip(" :;") not in code]
+    assert missing == []
+
+
 WRONG = {
     "a filter that there isn't": "```sh\nsilvertune dataset.path=tables.jsonl filter=agremeent\n```",
     "a setting that there isn't": "```sh\nsilvertune dataset.path=tables.jsonl filter=aum filter.aum.drp=1\n```",
