@@ -1,4 +1,4 @@
-"""One run: one arm, one seed, all folds of its split. Reads like the picture in the README, top to bottom."""
+"""One run: one arm, one seed, all folds of its split. Reads like the picture in `docs/concepts.md`, top to bottom."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
