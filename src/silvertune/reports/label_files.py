@@ -18,6 +18,12 @@ HEADINGS = {
     "rankings": "How well confidence and scores rank the wrong labels last",
 }
 """The tables of the page, in its order."""
+FIGURE_HEADINGS = {
+    "label_noise": "Wrong labels, before and after the filter",
+    "risk_coverage": "Wrong labels among the most confident ones",
+    "reliability": "Confidence and accuracy",
+    "prevalence": "Class shares of labels, gold and predictions",
+}
 MOST_ROWS = 60
 """How many rows of a table the page shows at most; its file has all."""
 
@@ -45,7 +51,10 @@ def write(report: Report, findings: list[Finding], folder: Path, title: str) -> 
 
 def _page(report: Report, findings: list[Finding], images: dict[str, bytes], title: str) -> str:
     sentences = html_page.bullets([finding.sentence for finding in findings] or [NO_FINDING])
-    pictures = "".join(html_page.picture(image, name) for name, image in images.items())
+    pictures = "".join(
+        f"<h2>{FIGURE_HEADINGS[name]}</h2>{html_page.picture(image, FIGURE_HEADINGS[name])}"
+        for name, image in images.items()
+    )
     table_by_name = tables(report)
     sections = "".join(
         f"<h2>{heading}</h2>"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import Console
 
-ENSEMBLES = "Ensembles of votes, of the labelers that are arms by themselves"
+ENSEMBLES = "Ensembles of votes (of arms without a model)"
 SIMULATED = "* simulated: simulated annotators gave these labels, from gold and a documented noise process."
 NOTES = (
     "A row is the mean over the seeds of an arm. Intervals are 95% intervals for other groups and other seeds, from "
