@@ -1,7 +1,7 @@
 """What makes votes for items."""
 
 from silvertune.labelers.answer_sheet import AnswerSheet
-from silvertune.labelers.llm import LLMLabeler, StorePlace
+from silvertune.labelers.llm import FewShot, LLMLabeler, StorePlace
 from silvertune.labelers.recorded import Recorded
 from silvertune.labelers.simulated_panel import SimulatedPanel
 from silvertune.labelers.tuned_model import TunedModel
@@ -9,6 +9,7 @@ from silvertune.labelers.zero_shot import ZeroShot
 
 __all__ = [
     "AnswerSheet",
+    "FewShot",
     "LLMLabeler",
     "Recorded",
     "SimulatedPanel",
