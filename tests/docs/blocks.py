@@ -178,8 +178,17 @@ def check_composes(arguments: Sequence[str], *, arms: bool = True) -> None:
                     raise AssertionError(f"arm {name}: {error}") from error
 
 
+def is_choice(word: str) -> bool:
+    """Whether an override chooses a yaml that is there, and nothing else."""
+    group, _, name = word.partition("=")
+    file = Path(f"{group}/{name}.yaml") if group == "experiments" else Path(f"conf/{group}/{name}.yaml")
+    return file.exists() or (ROOT / file).exists()
+
+
 def check_inline(words: Sequence[str]) -> None:
     """Compose overrides that stand in the text; a setting alone is one of some choice of its group."""
+    if all(is_choice(word) for word in words):
+        return None
     group, _, rest = words[0].partition("=")[0].partition(".")
     choices: list[list[str]] = [[]]
     if rest:
