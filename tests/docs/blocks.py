@@ -188,7 +188,7 @@ def is_choice(word: str) -> bool:
 def check_inline(words: Sequence[str]) -> None:
     """Compose overrides that stand in the text; a setting alone is one of some choice of its group."""
     if all(is_choice(word) for word in words):
-        return None
+        return
     group, _, rest = words[0].partition("=")[0].partition(".")
     choices: list[list[str]] = [[]]
     if rest:
