@@ -229,6 +229,11 @@ def test_a_module_that_raises_while_it_is_imported_is_told_in_one_line(usable: d
         composition.build(changed(usable, "filter", {"it": {"_target_": f"{module}.it"}}))
 
 
+def test_a_users_aggregation_may_fail_on_no_votes(usable: dict[str, Any], user: Any) -> None:
+    module = user("def first(votes):\n    return votes['label'].iloc[0]\n")
+    composition.build(changed(usable, "aggregation", {"_target_": f"{module}.first"}))
+
+
 def test_a_users_labeler_that_asks_for_gold_has_to_say_so(usable: dict[str, Any], user: Any) -> None:
     module = user("class Cheat:\n    def __init__(self, gold):\n        self.gold = gold\n")
     node = {"_target_": f"{module}.Cheat"}

@@ -8,11 +8,13 @@ Every part is a callable named by `_target_`. The run fills the parameters that 
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
@@ -180,14 +182,19 @@ def _resources(config: Mapping[str, Any], inputs: Mapping[str, Any]) -> computed
 
 
 def _rehearse(parts: Parts) -> None:
-    """Let aggregations and filters look at no votes: what they say of their settings is said before any is paid for."""
+    """Let aggregations and filters look at no votes: what they say of their settings is said before any is paid for.
+
+    A part of the user's may well fail on nothing, and that is no mistake: only a UserError counts.
+    """
     nothing = votes.table([], parts.task.classes)
-    sources = [source for source in (parts.preselect, parts.labeler, parts.fallback) if source is not None]
-    labels = [source.aggregate(nothing) for source in sources][-1]
+    for source in (parts.preselect, parts.labeler, parts.fallback):
+        if source is not None:
+            with _only_user_errors():
+                source.aggregate(nothing)
     about = evidence.Evidence(
         items=parts.data.items.iloc[:0],
         votes=nothing,
-        labels=labels,
+        labels=pd.DataFrame({"label": [], "confidence": [], "n_votes": []}, index=parts.data.items.index[:0]),
         task=parts.task,
         annotations=nothing,
         item_ids=parts.data.items.index,
@@ -198,13 +205,18 @@ def _rehearse(parts: Parts) -> None:
         resources=parts.resources,
     )
     for bound in parts.filters:
-        # A filter of the user's may well fail on nothing, and that is no mistake: only what it says itself counts.
-        try:
+        with _only_user_errors():
             evidence.decide([bound], about)
-        except UserError:
-            raise
-        except Exception:
-            continue
+
+
+@contextmanager
+def _only_user_errors() -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception:
+        return
 
 
 def load_data(config: Mapping[str, Any]) -> Data:
