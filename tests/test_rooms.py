@@ -12,7 +12,7 @@ MAY_IMPORT = {
     "stats": {"errors"},
     "filters": {"errors", "schema", "stats", "votes"},
     "aggregations": {"errors", "schema", "votes"},
-    "evaluation": {"errors", "schema", "stats", "votes"},
+    "evaluation": {"errors", "interfaces", "schema", "splits", "stats", "votes"},
     "reports": {"evaluation", "stats", "votes"},
 }
 
