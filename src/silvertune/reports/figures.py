@@ -95,7 +95,7 @@ def groups_by_arm(by_group: pd.DataFrame, drawn: Mapping[str, Style]) -> "Figure
     keys = ["arm", "model", "variant", "simulated"]
     heads = by_group[keys].drop_duplicates()
     names = _names(heads)
-    longest = max(map(len, names))  # the names are slanted, below the axis
+    longest = max(map(len, names))  # the names stand at an angle below the axis
     figure = canvas(max(6.4, 1.6 + 0.95 * len(heads)) + 0.04 * longest, 6.4 + 0.05 * longest)
     rng = np.random.default_rng(0)
     for ax, metric, title in zip(figure.subplots(2, 1, sharex=True), ("precision", "f1"), ("precision", "F1"),
