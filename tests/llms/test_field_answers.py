@@ -205,6 +205,15 @@ def test_an_llm_that_never_gives_a_label_is_not_asked_on(task: Task, tmp_path: P
         votes_of(task, tmp_path, says, n=300)
 
 
+def test_texts_that_are_too_long_for_the_model_stop_nothing(task: Task, tmp_path: Path) -> None:
+    def says(_: Body) -> web.Response:
+        error = {"message": "maximum context length is 4096 tokens", "code": "context_length_exceeded"}
+        return web.json_response({"error": error}, status=400)
+
+    table, _ = votes_of(task, tmp_path, says, n=2 * MOST_UNREADABLE_IN_A_ROW)
+    assert set(table["status"]) == {"truncated"}
+
+
 def test_an_llm_that_thinks_aloud_now_and_then_is_asked_on(task: Task, tmp_path: Path) -> None:
     def says(body: Body) -> Body:
         return completion(LABEL if len(str(body)) % 3 else "hm")

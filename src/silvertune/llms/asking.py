@@ -168,7 +168,8 @@ class _Asking:
 
     def _notice(self, reading: Reading, answer: Answer) -> None:
         """Stop where an LLM answers, and never with a label."""
-        unreadable = reading.status in ("parse_error", "truncated")
+        # A text that alone is too long for the model is its item's matter: nothing was written of its answer.
+        unreadable = reading.status == "parse_error" or (reading.status == "truncated" and answer.tokens_out > 0)
         self.unreadable_in_a_row = self.unreadable_in_a_row + 1 if unreadable else 0
         if self.unreadable_in_a_row >= MOST_UNREADABLE_IN_A_ROW:
             self._stop(UnusableError(
