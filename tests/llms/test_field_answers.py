@@ -177,7 +177,7 @@ def test_an_error_that_quotes_the_request_switches_nothing_off(task: Task, tmp_p
     assert of_item.drop(of_item.index[1]).tolist() == ["ok"] * 11
     assert of_item.iloc[1] == "api_error"
     assert table["confidence"].notna().sum() == 11
-    own = [body for body in requests if "item-" not in str(body["messages"])]
+    own = [body for body in requests if "a short text" in str(body["messages"])]
     assert len(own) <= 3  # one probe of ours for each member that the error names
     assert all("response_format" in body and "logprobs" in body for body in requests)
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from silvertune.errors import UserError
 from silvertune.interfaces import CheckResult
-from silvertune.llms import credentials
+from silvertune.llms import credentials, untrusted_text
 from silvertune.llms.interface import (
     Answer,
     Ask,
@@ -35,8 +35,18 @@ _KEY = "labeler.llm.<name>"
 _OPTIONAL = {"response_format": ("response_format", "json_schema"), "logprobs": ("logprobs", "top_logprobs"),
              "seed": ("seed",)}  # fmt: skip
 """Members of a request that a server may do without, and by which words it names them where it refuses."""
-_PROBE = Request((Message("user", 'Answer with this JSON object: {"label": "a"}'),), ("a", "b"), ("label",), repeat=1)
-"""A question whose words no item chose: by it a server shows which members it takes."""
+_PROBE = Request(
+    (
+        Message(
+            "system", 'Say whether a text is a or b. Answer with one JSON object: {"label": "a"} or {"label": "b"}.'
+        ),
+        Message("user", untrusted_text.delimited("a short text")),
+    ),
+    ("a", "b"),
+    ("label",),
+    repeat=1,
+)
+"""A question like those about items, whose words no item chose: by it a server shows which members it takes."""
 _FINISHES: dict[Literal["length", "refused", "error"], tuple[str, ...]] = {
     "length": ("length", "max_tokens", "max_output_tokens", "max_completion_tokens", "model_length",
                "model_context_window_exceeded"),
