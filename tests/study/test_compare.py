@@ -109,6 +109,7 @@ def test_what_is_not_comparable_is_refused(folder: Path, name: str, change: str,
     assert len(refused.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.soak
 def test_runs_of_an_arm_with_other_settings_are_no_seeds_of_it(folder: Path) -> None:
     common = ("dataset.path=tables.jsonl", "labeler=expert", "filter=none", "tracking.experiment=mixed", "arm=mine")
     for settings in (["seed=0"], ["seed=1", "model.C=9"], ["seed=1", "evaluation.replicates=20", "model.C=8"]):

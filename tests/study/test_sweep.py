@@ -118,7 +118,7 @@ def test_on_error_stop_starts_nothing_after_the_first_failure(folder: Path) -> N
     assert "expert/none/tfidf_logreg/s1: was not started: on_error=stop" in stopped.stderr
 
 
-@pytest.mark.parametrize("which", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("which", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)])
 def test_an_interrupted_sweep_leaves_nothing_running_and_goes_on_later(folder: Path, which: signal.Signals) -> None:
     _slow_down(folder)
     process = cli.start(folder, "experiments=tiny")
@@ -205,6 +205,7 @@ def test_a_lora_student_is_tuned_measured_kept_and_labels_in_its_turn(folder: Pa
     assert taught.data.metrics["labels/noise_before"] < 0.3
 
 
+@pytest.mark.soak
 def test_captions_in_and_out_are_rows_of_their_own(folder: Path) -> None:
     done = cli.silvertune(folder, "experiments=tiny", "study.seeds=1", "dataset.captions=true,false")
     assert done.returncode == 0, done.stderr
