@@ -142,3 +142,9 @@ def test_kill_9_between_two_steps_of_a_submission_pays_nothing_twice(tmp_path: P
         backend(tmp_path).ledger.forget(entry.key)
     assert len(tune(tmp_path, 2)) == 2
     assert paid(tmp_path) == ([1, 1], PRICE_USD)
+
+
+def test_a_ledgers_password_is_in_no_message() -> None:
+    ledger = Ledger("postgresql+pg8000://user:planted-secret@host/database", budget_usd=None, lease_s=60)
+    assert "planted-secret" not in ledger.address
+    assert "host/database" in ledger.address

@@ -22,7 +22,7 @@ from functools import cached_property
 
 import sqlalchemy as sa
 
-from silvertune.databases.engine import INSERTS, opened
+from silvertune.databases.engine import INSERTS, opened, without_password
 from silvertune.databases.owner import is_gone, new_owner
 from silvertune.errors import UserError
 
@@ -92,6 +92,11 @@ class Ledger:
     def __init__(self, url: str, *, budget_usd: float | None, lease_s: float) -> None:
         self.url, self.budget_usd, self.lease_s = url, budget_usd, lease_s
         self.owner = new_owner()
+
+    @property
+    def address(self) -> str:
+        """Where the ledger is, without a password, for messages."""
+        return without_password(self.url)
 
     @cached_property
     def _engine(self) -> sa.Engine:
@@ -202,7 +207,7 @@ class Ledger:
             query = sa.update(_jobs).where(_jobs.c.key == key, _jobs.c.state == "unknown")
             values = {"state": "failed", "message": "forgotten", "reserved_usd": 0.0, "changed_at": time.time()}
             if not connection.execute(query.values(**values)).rowcount:
-                raise UserError(f"key={key}: {self.url} has no job of state unknown with that key")
+                raise UserError(f"key={key}: {self.address} has no job of state unknown with that key")
 
     def entries(self) -> list[Entry]:
         """All entries, those that changed first at the front."""

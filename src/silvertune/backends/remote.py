@@ -170,7 +170,7 @@ class Remote:
     def _unknown(self, key: str, message: str) -> UserError:
         return UserError(
             f"backend: it is unknown whether a tuning job was made ({message}), and it is not sent again by itself: "
-            f"look at the provider, then forget key {key} in the ledger {self.ledger.url}"
+            f"look at the provider, then forget key {key} in the ledger {self.ledger.address}"
         )
 
     def _succeeded(self, model: Any, training_set: TrainingSet) -> Entry:

@@ -43,7 +43,7 @@ def opened(url: str, key: str, tables: sa.MetaData) -> sa.Engine:
             sa.event.listen(engine, "begin", _begin_immediate)
         tables.create_all(engine)
     except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
-        raise UserError(f"{key}={_without_password(url)}: can't be opened ({type(error).__name__}); want a URL such as "
+        raise UserError(f"{key}={without_password(url)}: can't be opened ({type(error).__name__}); want a URL such as "
                         "sqlite:///file.sqlite or postgresql+pg8000://user@host/database") from None  # fmt: skip
     return engine
 
@@ -59,7 +59,8 @@ def _begin_immediate(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """The URL as messages may show it."""
     try:
         return sa.make_url(url).render_as_string(hide_password=True)
     except sa.exc.ArgumentError:
