@@ -27,7 +27,7 @@ import pandas as pd
 VARIANTS = ("trainer", "all_layers", "cached_first", "cached_later", "cached_first_float32")
 
 
-def data(protocols: int) -> tuple[pd.DataFrame, pd.DataFrame, Any]:
+def data(count: int) -> tuple[pd.DataFrame, pd.DataFrame, Any]:
     """Training and test items with `label` and `weight`, and the task."""
     from silvertune.datasets.synthetic import protocols
     from silvertune.schema import Task
@@ -35,7 +35,7 @@ def data(protocols: int) -> tuple[pd.DataFrame, pd.DataFrame, Any]:
     task = Task(name="soe", classes=["other", "soe"], positive="soe")
     made = protocols.load(
         task,
-        protocols=protocols,
+        protocols=count,
         seed=0,
         captions=True,
         views={"json": "{cells_json}", "text": "{caption}\n{cells_text}\n{footnotes}"},

@@ -16,6 +16,7 @@ from transformers import (  # noqa: E402
 )
 
 from silvertune.encoders.layers import hidden_states, layers_of, only_above  # noqa: E402
+from silvertune.models.encoder_predictor import peft_without_warnings  # noqa: E402
 
 SMALL = {"vocab_size": 50, "max_position_embeddings": 40, "initializer_range": 0.3}
 BERT_LIKE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 48}
@@ -111,6 +112,78 @@ class TestLayers:
         layers_of(model)[1][2].register_forward_pre_hook(ran)
         with torch.inference_mode():
             hidden_states(model.base_model, 2, inputs(model))
+
+
+def with_adapters(kind: str, dropout: float = 0.0) -> Any:
+    """The network with LoRA on its top two layers, in which no adapter is without effect."""
+    from peft import LoraConfig, get_peft_model
+
+    model = network(kind)
+    config = LoraConfig(
+        task_type="SEQ_CLS",
+        r=4,
+        lora_alpha=8,
+        lora_dropout=dropout,
+        target_modules=["query", "key", "value", "attention.output.dense"],
+        layers_to_transform=[1, 2],
+        layers_pattern="layer",
+    )
+    with peft_without_warnings():
+        get_peft_model(model, config).eval()
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.3, generator=torch.Generator().manual_seed(2))
+    return model
+
+
+@pytest.mark.parametrize("layer", [1, 2])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra"])
+def test_gradients_of_all_adapters_are_the_whole_networks(kind: str, layer: int) -> None:
+    model = with_adapters(kind)
+    with torch.inference_mode():
+        states = hidden_states(model.base_model, layer, inputs(model))
+    above = [f".layer.{number}." for number in range(layer, 3)]
+    adapters = {
+        name: weight
+        for name, weight in model.named_parameters()
+        if weight.requires_grad and any(part in name for part in above)
+    }
+    assert len(adapters) == 4 * 2 * len(above)
+
+    def gradients(logits: Any) -> dict[str, Any]:
+        losses = torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 1]))
+        return dict(zip(adapters, torch.autograd.grad(losses, list(adapters.values())), strict=True))
+
+    whole = gradients(model(**inputs(model)).logits)
+    with only_above(model, layer):
+        found = gradients(model(inputs_embeds=states.clone(), attention_mask=MASK).logits)
+    for name, gradient in whole.items():
+        assert gradient.norm() > 1e-6, name
+        torch.testing.assert_close(found[name], gradient, atol=1e-6, rtol=1e-3, msg=name)
+
+
+@pytest.mark.parametrize(("dropout", "training"), [(0.0, True), (0.5, False), (0.5, True)])
+def test_in_the_last_layer_tokens_get_keys_and_values_where_adapters_drop_from_each(
+    dropout: float, training: bool
+) -> None:
+    model = with_adapters("bert", dropout)
+    with torch.inference_mode():
+        states = hidden_states(model.base_model, 1, inputs(model))
+        wanted = model(**inputs(model)).logits
+    block = model.base_model.encoder.layer[2].attention.self
+    shapes: list[tuple[int, ...]] = []
+    for module in (block.key, block.value):
+        module.register_forward_pre_hook(lambda _, arguments: shapes.append(tuple(arguments[0].shape)))
+    for name, module in model.named_modules():
+        if ".lora_dropout." in name:
+            module.train(training)
+    with torch.inference_mode(), only_above(model, 1):
+        one, other = (model(inputs_embeds=states, attention_mask=MASK).logits for _ in range(2))
+    every_token = tuple(states.shape) in shapes
+    assert every_token == (dropout > 0 and training)
+    assert torch.equal(one, other) != every_token
+    if not every_token:
+        torch.testing.assert_close(one, wanted, atol=1e-5, rtol=1e-4)
 
 
 def test_a_network_without_a_list_of_layers_is_told() -> None:

@@ -74,8 +74,8 @@ def hidden_states(model: Any, layer: int, inputs: dict[str, torch.Tensor]) -> to
 def only_above(model: Any, layer: int) -> Iterator[None]:
     """Inside, `model(inputs_embeds=states, attention_mask=...)` starts from the output of the first layers.
 
-    Heads that classify read the first token only, so the last layer computes no other token's output where its
-    attention is of BERT's form. Callers make sure that the results are the whole network's.
+    Heads that classify read the first token only, so the last layer computes no other token's output, key or value
+    where its attention is of BERT's form. Callers make sure that the results are the whole network's.
 
     Args:
         model: A network of transformers with a head.
@@ -118,7 +118,12 @@ class _States(nn.Module):
 
 
 class _FirstTokenAttention(nn.Module):
-    """A BERT-like attention block whose output is that of the first token: (batch, 1, width)."""
+    """A BERT-like attention block whose output is that of the first token: (batch, 1, width).
+
+    No other token gets a key or a value: its key times the query is its state times the query through the transposed
+    key matrix, and the weighted mean of the values is the value of the weighted mean of the states. The key's bias adds
+    the same to all scores of a head, so it drops out of the softmax.
+    """
 
     def __init__(self, attention: Any) -> None:
         super().__init__()
@@ -128,15 +133,29 @@ class _FirstTokenAttention(nn.Module):
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **_: object
     ) -> tuple[torch.Tensor, None]:
         block, first = self.attention.self, hidden_states[:, :1]
+        mask = None if attention_mask is None else attention_mask[:, :, :1]
+        scale = block.attention_head_size**-0.5
 
         def heads(projected: torch.Tensor) -> torch.Tensor:
-            return projected.view(*projected.shape[:2], -1, block.attention_head_size).transpose(1, 2)
+            return projected.view(*projected.shape[:-1], -1, block.attention_head_size)
 
-        context = functional.scaled_dot_product_attention(
-            heads(block.query(first)),
-            heads(block.key(hidden_states)),
-            heads(block.value(hidden_states)),
-            attn_mask=None if attention_mask is None else attention_mask[:, :, :1],
-            scale=block.scaling if hasattr(block, "scaling") else None,
-        )
-        return self.attention.output(context.transpose(1, 2).flatten(2), first), None
+        query = heads(block.query(first))
+        if _drops(block.key) or _drops(block.value):  # at random, so each token needs a key and a value
+            key, value = heads(block.key(hidden_states)), heads(block.value(hidden_states))
+            context = functional.scaled_dot_product_attention(
+                query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask, scale=scale
+            ).transpose(1, 2)
+        else:
+            identity = torch.eye(hidden_states.shape[-1], dtype=hidden_states.dtype, device=hidden_states.device)
+            key_matrix = heads(block.key(identity) - block.key(torch.zeros_like(identity[:1])))  # with its adapters
+            query = torch.einsum("bthd,whd->bthw", query, key_matrix)
+            states = hidden_states[:, None]
+            pooled = functional.scaled_dot_product_attention(query, states, states, attn_mask=mask, scale=scale)
+            # The value block of each head, of the states that this head has pooled.
+            context = heads(block.value(pooled)).diagonal(dim1=2, dim2=3).mT
+        return self.attention.output(context.flatten(2), first), None
+
+
+def _drops(module: nn.Module) -> bool:
+    """Whether the module sets inputs to 0 at random."""
+    return any(isinstance(part, nn.Dropout) and part.training and part.p > 0 for part in module.modules())
