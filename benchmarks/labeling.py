@@ -5,8 +5,7 @@
 PYTHON: an interpreter that has distilabel, which does not install beside silvertune. The server is a process of its own
 on this machine. Each contender sends the same requests and reads the answers; silvertune's part is the whole of
 `LLMLabeler.label`: prompts, store on disk, votes. They take turns, and the median of the rounds counts. The last line
-is one JSON object: requests per second at 64 in flight as shares of a bare aiohttp loop's, silvertune's at 256 too, and
-the seconds that it takes to read 100,000 votes again.
+is one JSON object: requests per second at 64 in flight as shares of a bare aiohttp loop's, and silvertune's at 256 too.
 """
 
 import asyncio
@@ -101,8 +100,8 @@ def labeler(url: str, in_flight: int, folder: Path) -> Any:
 def bodies(n: int) -> list[dict[str, Any]]:
     """The requests that silvertune would send, rendered beforehand."""
     made = labeler("http://h/v1", 1, Path())
-    (model,) = made.llm.values()
-    return [model._body(asked.question(made.task).render(), frozenset()) for asked in made._asked(items(n))]
+    (model,), (asked,) = made.llm.values(), made._rounds(items(n))
+    return [model._body(asked.prompt.request(text), frozenset()) for text in asked.texts]
 
 
 async def pooled(n: int, in_flight: int, ask: Callable[[int], Any]) -> float:
@@ -182,24 +181,6 @@ def distilabel(url: str, in_flight: int, python: str | None) -> float | None:
     return float(done.stdout.strip().splitlines()[-1])
 
 
-def reread(n: int) -> float:
-    """Seconds for the votes on n items whose answers are in the store."""
-    from silvertune.llms.answer_store import Outcome
-
-    with tempfile.TemporaryDirectory() as folder:
-        made, asked = labeler("http://127.0.0.1:9/v1", 64, Path(folder)), items(n)
-        probs = {"YES": 0.9, "NO": 0.1}
-        outcome = Outcome("ok", "YES", probs, None, '{"label": "YES"}', None, "m", 400, 5, 0.0004)
-        store = made._open()
-        store.save({row.key: outcome for row in made._asked(asked)})
-        store.close()
-        started = time.perf_counter()
-        table = made.label(asked)
-        seconds = time.perf_counter() - started
-    assert (table["label"] == "soe").all()
-    return seconds
-
-
 def main() -> None:
     python = sys.argv[1] if len(sys.argv) > 1 else None
     rates: dict[str, list[float]] = {}
@@ -220,7 +201,6 @@ def main() -> None:
         "of_aiohttp_256": round(median["silvertune_256"] / median["bare_aiohttp_256"], 3),
         "async_openai_64": round(median["async_openai_64"] / median["bare_aiohttp_64"], 3),
         "distilabel_64": None if other is None else round(other / median["bare_aiohttp_64"], 3),
-        "reread_100k_s": round(statistics.median(reread(100_000) for _ in range(3)), 2),
     }
     print(json.dumps(result))
 

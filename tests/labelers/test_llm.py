@@ -83,6 +83,17 @@ def test_votes_carry_tokens_cost_and_the_raw_answer(task: Task, tmp_path: Path) 
     assert len(llm.requests) == 6
 
 
+def test_answers_that_were_paid_for_by_an_earlier_version_are_found(task: Task, tmp_path: Path) -> None:
+    llm = Scripted(temperature=1.0)
+    table = made_llms.labeler(task, {"gpt": llm}, tmp_path, views=["text"], repeats=2).label(made.items(1))
+    assert len(table) == 2
+    store = StorePlace(None, 60.0, 3600.0).open(tmp_path, None)
+    keys = ["6b6e84b5ff401ea86772eefd9058c594aebd992265ab717a2a046cbf7d68884c",
+            "cde2705421bb7e27dc5f641500eedc02ba27a7924a25ca1225e8d201936dfc85"]  # fmt: skip
+    assert list(store.read(keys)) == keys
+    store.close()
+
+
 def test_the_same_question_is_asked_once_for_all_items(task: Task, tmp_path: Path) -> None:
     items = made.items(6).assign(json='[["same"]]')
     llm = Scripted()

@@ -64,6 +64,28 @@ def test_what_was_saved_is_read_by_others(opened: Open) -> None:
     assert set(found) == {"a", "b"}
 
 
+def test_as_many_as_there_are_can_be_read_at_once(opened: Open) -> None:
+    keys = [f"{k:064x}" for k in range(60_000)]
+    stored = {key: OK._replace(tokens_in=place) for place, key in enumerate(keys[::7])}
+    opened().save(stored)
+    outcomes = opened().read(keys[::-1])
+    assert dict(outcomes) == stored
+    assert outcomes.lacking(keys[:8]) == keys[1:7]
+
+
+def test_outcomes_are_told_by_column(opened: Open) -> None:
+    store = opened()
+    store.save({"ok": OK, "odd": OK._replace(probs={"NO": 0.3}), "refused": REFUSED})
+    outcomes = store.read(["ok", "odd", "refused"])
+    outcomes.update({"failed": FAILED})
+    columns = outcomes.columns(["failed", "ok", None, "odd", "ok", "else"], REFUSED, ("YES", "NO"))
+    assert columns["status"] == ["api_error", "ok", "refused", "ok", "ok", "refused"]
+    assert columns["prob:YES"] == [None, 0.9, None, None, 0.9, None]
+    assert columns["prob:NO"] == [None, 0.1, None, 0.3, 0.1, None]
+    assert columns["cost_usd"] == [0.0, 0.25, 0.25, 0.25, 0.25, 0.25]
+    assert outcomes.statuses() == {"ok": 2, "refused": 1, "api_error": 1}
+
+
 def test_what_one_asks_is_asked_by_nobody_else(opened: Open) -> None:
     one, other = opened(), opened()
     assert claim(one, "a", "b") == ["a", "b"]

@@ -1,12 +1,11 @@
 """The LLM labeler: every prompt of every view of every item, asked of one LLM or several, once or repeatedly."""
 
 import sys
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -15,7 +14,7 @@ from silvertune.errors import UserError, check_whole_number
 from silvertune.interfaces import CheckResult, Estimate
 from silvertune.items import chosen_views, views_of
 from silvertune.llms import answer_store, prompts, truncation, untrusted_text
-from silvertune.llms.answer_store import AnswerStore, Outcome
+from silvertune.llms.answer_store import AnswerStore, Outcome, Outcomes
 from silvertune.llms.asking import Question, ask_all
 from silvertune.llms.interface import LLM
 from silvertune.llms.prompts import Example, Prompt
@@ -47,7 +46,7 @@ class StorePlace:
 
 EXTRA = {"raw": object, "signs": object, "model": object, "tokens_in": int, "tokens_out": int}
 """Columns of its votes beside those of every votes table."""
-NOTHING = Outcome("abstained", None, None, None, "", None, "", 0, 0, 0.0)
+_ABSTAINED = Outcome("abstained", None, None, None, "", None, "", 0, 0, 0.0)
 
 
 class LLMLabeler:
@@ -116,45 +115,53 @@ class LLMLabeler:
 
         Raises UserError where it had to stop: an unusable LLM, no budget left. What was answered is in the store.
         """
-        planned_votes = self._planned_votes(items)
-        outcomes: dict[str, Outcome] = {}
+        rounds, outcomes = self._rounds(items), Outcomes()
         for name, model in self.llm.items():
-            keys = {key: row for row in planned_votes if row.llm == name and (key := row.key) is not None}
-            with closing(self._open()) as store:
-                outcomes |= store.read(list(keys))
-            missing = [row.question(self.task) for key, row in keys.items() if key not in outcomes]
-            self._say_what_is_remembered(name, [outcomes[key] for key in keys if key in outcomes])
+            texts_of_rounds = [(round_, round_.text_by_key()) for round_ in rounds if round_.llm == name]
+            stored = self._stored(texts_of_rounds)
+            self._say_what_is_remembered(name, stored.statuses())
+            outcomes.update(stored)
+            missing = [
+                round_.question(key, texts[key], self.task)
+                for round_, texts in texts_of_rounds
+                for key in stored.lacking(texts)
+            ]
             if missing:
                 with _progress(name, len(missing)) as on_progress:
-                    outcomes |= ask_all(model, missing, self._open(), on_progress)
-        return self._votes(planned_votes, outcomes)
+                    outcomes.update(ask_all(model, missing, self._open(), on_progress))
+        return self._votes(items.index, rounds, outcomes)
 
-    def _say_what_is_remembered(self, name: str, stored: Sequence[Outcome]) -> None:
-        without_label = [outcome.status for outcome in stored if outcome.status != "ok"]
+    def _stored(self, texts_of_rounds: "Sequence[tuple[_Round, Mapping[str, str]]]") -> Outcomes:
+        with closing(self._open()) as store:
+            return store.read([key for _, texts in texts_of_rounds for key in texts])
+
+    def _say_what_is_remembered(self, name: str, statuses: Mapping[str, int]) -> None:
+        without_label = {status: number for status, number in sorted(statuses.items()) if status != "ok"}
         if without_label:
-            counts = ", ".join(f"{number} {status}" for status, number in sorted(Counter(without_label).items()))
+            counts = ", ".join(f"{number} {status}" for status, number in without_label.items())
             print(
-                f"silvertune: {name}: {len(without_label)} answer(s) without a label ({counts}) are remembered from "
-                "earlier in this sweep and not asked again; labeler.store.remember_s=0 asks again, and so does a new "
-                "start of the command",
+                f"silvertune: {name}: {sum(without_label.values())} answer(s) without a label ({counts}) are "
+                "remembered from earlier in this sweep and not asked again; labeler.store.remember_s=0 asks again, and "
+                "so does a new start of the command",
                 file=sys.stderr,
             )
 
     def estimate(self, items: pd.DataFrame) -> dict[str, Estimate]:
         """Annotator -> what labelling `items` would take at most: see `silvertune.interfaces.Labeler`."""
-        planned_votes, estimates = self._planned_votes(items), {}
+        rounds, estimates = self._rounds(items), {}
         for name, model in self.llm.items():
-            keys = {key: row for row in planned_votes if row.llm == name and (key := row.key) is not None}
-            with closing(self._open()) as store:
-                stored = store.read(list(keys))
-            rest = [row.prompt.request(str(row.text)) for key, row in keys.items() if key not in stored]
+            texts_of_rounds = [(round_, round_.text_by_key()) for round_ in rounds if round_.llm == name]
+            stored = self._stored(texts_of_rounds)
+            rest = [
+                round_.prompt.request(texts[key]) for round_, texts in texts_of_rounds for key in stored.lacking(texts)
+            ]
             sent = float(sum(truncation.tokens(turn.content) for request in rest for turn in request.messages))
             received = float(len(rest) * model.max_tokens)
             limits, calls = model.limits, len(rest)
             minutes = max(calls / (limits.requests_per_minute or float("inf")),
                           (sent + received) / (limits.tokens_per_minute or float("inf")))  # fmt: skip
             estimates[name] = Estimate(
-                calls=float(len(keys)), stored=float(len(stored)), tokens=sent + received,
+                calls=float(len(stored) + calls), stored=float(len(stored)), tokens=sent + received,
                 dollars=model.price.of(sent, received), seconds=60 * minutes,
             )  # fmt: skip
         return estimates
@@ -172,7 +179,7 @@ class LLMLabeler:
     def _open(self) -> AnswerStore:
         return self.store.open(self.cache, self.budget_usd)
 
-    def _planned_votes(self, items: pd.DataFrame) -> "list[_PlannedVote]":
+    def _rounds(self, items: pd.DataFrame) -> "list[_Round]":
         built_prompts = prompts.of(
             self.task,
             chosen_views(items, self.views, "labeler.views"),
@@ -181,74 +188,92 @@ class LLMLabeler:
             examples=self.examples,
             max_item_tokens=self.max_item_tokens,
         )
-        rows = []
-        for name, model in self.llm.items():
-            for prompt in built_prompts:
-                base = prompt.digest.copy()
-                base.update(answer_store.canonical(model.identity()))
-                annotator = f"{name}/{prompt.name}" if prompt.name else name
-                for repeat in range(self.repeats):
-                    for item, text in zip(items.index, items[prompt.view], strict=True):
-                        rows.append(
-                            _PlannedVote(str(item), annotator, name, prompt, repeat, text, _key(base, text, repeat))
-                        )
-        order = {item: rank for rank, item in enumerate(items.index)}
-        return sorted(rows, key=lambda row: order[row.item])
-
-    def _votes(self, planned_votes: "list[_PlannedVote]", outcomes: Mapping[str, Outcome]) -> pd.DataFrame:
-        classes = {word: name for name, word in prompts.words_of(self.task).items()} | {None: None}
-        outcome_of_vote = [NOTHING if row.key is None else outcomes[row.key] for row in planned_votes]
-        # By columns and of plain objects: there may be a hundred thousand rows.
-        probs_of_vote = [outcome.probs or {} for outcome in outcome_of_vote]
-        confidences = [
-            probs.get(outcome.word, outcome.confidence) if outcome.word is not None else None
-            for outcome, probs in zip(outcome_of_vote, probs_of_vote, strict=True)
+        return [
+            _Round(name, prompt, repeat, texts := items[prompt.view].tolist(), _keys(model, prompt, repeat, texts))
+            for name, model in self.llm.items()
+            for prompt in built_prompts
+            for repeat in range(self.repeats)
         ]
-        column_by_word = {word: f"prob:{name}" for word, name in classes.items() if word is not None}
+
+    def _votes(self, item_ids: pd.Index, rounds: "Sequence[_Round]", outcomes: Outcomes) -> pd.DataFrame:
+        """The votes on an item stand together, in the order of the rounds."""
+        words = {word: name for name, word in prompts.words_of(self.task).items()}
+        keys = [key for keys in zip(*(round_.keys for round_ in rounds), strict=True) for key in keys]
+        answers, n = outcomes.columns(keys, _ABSTAINED, words), len(item_ids)
         columns: dict[str, tuple[list[Any], Any]] = {
-            "item_id": ([row.item for row in planned_votes], object),
-            "annotator": ([row.annotator for row in planned_votes], object),
-            "view": ([row.prompt.view for row in planned_votes], object),
-            "repeat": ([row.repeat for row in planned_votes], int),
-            "label": ([classes[outcome.word] for outcome in outcome_of_vote], object),
-            "confidence": (confidences, float),
-            "status": ([outcome.status for outcome in outcome_of_vote], object),
-            "cost_usd": ([outcome.cost_usd for outcome in outcome_of_vote], float),
-            **{
-                column: ([probs.get(word) for probs in probs_of_vote], float) for word, column in column_by_word.items()
-            },
-            **{name: ([getattr(outcome, name) for outcome in outcome_of_vote], kind) for name, kind in EXTRA.items()},
+            "item_id": ([str(item) for item in item_ids for _ in rounds], object),
+            "annotator": ([round_.annotator for round_ in rounds] * n, object),
+            "view": ([round_.prompt.view for round_ in rounds] * n, object),
+            "repeat": ([round_.repeat for round_ in rounds] * n, int),
+            "label": ([None if word is None else words[word] for word in answers["word"]], object),
+            "confidence": (_confidences(answers), float),
+            "status": (answers["status"], object),
+            "cost_usd": (answers["cost_usd"], float),
+            **{f"prob:{name}": (answers[f"prob:{word}"], float) for word, name in words.items()},
+            **{name: (answers[name], kind) for name, kind in EXTRA.items()},
         }
         return pd.DataFrame({name: pd.Series(values, dtype=kind) for name, (values, kind) in columns.items()})
 
 
-class _PlannedVote(NamedTuple):
-    """One vote to be. key: of its question in the store; None where the item lacks the view."""
+@dataclass(frozen=True)
+class _Round:
+    """One question about every item, asked of one LLM once.
 
-    item: str
-    annotator: str
+    Attributes:
+        llm: The name of the LLM.
+        texts: The view of the prompt, an item each; None where the item lacks it.
+        keys: Of the questions in the answer store, an item each; None where there is no text.
+    """
+
     llm: str
     prompt: Prompt
     repeat: int
-    text: str | None
-    key: str | None
+    texts: Sequence[str | None]
+    keys: Sequence[str | None]
 
-    def question(self, task: Task) -> Question:
-        text, words = str(self.text), list(prompts.words_of(task).values())
+    @property
+    def annotator(self) -> str:
+        return f"{self.llm}/{self.prompt.name}" if self.prompt.name else self.llm
+
+    def text_by_key(self) -> dict[str, str]:
+        """What is to be asked about; items of one text have one key."""
+        pairs = zip(self.keys, self.texts, strict=True)
+        return {key: text for key, text in pairs if key is not None and text is not None}
+
+    def question(self, key: str, text: str, task: Task) -> Question:
+        words = list(prompts.words_of(task).values())
         return Question(
-            key=str(self.key),
+            key=key,
             render=lambda: self.prompt.request(text, self.repeat),
             signs=lambda: ", ".join(untrusted_text.signs(text, words)) or None,
         )
 
 
-def _key(base: Any, text: str | None, repeat: int) -> str | None:
-    """Digest of all that can change the answer: the LLM and the prompt (`base`), the text, the repeat."""
-    if text is None:
-        return None
-    digest = base.copy()
-    digest.update(f"\0{repeat}\0{text}".encode())
-    return str(digest.hexdigest())
+def _keys(llm: LLM, prompt: Prompt, repeat: int, texts: Sequence[str | None]) -> list[str | None]:
+    """Digests of all that can change the answer: the LLM, the prompt, the repeat, the text."""
+    base = prompt.digest.copy()
+    base.update(answer_store.canonical(llm.identity()))
+    base.update(f"\0{repeat}\0".encode())
+    keys: list[str | None] = []
+    for text in texts:
+        if text is None:
+            keys.append(None)
+        else:
+            digest = base.copy()
+            digest.update(text.encode())
+            keys.append(digest.hexdigest())
+    return keys
+
+
+def _confidences(answers: Mapping[str, Sequence[Any]]) -> list[float | None]:
+    """The probability of each label; where there is none, what the LLM claims."""
+    confidences = list(answers["confidence"])
+    for row, word in enumerate(answers["word"]):
+        if word is None:
+            confidences[row] = None
+        elif (prob := answers[f"prob:{word}"][row]) is not None:
+            confidences[row] = prob
+    return confidences
 
 
 def _examples(

@@ -7,9 +7,11 @@ asked at this moment and by whom: nobody else asks it, until the lease is given 
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,7 +56,9 @@ _leases = sa.Table(
     sa.Column("expires", sa.Float, nullable=False),
     sa.Column("reserved_usd", sa.Float, nullable=False),
 )
-_MOST_VARIABLES = 10_000
+_KEYS_AT_A_TIME = 50_000
+_Row = tuple[Any, ...]
+"""Of `answers` or `payments`: the key, then what `_ANSWERED` names; `probs` as JSON."""
 
 
 class Outcome(NamedTuple):
@@ -84,6 +88,72 @@ class Outcome(NamedTuple):
     cost_usd: float
 
 
+class Outcomes(Mapping[str, Outcome]):
+    """Outcomes by key, kept as the rows of the database and decoded when they are looked at.
+
+    A labelling of a hundred thousand votes reads them by column: to make an object of each takes longer than the
+    database does.
+    """
+
+    def __init__(self, rows: Iterable[_Row] = ()) -> None:
+        self._rows = {row[0]: row for row in rows}
+
+    def __getitem__(self, key: str) -> Outcome:
+        _, status, word, probs, *rest = self._rows[key]
+        return Outcome(status, word, None if probs is None else json.loads(probs), *rest)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._rows
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def statuses(self) -> Counter[str]:
+        """Status -> how many outcomes have it."""
+        return Counter(row[1] for row in self._rows.values())
+
+    def update(self, others: Mapping[str, Outcome]) -> None:
+        """Add the outcomes of `others`, in place of those of the same keys."""
+        if isinstance(others, Outcomes):
+            self._rows |= others._rows
+        else:
+            self._rows |= {key: tuple(_row(key, outcome).values()) for key, outcome in others.items()}
+
+    def lacking(self, keys: Iterable[str]) -> list[str]:
+        """Those of `keys` that have no outcome."""
+        return [key for key in keys if key not in self._rows]
+
+    def columns(self, keys: Sequence[str | None], absent: Outcome, words: Iterable[str]) -> dict[str, list[Any]]:
+        """The outcomes of `keys`, by column.
+
+        Args:
+            keys: One a row; they may repeat.
+            absent: What a key that has no outcome gets, and a key that is None.
+            words: What could be answered.
+
+        Returns:
+            The name of each field of `Outcome` but `probs` -> its values, and `prob:<word>` for each word -> its
+            probabilities or None; one value a key.
+        """
+        blank = tuple(_row("", absent).values())
+        rows = [self._rows.get(key, blank) for key in keys]
+        columns = {name: list(map(itemgetter(place), rows)) for place, (name, _) in enumerate(_ANSWERED, start=1)}
+        return columns | _probs_by_word(columns.pop("probs"), words)
+
+
+def _probs_by_word(texts: Sequence[str | None], words: Iterable[str]) -> dict[str, list[float | None]]:
+    """`prob:<word>` -> probabilities. A thousand objects at a time: that is few calls and never many objects."""
+    columns: dict[str, list[float | None]] = {word: [] for word in words}
+    for start in range(0, len(texts), 1000):
+        told = json.loads(f"[{','.join([text or '{}' for text in texts[start : start + 1000]])}]")
+        for word, column in columns.items():
+            column.extend([probs.get(word) for probs in told])
+    return {f"prob:{word}": column for word, column in columns.items()}
+
+
 @dataclass(frozen=True)
 class Claim:
     """Attributes:
@@ -93,7 +163,7 @@ class Claim:
     too_dear: Keys for which the budget has no room now.
     """
 
-    known: dict[str, Outcome]
+    known: Outcomes
     mine: list[str]
     busy: list[str]
     too_dear: list[str]
@@ -142,6 +212,10 @@ class AnswerStore:
     def _connection(self) -> sa.Connection:
         return self._engine.connect()
 
+    def _of_keys(self, table: sa.Table) -> "sa.ColumnElement[bool]":
+        """Whether the key of a row stands in the parameter `keys`, a JSON array of any length."""
+        return table.c.key.in_(_KEYS[self._engine.dialect.name])
+
     def _exists(self) -> bool:
         file = sa.make_url(self.url).database if self.url.startswith("sqlite:") else None
         return file is None or Path(file).is_file()
@@ -155,14 +229,15 @@ class AnswerStore:
         self._connection.close()
         del self._connection
 
-    def read(self, keys: Sequence[str]) -> dict[str, Outcome]:
-        """The outcomes that are there, by key. Makes no database where there is none."""
-        outcomes: dict[str, Outcome] = {}
+    def read(self, keys: Sequence[str]) -> Outcomes:
+        """The outcomes that are there. Makes no database where there is none."""
+        outcomes = Outcomes()
         if not self._exists():
             return outcomes
-        with self._connection.begin():
-            for some in _chunks(keys):
-                outcomes |= self._known(some)
+        in_order = sorted(keys)  # as the index is: one page of it serves neighbours
+        for start in range(0, len(in_order), _KEYS_AT_A_TIME):
+            with self._connection.begin():
+                outcomes.update(self._known(in_order[start : start + _KEYS_AT_A_TIME]))
         return outcomes
 
     def claim(self, keys: Sequence[str], reserve: Sequence[float]) -> Claim:
@@ -181,13 +256,13 @@ class AnswerStore:
                     for key, usd in affordable.items()]  # fmt: skip
             if rows:
                 self._connection.execute(self._insert(_leases).on_conflict_do_nothing(), rows)
-            taken = self._connection.execute(sa.select(_leases.c.key, _leases.c.owner).where(_leases.c.key.in_(keys)))
-            owners = {row.key: row.owner for row in taken}
+            leased = sa.select(_leases.c.key, _leases.c.owner).where(self._of_keys(_leases))
+            owners = {row[0]: row[1] for row in self._connection.execute(leased, {"keys": json.dumps(keys)})}
             # Only now: whoever gave a lease back before we took it has committed its answer before that.
             known = self._known(keys)
             answered = [key for key in keys if key in known and owners.get(key) == self.owner]
             if answered:
-                self._connection.execute(sa.delete(_leases).where(_leases.c.key.in_(answered)))
+                self._give_back(answered)
         return Claim(
             known,
             [key for key in keys if key not in known and owners.get(key) == self.owner],
@@ -198,23 +273,20 @@ class AnswerStore:
     def save(self, outcomes: Mapping[str, Outcome]) -> None:
         """Commit outcomes and give their leases back, in one transaction. Only labels become answers."""
         now = time.time()
-        rows = {key: {"key": key, **_row(outcome)} for key, outcome in outcomes.items()}
-        answers = [row for row in rows.values() if row["status"] == "ok"]
-        paid = [{**row, "at": now} for row in rows.values() if row["status"] != "api_error" or row["cost_usd"]]
+        rows = [_row(key, outcome) for key, outcome in outcomes.items()]
+        answers = [row for row in rows if row["status"] == "ok"]
+        paid = [{**row, "at": now} for row in rows if row["status"] != "api_error" or row["cost_usd"]]
         with self._connection.begin():
             if answers:
                 self._connection.execute(self._insert(_answers).on_conflict_do_nothing(), answers)
             if paid:
                 self._connection.execute(sa.insert(_payments), paid)
-            mine = (_leases.c.key.in_(list(rows))) & (_leases.c.owner == self.owner)
-            self._connection.execute(sa.delete(_leases).where(mine))
+            self._give_back(list(outcomes))
 
     def release(self, keys: Sequence[str]) -> None:
         """Give leases back without an outcome."""
         with self._connection.begin():
-            for some in _chunks(keys):
-                mine = _leases.c.key.in_(some) & (_leases.c.owner == self.owner)
-                self._connection.execute(sa.delete(_leases).where(mine))
+            self._give_back(keys)
 
     def renew(self) -> None:
         """Extend all leases of this store object."""
@@ -227,33 +299,37 @@ class AnswerStore:
         with self._connection.begin():
             return float(self._connection.execute(sa.select(sa.func.sum(_payments.c.cost_usd))).scalar() or 0.0)
 
-    def _known(self, keys: Sequence[str]) -> dict[str, Outcome]:
-        found = self._outcomes(sa.select(*_wanted(_answers)).where(_answers.c.key.in_(keys)))
-        if rest := [key for key in keys if key not in found]:
+    def _known(self, keys: Sequence[str]) -> Outcomes:
+        outcomes = self._outcomes(_answers, keys)
+        if rest := outcomes.lacking(keys):
             lately = _payments.c.at > max(time.time() - self.remember_s, _asked_again_since)
             without_label = _payments.c.status.not_in(["ok", "api_error"])
-            found |= self._outcomes(
-                sa.select(*_wanted(_payments)).where(_payments.c.key.in_(rest), without_label, lately)
-            )
-        return found
+            outcomes.update(self._outcomes(_payments, rest, without_label, lately))
+        return outcomes
 
-    def _outcomes(self, query: "sa.Select[Any]") -> dict[str, Outcome]:
-        rows = self._connection.execute(query).all()
-        # All at once: a hundred thousand calls of the decoder would take longer than the database does.
-        probs_of_rows = json.loads(f"[{','.join(row.probs or 'null' for row in rows)}]")
-        return {
-            key: Outcome(status, word, probs, *rest)
-            for (key, status, word, _, *rest), probs in zip(rows, probs_of_rows, strict=True)
-        }
+    def _outcomes(self, table: sa.Table, keys: Sequence[str], *conditions: "sa.ColumnElement[bool]") -> Outcomes:
+        condition = self._of_keys(table)
+        if self._engine.dialect.name == "sqlite":
+            # By the index to the numbers of the rows, then to the rows in the order in which they are on disk.
+            number: sa.ColumnClause[int] = sa.literal_column("rowid")
+            condition = number.in_(sa.select(number).select_from(table).where(condition))
+        columns = [table.c.key, *(table.c[name] for name, _ in _ANSWERED)]
+        query = sa.select(*columns).where(condition, *conditions)
+        cursor = self._connection.execute(query, {"keys": json.dumps(keys)}).cursor
+        # The driver's own tuples: SQLAlchemy's rows take as long as the reading does.
+        return Outcomes(cursor.fetchall() if cursor is not None else ())
+
+    def _give_back(self, keys: Sequence[str]) -> None:
+        mine = sa.delete(_leases).where(self._of_keys(_leases), _leases.c.owner == self.owner)
+        self._connection.execute(mine, {"keys": json.dumps(keys)})
 
     def _void(self, keys: Sequence[str], now: float) -> None:
         """Delete leases on `keys` that have expired, or whose process on this machine is gone."""
-        query = sa.select(_leases.c.key, _leases.c.owner, _leases.c.expires).where(_leases.c.key.in_(keys))
-        found = self._connection.execute(query).all()
-        gone = {owner for owner in {owner for _, owner, _ in found} if is_gone(owner)}
-        void = [key for key, owner, expires in found if expires < now or owner in gone]
-        if void:
-            self._connection.execute(sa.delete(_leases).where(_leases.c.key.in_(void)))
+        query = sa.select(_leases.c.key, _leases.c.owner, _leases.c.expires).where(self._of_keys(_leases))
+        leases = self._connection.execute(query, {"keys": json.dumps(keys)}).all()
+        gone = {owner for owner in {owner for _, owner, _ in leases} if is_gone(owner)}
+        if void := [key for key, owner, expires in leases if expires < now or owner in gone]:
+            self._connection.execute(sa.delete(_leases).where(self._of_keys(_leases)), {"keys": json.dumps(void)})
 
     def _affordable(self, keys: Sequence[str], reserve: Sequence[float]) -> tuple[dict[str, float], list[str]]:
         if self.budget_usd is None:
@@ -275,16 +351,17 @@ def canonical(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, sort_keys=True, ensure_ascii=False).encode()
 
 
-def _wanted(table: sa.Table) -> list[Any]:
-    return [table.c.key, *(table.c[name] for name, _ in _ANSWERED)]
+_KEYS = {
+    "sqlite": sa.select(sa.func.json_each(sa.bindparam("keys")).table_valued("value").c.value),
+    "postgresql": sa.select(
+        sa.func.json_array_elements_text(sa.cast(sa.bindparam("keys", type_=sa.Text), sa.JSON)).column_valued("wanted")
+    ),
+}
+"""Dialect -> the keys in the parameter `keys`, a JSON array: a parameter a key would have a most, and be slower."""
 
 
-def _chunks(keys: Sequence[str]) -> Iterable[Sequence[str]]:
-    return (keys[start : start + _MOST_VARIABLES] for start in range(0, len(keys), _MOST_VARIABLES))
-
-
-def _row(outcome: Outcome) -> dict[str, Any]:
-    row = outcome._asdict()
+def _row(key: str, outcome: Outcome) -> dict[str, Any]:
+    row = {"key": key, **outcome._asdict()}
     row["probs"] = None if outcome.probs is None else json.dumps(dict(outcome.probs), ensure_ascii=False)
     # No database takes half a character, nor PostgreSQL a null one.
     for name in ("raw", "model"):
