@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import wraps
+from itertools import pairwise
 from math import log
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ def write_data(folder: Path, n: int) -> None:
         items = pa.table({"id": ids, "source": groups, "text": texts, "gold": classes[gold]})
         sure = rng.beta(6, 2, (size, 2)).round(3)
         wrong = rng.random((size, 2)) < WRONG * 2 * (1 - sure)
-        label = np.where(wrong, (gold[:, None] + rng.integers(1, len(classes), (size, 2))) % len(classes), gold[:, None])
+        other = (gold[:, None] + rng.integers(1, len(classes), (size, 2))) % len(classes)
+        label = np.where(wrong, other, gold[:, None])
         votes = pa.table(
             {
                 "item_id": np.repeat(ids, 2),
@@ -258,7 +260,7 @@ def summary(results: dict[int, dict[str, Any]]) -> dict[str, Any]:
             arm: round(log(of["cpu"] / results[low][arm]["cpu"]) / log(high / low), 3)
             for arm, of in results[high].items()
         }
-        for low, high in zip(sizes, sizes[1:], strict=False)
+        for low, high in pairwise(sizes)
     }
     last = results[sizes[-1]]
     return {

@@ -44,8 +44,24 @@ def table(rows: Iterable[Mapping[str, object]], classes: Sequence[str], *, probs
     Returns:
         The table, with a new index from 0.
     """
-    columns = [*COLUMNS, *(prob_columns(classes) if probs else [])]
-    votes = pd.DataFrame(list(rows)).reindex(columns=columns)
+    return from_columns(pd.DataFrame(list(rows)), classes, probs=probs)
+
+
+def from_columns(
+    columns: Mapping[str, Sequence[object]] | pd.DataFrame, classes: Sequence[str], *, probs: bool = False
+) -> pd.DataFrame:
+    """A votes table from columns; what is usual may be left out, whole or as a null.
+
+    Args:
+        columns: Column -> its value in each vote; `repeat`, `confidence`, `cost_usd` and `status` may be left out.
+        classes: The task's classes.
+        probs: Whether the table has the columns of a distribution.
+
+    Returns:
+        The table, with a new index from 0.
+    """
+    names = [*COLUMNS, *(prob_columns(classes) if probs else [])]
+    votes = pd.DataFrame(columns).reindex(columns=names)
     votes["label"] = none_if_null(votes["label"])
     votes["status"] = votes["status"].where(votes["status"].notna(), np.where(votes["label"].isna(), "abstained", "ok"))
     votes["repeat"] = votes["repeat"].fillna(0).astype(int)

@@ -5,15 +5,16 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from silvertune import votes
 from silvertune.datasets import tables
-from silvertune.datasets.formats import Row, TextFormat
+from silvertune.datasets.formats import TextFormat
 from silvertune.datasets.label_columns import annotations_of, gold_of
 from silvertune.datasets.notices import say
-from silvertune.datasets.rows import Rows, read, value_at
-from silvertune.datasets.values import name_of, text_of
+from silvertune.datasets.rows import Rows, read
+from silvertune.datasets.values import names_of, texts_of
 from silvertune.datasets.views import rendered
 from silvertune.errors import UserError
 from silvertune.items import Data, groups_with_copies_together
@@ -76,51 +77,52 @@ def load(
     for key, column in {"id": id, "group": group, **parts}.items():
         rows.require(column, f"dataset.{key}")
     row_an_annotation = any(isinstance(spec, Mapping) and spec.get("annotator") for spec in annotations.values())
-    ids = [str(number) for number in range(1, len(rows.rows) + 1)] if id is None else _ids(rows, id, row_an_annotation)
+    ids = [str(number) for number in range(1, len(rows) + 1)] if id is None else _ids(rows, id, row_an_annotation)
     groups = ids if group is None else _groups(rows, group)
     texts = _views(rows, views, parts, captions)
     first_rows = _first_rows(ids, groups, texts, rows)
-    index = pd.Index([ids[number] for number in first_rows], name="item_id", dtype=object)
-    items = pd.DataFrame({"group_id": [groups[number] for number in first_rows]}, index=index, dtype=object)
-    for view, texts_of_view in texts.items():
-        items[view] = pd.Series([texts_of_view[number] for number in first_rows], index=index, dtype=object)
+    index = pd.Index(ids, name="item_id", dtype=object)[first_rows]
+    columns: dict[str, Sequence[str | None]] = {"group_id": groups, **texts}
+    items = pd.DataFrame({name: _objects(column)[first_rows] for name, column in columns.items()}, index, dtype=object)
     if keep_copies_together:
         items["group_id"] = groups_with_copies_together(items)
     trusted = gold_of(gold, rows, ids, task)
-    partition = [rows.partition[number] for number in first_rows] if rows.partition else None
+    partition = pd.Series(_objects(rows.partition)[first_rows], index, name="partition") if rows.partition else None
+    digest = f"{rows.digest} {trusted.to_dict()} {list(items['group_id'])}"
     return Data(
         items=items,
         annotations=votes.check(
             annotations_of(annotations, rows, ids, task), task.classes, index, "dataset.annotations"
         ),
         gold=trusted,
-        partition=None if partition is None else pd.Series(partition, index=index, name="partition"),
-        digest=hashlib.sha256(f"{rows.digest} {trusted.to_dict()} {list(items['group_id'])}".encode()).hexdigest(),
+        partition=partition,
+        digest=hashlib.sha256(digest.encode()).hexdigest(),
     )
 
 
 def _ids(rows: Rows, id: str, row_an_annotation: bool) -> list[str]:
     """The item that each row is about."""
-    places: dict[str, str] = {}
-    ids = []
-    for row, place in rows:
-        value = value_at(row, id)
-        where = f"{place}: dataset.id={id}"
-        if isinstance(value, bool | list | dict) or not (name := name_of(value, where)):
-            raise UserError(f"{where}: the item has no id (got {value!r})")
-        if name in places and not row_an_annotation:
-            raise UserError(
-                f"{where}: {name!r} stands twice; first at {places[name]}. Where the file has one row an annotation, "
-                "say which column names who gave it: dataset.annotations.<name>.annotator"
-            )
-        places.setdefault(name, place)
-        ids.append(name)
+    values, where = rows.values(id), f"dataset.id={id}"
+    for number, value in enumerate(values):
+        if value is None or isinstance(value, bool | list | dict):
+            raise UserError(f"{rows.places[number]}: {where}: the item has no id (got {value!r})")
+    ids = names_of(values, rows.places, where)
+    if "" in ids:
+        number = ids.index("")
+        raise UserError(f"{rows.places[number]}: {where}: the item has no id (got {values[number]!r})")
+    if not row_an_annotation and len(set(ids)) < len(ids):
+        number = int(np.flatnonzero(pd.Index(ids, dtype=object).duplicated())[0])
+        raise UserError(
+            f"{rows.places[number]}: {where}: {ids[number]!r} stands twice; first at "
+            f"{rows.places[ids.index(ids[number])]}. Where the file has one row an annotation, say which column names "
+            "who gave it: dataset.annotations.<name>.annotator"
+        )
     return ids
 
 
 def _groups(rows: Rows, group: str) -> list[str]:
     """The group that each row names."""
-    groups = [name_of(value_at(row, group), f"{place}: dataset.group={group}") for row, place in rows]
+    groups = names_of(rows.values(group), rows.places, f"dataset.group={group}")
     if "" in groups:
         place = rows.places[groups.index("")]
         raise UserError(f"{place}: dataset.group={group}: the item has no group; null would make each item its own")
@@ -132,49 +134,76 @@ def _views(
 ) -> dict[str, list[str | None]]:
     """The text of every view of every row."""
     if parts["cells"] is None:
-        return rendered(views, rows.rows, sorted(rows.columns), rows.places, rows.has)
-    fields = set(rows.columns) | set(tables.FIELDS)
-    values = [row | _table_fields(row, parts, captions, place) for row, place in rows]
-    return rendered(views, values, sorted(fields), rows.places, lambda name: name in fields or rows.has(name))
+        return rendered(views, rows.values, sorted(rows.columns), rows.places, rows.has)
+    of_tables = _table_fields(rows, parts, captions)
+    return rendered(
+        views,
+        lambda name: of_tables[name] if name in of_tables else rows.values(name),
+        sorted(rows.columns | set(tables.FIELDS)),
+        rows.places,
+        lambda name: name in tables.FIELDS or rows.has(name),
+    )
 
 
 def _first_rows(
     ids: Sequence[str], groups: Sequence[str], texts: Mapping[str, Sequence[str | None]], rows: Rows
-) -> list[int]:
+) -> np.ndarray:
     """The number of each item's first row. UserError where a later row of the same item says something else of it."""
-    first_rows: dict[str, int] = {}
-    for number, item in enumerate(ids):
-        first = first_rows.setdefault(item, number)
-        for name, column in {"group": groups, **texts}.items() if first != number else ():
-            if column[number] != column[first]:
-                raise UserError(
-                    f"{rows.places[number]}: item {item!r} has another {name} than at {rows.places[first]}; one id "
-                    "is one item"
-                )
-        if rows.partition and rows.partition[number] != rows.partition[first]:
-            raise UserError(
-                f"{rows.places[number]}: item {item!r} is in dataset.files.{rows.partition[first]} too; "
-                f"first at {rows.places[first]}"
-            )
-    if len(first_rows) < len(ids):
-        say(f"{rows.files}: {len(ids)} rows are annotations of {len(first_rows)} items")
-    return list(first_rows.values())
+    item, names = pd.factorize(_objects(ids))
+    if len(names) == len(ids):
+        return np.arange(len(ids))
+    first_rows = np.unique(item, return_index=True)[1]
+    first_row = first_rows[item]
+    others = {
+        name: np.flatnonzero(values != values[first_row])
+        for name, column in {"group": groups, **texts, "": rows.partition}.items()
+        if len(values := _objects(column))
+    }
+    if differing := {name: numbers[0] for name, numbers in others.items() if len(numbers)}:
+        name = min(differing, key=lambda name: differing[name])
+        number = differing[name]
+        place, first_place = rows.places[number], rows.places[first_row[number]]
+        raise UserError(
+            f"{place}: item {ids[number]!r} has another {name} than at {first_place}; one id is one item"
+            if name
+            else f"{place}: item {ids[number]!r} is in dataset.files.{rows.partition[first_row[number]]} too; "
+            f"first at {first_place}"
+        )
+    say(f"{rows.files}: {len(ids)} rows are annotations of {len(names)} items")
+    return first_rows
 
 
-def _table_fields(row: Row, parts: Mapping[str, str | None], captions: bool, place: str) -> dict[str, str]:
-    """The fields of a table, and its own caption and page columns without the caption where it is to be left out."""
-    values = {name: value_at(row, column) if column else None for name, column in parts.items()}
-    where = f"{place}: dataset.cells={parts['cells']}"
+def _objects(values: Sequence[Any]) -> np.ndarray:
+    """The values as a NumPy array of objects."""
+    objects = np.empty(len(values), dtype=object)
+    objects[:] = values
+    return objects
+
+
+def _table_fields(rows: Rows, parts: Mapping[str, str | None], captions: bool) -> dict[str, list[str]]:
+    """The fields of tables, and their own caption and page columns without the caption where it is to be left out.
+
+    Returns:
+        Field or column -> its text in every row.
+    """
+    texts = {
+        name: texts_of(rows.values(column), rows.places, f"dataset.{name}={column}") if column else [""] * len(rows)
+        for name, column in parts.items()
+        if name != "cells"
+    }
+    fields: dict[str, list[str]] = {name: [] for name in tables.FIELDS}
+    for number, cells in enumerate(rows.values(str(parts["cells"]))):
+        grid = _grid(cells, f"{rows.places[number]}: dataset.cells={parts['cells']}")
+        of_row = {name: column[number] for name, column in texts.items()}
+        for name, text in tables.fields(grid, **of_row, captions=captions).items():
+            fields[name].append(text)
+    return {column: fields[name] for name, column in parts.items() if column and name != "cells"} | fields
+
+
+def _grid(cells: Any, where: str) -> list[list[str]]:
     try:
-        cells = values["cells"]
-        grid = tables.grid(json.loads(cells) if isinstance(cells, str | bytes) else cells)
+        return tables.grid(json.loads(cells) if isinstance(cells, str | bytes) else cells)
     except json.JSONDecodeError:
         raise UserError(f"{where}: a string that is not JSON; want a list of rows") from None
     except (ValueError, UserError) as error:
         raise UserError(f"{where}: {error}") from None
-    texts = {
-        name: text_of(values[name], f"{place}: dataset.{name}={parts[name]}")
-        for name in ("page_text", "caption", "footnotes")
-    }
-    fields = tables.fields(grid, **texts, captions=captions)
-    return {column: fields[name] for name, column in parts.items() if column and name != "cells"} | fields

@@ -1,11 +1,13 @@
-"""The kinds of files that rows are read from: JSON Lines, JSON, CSV and Parquet, compressed or not."""
+"""The kinds of files that columns are read from: JSON Lines, JSON, CSV and Parquet, compressed or not."""
 
 import codecs
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,10 @@ from silvertune.datasets.values import without_nulls
 from silvertune.errors import UserError
 
 Row = dict[str, Any]
+ABSENT: Any = type("Absent", (), {"__repr__": lambda self: "ABSENT"})()
+"""Stands in a column where the row of a JSON file has no such key."""
+ROWS_AT_ONCE = 10_000
+"""So many rows of a text file are held as rows, until they are columns."""
 SEPARATORS = {",": "','", ";": "';'", "\t": "tab", "|": "'|'"}
 """What separates the columns of usual CSV files, and how a configuration writes it."""
 ENDINGS = "a .jsonl, .csv or .parquet file (.json, .ndjson and .tsv too, each also with .gz, .bz2 or .zst behind it)"
@@ -53,6 +59,28 @@ class TextFormat:
         return {"tab": "\t", "\\t": "\t"}.get(self.separator or "", self.separator or "")
 
 
+@dataclass(frozen=True)
+class Columns:
+    """What stands in one file.
+
+    Attributes:
+        values: Column -> its values, all of one length: a list, or an Arrow array where a Parquet file has the column.
+        numbers: The line or entry of each row.
+        place: What a message puts before that number: the file, and `:` or `: entry `.
+    """
+
+    values: Mapping[str, Any]
+    numbers: Sequence[int]
+    place: str
+
+    def of(self, column: str) -> list[Any]:
+        """The values of a column; every null is None, and ABSENT stands where a row lacks the column."""
+        if column not in self.values:
+            return [ABSENT] * len(self.numbers)
+        values = self.values[column]
+        return values if isinstance(values, list) else _python_values(values)
+
+
 def is_readable(file: Path) -> bool:
     """Whether the ending of a file names a kind that can be read."""
     return _endings(file)[0] in _READERS
@@ -78,8 +106,8 @@ def content_of(file: Path, key: str) -> bytes:
     return _decompressed(content, compression, f"{key}={file}")
 
 
-def rows_of(file: Path, content: bytes, key: str, text_format: TextFormat) -> Iterator[tuple[str, Row]]:
-    """The rows of a file, each with its place: `file:line`, or `file: entry n` of a JSON list.
+def columns_of(file: Path, content: bytes, key: str, text_format: TextFormat) -> Columns:
+    """The columns of a file.
 
     Args:
         file: The file, whose ending says its kind.
@@ -91,6 +119,19 @@ def rows_of(file: Path, content: bytes, key: str, text_format: TextFormat) -> It
         UserError: Something in it is not as its kind wants, with the line.
     """
     return _READERS[_endings(file)[0]](file, content, key, text_format)
+
+
+def _of_rows(rows: Iterator[tuple[int, Row]], place: str) -> Columns:
+    """The columns of rows that come with their numbers."""
+    values: dict[str, list[Any]] = {}
+    numbers = array("L")
+    while batch := list(islice(rows, ROWS_AT_ONCE)):
+        for name in dict.fromkeys(name for _, row in batch for name in row):
+            values.setdefault(name, [ABSENT] * len(numbers))
+        for name, column in values.items():
+            column += [row.get(name, ABSENT) for _, row in batch]
+        numbers.extend(number for number, _ in batch)
+    return Columns(values, numbers, place)
 
 
 def _endings(file: Path) -> tuple[str, str]:
@@ -139,20 +180,33 @@ def _decoded(file: Path, content: bytes, key: str, text_format: TextFormat) -> s
         ) from None
 
 
-def _parquet(file: Path, content: bytes, key: str, text_format: TextFormat) -> Iterator[tuple[str, Row]]:
+def _parquet(file: Path, content: bytes, key: str, text_format: TextFormat) -> Columns:
     import pyarrow
     import pyarrow.parquet
 
     try:
         # Not through pandas, where a whole number beside a null becomes a float.
-        rows = pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
+        table = pyarrow.parquet.read_table(io.BytesIO(content))
     except (pyarrow.ArrowException, ValueError, OSError) as error:
         raise UserError(f"{key}={file}: not a Parquet file ({str(error).splitlines()[0]})") from None
-    for number, row in enumerate(rows, start=1):
-        yield f"{file}:{number}", without_nulls(row)
+    columns = {name: table.column(name) for name in table.column_names}
+    return Columns(columns, range(1, table.num_rows + 1), f"{file}:")
 
 
-def _csv(file: Path, content: bytes, key: str, text_format: TextFormat) -> Iterator[tuple[str, Row]]:
+def _python_values(column: Any) -> list[Any]:
+    """The values of an Arrow array as Python has them; every null is None."""
+    import pyarrow.types
+
+    values: list[Any] = column.to_pylist()
+    is_plain = pyarrow.types.is_string, pyarrow.types.is_large_string, pyarrow.types.is_integer
+    return values if any(check(column.type) for check in is_plain) else [without_nulls(value) for value in values]
+
+
+def _csv(file: Path, content: bytes, key: str, text_format: TextFormat) -> Columns:
+    return _of_rows(_csv_rows(file, content, key, text_format), f"{file}:")
+
+
+def _csv_rows(file: Path, content: bytes, key: str, text_format: TextFormat) -> Iterator[tuple[int, Row]]:
     csv.field_size_limit(2**31 - 1)  # a cell may hold a page
     text = _decoded(file, content, key, text_format)
     separator, lines_before = text_format.character, 0
@@ -179,8 +233,7 @@ def _csv(file: Path, content: bytes, key: str, text_format: TextFormat) -> Itera
                 raise UserError(f"{file}:{line}: {key}: ragged row: {len(values)} value(s) under {columns} column(s)")
             if any(values[columns:]):
                 raise UserError(f"{file}:{line}: {key}: a value under a column without a name")
-            row = {name: value if value != "" else None for name, value in zip(names, values, strict=False)}
-            yield f"{file}:{line}", row
+            yield line, {name: value if value != "" else None for name, value in zip(names, values, strict=False)}
     except csv.Error as error:
         raise UserError(f"{file}:{reader.line_num + lines_before}: {key}: not a CSV row ({error})") from None
 
@@ -197,34 +250,41 @@ def _refuse_other_separator(header: str, separator: str, where: str, text_format
         )
 
 
-def _json(file: Path, content: bytes, key: str, text_format: TextFormat) -> Iterator[tuple[str, Row]]:
+def _json(file: Path, content: bytes, key: str, text_format: TextFormat) -> Columns:
     """JSON Lines, or one JSON list, whichever the content is: exports go by either ending."""
     text = _decoded(file, content, key, text_format)
     if text.lstrip().startswith("["):
-        try:
-            entries = json.loads(text, parse_constant=_constant)
-        except ValueError as error:
-            raise UserError(f"{file}: {key}: not JSON ({error})") from None
-        for number, entry in enumerate(entries, start=1):
-            if not isinstance(entry, dict):
-                raise UserError(
-                    f"{file}: entry {number}: {key}: want a list of JSON objects, or one JSON object a line, got "
-                    f"{type(entry).__name__}"
-                )
-            yield f"{file}: entry {number}", entry
-        return
-    # Not splitlines(): JSON strings may hold U+2028 and the like.
-    for number, line in enumerate(text.split("\n"), start=1):
+        return _of_rows(_json_entries(file, text, key), f"{file}: entry ")
+    return _of_rows(_json_lines(file, text, key), f"{file}:")
+
+
+def _json_entries(file: Path, text: str, key: str) -> Iterator[tuple[int, Row]]:
+    try:
+        entries = json.loads(text, parse_constant=_constant)
+    except ValueError as error:
+        raise UserError(f"{file}: {key}: not JSON ({error})") from None
+    for number, entry in enumerate(entries, start=1):
+        if not isinstance(entry, dict):
+            raise UserError(
+                f"{file}: entry {number}: {key}: want a list of JSON objects, or one JSON object a line, got "
+                f"{type(entry).__name__}"
+            )
+        yield number, entry
+
+
+def _json_lines(file: Path, text: str, key: str) -> Iterator[tuple[int, Row]]:
+    # Not splitlines(): JSON strings may hold U+2028 and the like. newline="\n" keeps every other line end.
+    for number, line in enumerate(io.StringIO(text, newline="\n"), start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line, parse_constant=_constant)
+            row = json.loads(line.removesuffix("\n"), parse_constant=_constant)
         except ValueError as error:
             hint = "; want a list of objects, or one object a line" if _endings(file)[0] == ".json" else ""
             raise UserError(f"{file}:{number}: {key}: not JSON ({error}){hint}") from None
         if not isinstance(row, dict):
             raise UserError(f"{file}:{number}: {key}: want one JSON object a line, got {type(row).__name__}")
-        yield f"{file}:{number}", row
+        yield number, row
 
 
 def _constant(name: str) -> float | None:
@@ -232,7 +292,7 @@ def _constant(name: str) -> float | None:
     return None if name == "NaN" else float(name)
 
 
-_READERS: dict[str, Callable[[Path, bytes, str, TextFormat], Iterator[tuple[str, Row]]]] = {
+_READERS: dict[str, Callable[[Path, bytes, str, TextFormat], Columns]] = {
     ".parquet": _parquet,
     ".csv": _csv,
     ".tsv": _csv,

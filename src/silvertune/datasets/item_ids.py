@@ -20,12 +20,12 @@ def matched(written_ids: Iterable[str], item_ids: Iterable[str]) -> dict[str, st
         Written id -> the item's id, of those that are matched.
     """
     written, items = list(dict.fromkeys(written_ids)), set(item_ids)
-    by_text = {without_blanks_around(normal_form(item)): item for item in items}
-    matches = {
-        name: name if name in items else by_text[without_blanks_around(normal_form(name))]
-        for name in written
-        if name in items or without_blanks_around(normal_form(name)) in by_text
-    }
+    matches = {name: name for name in written if name in items}
+    if len(matches) < len(written):
+        by_text = {without_blanks_around(normal_form(item)): item for item in items}
+        for name in written:
+            if name not in items and (text := without_blanks_around(normal_form(name))) in by_text:
+                matches[name] = by_text[text]
     if len(matches) < len(written):
         items_by_number, written_by_number = _by_number(items), _by_number(written)
         for number, spellings in written_by_number.items():

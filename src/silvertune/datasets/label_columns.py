@@ -1,18 +1,18 @@
 """Columns that hold labels: whose, and what their values mean."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from silvertune import votes
 from silvertune.datasets.class_names import class_name
-from silvertune.datasets.formats import Row
 from silvertune.datasets.label_values import LabelValues, Meaning, NoLabel
-from silvertune.datasets.rows import Rows, value_at
-from silvertune.datasets.values import is_null, name_of, number_of
+from silvertune.datasets.rows import Rows
+from silvertune.datasets.values import Where, is_null, name_of, names_of, number_of
 from silvertune.errors import UserError, either
 from silvertune.schema import Task
 
@@ -88,7 +88,6 @@ def gold_of(spec: Mapping[str, Any] | None, rows: Rows, ids: Sequence[str], task
         UserError: A value has no meaning or may have two, or two rows of one item differ.
     """
     gold: dict[str, str] = {}
-    first_places: dict[str, str] = {}
     if spec is not None:
         labels = specified(spec, "dataset.gold", task)
         rows.require(labels.column, "dataset.gold.column")
@@ -96,18 +95,23 @@ def gold_of(spec: Mapping[str, Any] | None, rows: Rows, ids: Sequence[str], task
             raise UserError(f"dataset.gold.column={labels.column}: gold is one label an item; name one key of it")
         if labels.annotator is not None:
             raise UserError(f"dataset.gold.annotator={labels.annotator}: gold is one label an item, whoever gave it")
-        values = [value_at(row, labels.column) for row in rows.rows]
-        for item, meaning, place in zip(
-            ids, _meanings(values, rows.places, labels, "dataset.gold", task), rows.places, strict=True
-        ):
-            if isinstance(meaning, str):
-                if gold.setdefault(item, meaning) != meaning:
-                    raise UserError(
-                        f"{place}: dataset.gold.column={labels.column}: item {item!r} is {meaning!r} here and "
-                        f"{gold[item]!r} at {first_places[item]}; gold is one label an item"
-                    )
-                first_places.setdefault(item, place)
+        meanings = _meanings(rows.values(labels.column), rows.places, labels, "dataset.gold", task)
+        for item, meaning in zip(ids, meanings, strict=True):
+            if isinstance(meaning, str) and gold.setdefault(item, meaning) != meaning:
+                _refuse_other_gold(ids, meanings, rows.places, labels.column)
     return pd.Series(gold, dtype=object, name="gold").rename_axis("item_id")
+
+
+def _refuse_other_gold(ids: Sequence[str], meanings: Sequence[Meaning], places: Sequence[str], column: str) -> None:
+    """Raises UserError for the first row whose gold label is not that of an earlier row of its item."""
+    first_rows: dict[str, int] = {}
+    for number, (item, meaning) in enumerate(zip(ids, meanings, strict=True)):
+        first = first_rows.setdefault(item, number) if isinstance(meaning, str) else number
+        if meanings[first] != meaning:
+            raise UserError(
+                f"{places[number]}: dataset.gold.column={column}: item {item!r} is {meaning!r} here and "
+                f"{meanings[first]!r} at {places[first]}; gold is one label an item"
+            )
 
 
 def annotations_of(
@@ -128,65 +132,77 @@ def annotations_of(
         UserError: A value has no meaning or may have two, a confidence is outside 0-1, or an annotator labels an item
             twice.
     """
-    all_votes: list[Row] = []
-    places_of_votes: dict[tuple[str, str], str] = {}
+    tables = []
     for annotator, spec in annotations.items():
         key = f"dataset.annotations.{annotator}"
         labels = specified(spec, key, task)
         rows.require(labels.column, f"{key}.column")
         rows.require(labels.confidence, f"{key}.confidence")
         rows.require(labels.annotator, f"{key}.annotator")
-        cells = list(_cells(str(annotator), labels, rows, ids, key))
-        meanings = _meanings([cell.value for cell in cells], [cell.place for cell in cells], labels, key, task)
-        for cell, meaning in zip(cells, meanings, strict=True):
-            if meaning is NoLabel.NOTHING:
-                continue
-            if (first := places_of_votes.setdefault((cell.item, cell.annotator), cell.place)) is not cell.place:
+        tables.append(_votes_of(str(annotator), labels, rows, ids, key, task))
+    if not tables:
+        return votes.table([], task.classes)
+    joined = pd.concat(tables, ignore_index=True)
+    repeated = joined.duplicated(["item_id", "annotator"]).to_numpy()
+    if repeated.any():
+        vote = joined.loc[repeated].iloc[0]
+        is_same = (joined["item_id"] == vote["item_id"]) & (joined["annotator"] == vote["annotator"])
+        raise UserError(
+            f"{rows.places[vote['row']]}: {vote['key']}: {vote['annotator']!r} labels item {vote['item_id']!r} twice; "
+            f"first at {rows.places[joined.loc[is_same, 'row'].iloc[0]]}"
+        )
+    return votes.from_columns(joined, task.classes)
+
+
+def _votes_of(annotator: str, labels: Labels, rows: Rows, ids: Sequence[str], key: str, task: Task) -> pd.DataFrame:
+    """The votes of one column specification: columns of a votes table, and the `row` and `key` of each."""
+    where = f"{key}.column={labels.column}"
+    numbers, annotators, values = _cells(annotator, labels, rows, key)
+    places = rows.places if len(numbers) == len(rows) else [rows.places[number] for number in numbers]
+    meanings = _meanings(values, places, labels, key, task)
+    is_vote = np.array([meaning is not NoLabel.NOTHING for meaning in meanings], dtype=bool)
+    confidences = [None] * len(rows) if labels.confidence is None else rows.values(labels.confidence)
+    table = pd.DataFrame(
+        {
+            "item_id": [ids[number] for number in numbers],
+            "annotator": annotators,
+            "view": votes.WHOLE_ITEM,
+            "label": [meaning if isinstance(meaning, str) else None for meaning in meanings],
+            "row": numbers,
+            "key": where,
+        },
+        dtype=object,
+    )[is_vote]
+    table["confidence"] = [
+        _confidence(confidences[number], labels, rows.places, number, where) for number in table["row"]
+    ]
+    return table
+
+
+def _cells(annotator: str, labels: Labels, rows: Rows, key: str) -> tuple[Sequence[int], list[str], list[Any]]:
+    """The values of a column of labels: the row of each, who gave it, and itself."""
+    where = f"{key}.column={labels.column}"
+    if _names_annotators(labels.column, rows):
+        cells = []
+        for number, labels_by_name in enumerate(rows.values(labels.column[:-2])):
+            if not isinstance(labels_by_name or {}, dict):
                 raise UserError(
-                    f"{cell.place}: {key}.column={labels.column}: {cell.annotator!r} labels item {cell.item!r} twice; "
-                    f"first at {first}"
+                    f"{rows.places[number]}: {where}: want an object of annotator -> label, got "
+                    f"{type(labels_by_name).__name__}"
                 )
-            all_votes.append(
-                {
-                    "item_id": cell.item,
-                    "annotator": cell.annotator,
-                    "view": votes.WHOLE_ITEM,
-                    "label": meaning if isinstance(meaning, str) else None,
-                    "status": "ok" if isinstance(meaning, str) else "abstained",
-                    "confidence": _confidence(cell, labels, f"{cell.place}: {key}.column={labels.column}"),
-                }
-            )
-    return votes.table(all_votes, task.classes)
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """One value of a column of labels, and who gave it to which item."""
-
-    item: str
-    annotator: str
-    value: Any
-    row: Row
-    place: str
-
-
-def _cells(annotator: str, labels: Labels, rows: Rows, ids: Sequence[str], key: str) -> Iterator[_Cell]:
-    for (row, place), item in zip(rows, ids, strict=True):
-        where = f"{place}: {key}.column={labels.column}"
-        if _names_annotators(labels.column, rows):
-            values_by_name = value_at(row, labels.column[:-2]) or {}
-            if not isinstance(values_by_name, dict):
-                raise UserError(f"{where}: want an object of annotator -> label, got {type(values_by_name).__name__}")
-            for name, value in values_by_name.items():
-                yield _Cell(item, f"{annotator}/{name_of(name, where)}", value, row, place)
-        elif labels.annotator is None:
-            yield _Cell(item, annotator, value_at(row, labels.column), row, place)
-        else:
-            value = value_at(row, labels.column)
-            name = name_of(value_at(row, labels.annotator), f"{place}: {key}.annotator={labels.annotator}")
-            if not name and not is_null(value):
-                raise UserError(f"{place}: {key}.annotator={labels.annotator}: nobody is named who gave {value!r}")
-            yield _Cell(item, f"{annotator}/{name}", value, row, place)
+            for name, value in (labels_by_name or {}).items():
+                cells.append((number, f"{annotator}/{name_of(name, f'{rows.places[number]}: {where}')}", value))
+        return [cell[0] for cell in cells], [cell[1] for cell in cells], [cell[2] for cell in cells]
+    values = rows.values(labels.column)
+    if labels.annotator is None:
+        return range(len(values)), [annotator] * len(values), values
+    where = f"{key}.annotator={labels.annotator}"
+    names = names_of(rows.values(labels.annotator), rows.places, where)
+    for number, (name, value) in enumerate(zip(names, values, strict=True)):
+        if not name and not is_null(value):
+            raise UserError(f"{rows.places[number]}: {where}: nobody is named who gave {value!r}")
+    full_names = {name: f"{annotator}/{name}" for name in set(names)}
+    return range(len(values)), [full_names[name] for name in names], values
 
 
 def _names_annotators(column: str, rows: Rows) -> bool:
@@ -200,8 +216,8 @@ def _meanings(values: Sequence[Any], places: Sequence[str], labels: Labels, key:
     if labels.threshold is not None:
         reader = LabelValues({}, where, abstain=labels.abstain, ignore=labels.ignore)
         return [
-            _by_threshold(value, labels, task, reader, f"{place}: {where}")
-            for value, place in zip(values, places, strict=True)
+            _by_threshold(value, labels, task, reader, Where(places, number, where))
+            for number, value in enumerate(values)
         ]
     if labels.values is None:
         classes: dict[Any, str] = {name: name for name in task.classes}
@@ -212,7 +228,7 @@ def _meanings(values: Sequence[Any], places: Sequence[str], labels: Labels, key:
     return LabelValues(classes, where, abstain=labels.abstain, ignore=labels.ignore).read(values, places)
 
 
-def _by_threshold(value: Any, labels: Labels, task: Task, no_label: LabelValues, where: str) -> Meaning:
+def _by_threshold(value: Any, labels: Labels, task: Task, no_label: LabelValues, where: object) -> Meaning:
     """The class that a score means."""
     if is_null(value):
         return NoLabel.NOTHING
@@ -225,11 +241,13 @@ def _by_threshold(value: Any, labels: Labels, task: Task, no_label: LabelValues,
     return positive if score >= Decimal(repr(labels.threshold)) else negative
 
 
-def _confidence(cell: _Cell, labels: Labels, where: str) -> float | None:
-    value = None if labels.confidence is None else value_at(cell.row, labels.confidence)
+def _confidence(value: Any, labels: Labels, places: Sequence[str], number: int, where: str) -> float | None:
     if is_null(value):
         return None
-    number = number_of(value)
-    if number is None or not 0 <= number <= 1:
-        raise UserError(f"{where}: confidence column {labels.confidence!r} holds {value!r}; want a number from 0 to 1")
-    return float(number)
+    confidence = number_of(value)
+    if confidence is None or not 0 <= confidence <= 1:
+        raise UserError(
+            f"{places[number]}: {where}: confidence column {labels.confidence!r} holds {value!r}; want a number from 0 "
+            "to 1"
+        )
+    return float(confidence)

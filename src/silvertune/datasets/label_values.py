@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any
 
 from silvertune.datasets.class_names import class_name
-from silvertune.datasets.values import is_null, normal_form, number_of, text_of, without_blanks_around
+from silvertune.datasets.values import Where, is_null, normal_form, number_of, text_of, without_blanks_around
 from silvertune.errors import UserError, either
 
 
@@ -73,12 +73,24 @@ class LabelValues:
         Raises:
             UserError: A value has no meaning, or may have two.
         """
-        column = [_single(value, f"{place}: {self.key}") for value, place in zip(values, places, strict=True)]
+        column = [
+            value
+            if value is None or (type(value) is str and value.isascii())
+            else _single(value, places, row, self.key)
+            for row, value in enumerate(values)
+        ]
+        # Labels are few, so each is looked up once; by its type too, as 1 and True are equal.
+        keys = [value if type(value) is str else (type(value), repr(value)) for value in column]
+        first_rows: dict[Any, int] = {}
+        for row, key in enumerate(keys):
+            first_rows.setdefault(key, row)
         written: dict[Decimal, dict[str, str]] = {}
-        for value, place in zip(column, places, strict=True):
+        for row in first_rows.values():
+            value = column[row]
             if isinstance(value, str) and (number := number_of(value)) is not None:
-                written.setdefault(number, {}).setdefault(without_blanks_around(value), place)
-        return [self._meaning(value, place, written) for value, place in zip(column, places, strict=True)]
+                written.setdefault(number, {}).setdefault(without_blanks_around(value), places[row])
+        meanings = {key: self._meaning(column[row], places[row], written) for key, row in first_rows.items()}
+        return [meanings[key] for key in keys]
 
     def meaning_of(self, value: Any) -> Meaning | None:
         """What one value means, exactly or as a number; None where it means nothing here."""
@@ -140,10 +152,12 @@ def _spelling(value: Any, key: str) -> str:
     return class_name(value, key)
 
 
-def _single(value: Any, where: str) -> Any:
+def _single(value: Any, places: Sequence[str], row: int, key: str) -> Any:
     """The value itself, bytes as text, or the one value of a list."""
     if isinstance(value, list):
         if len(value) > 1:
-            raise UserError(f"{where}: {len(value)} labels in a list ({str(value)[:60]}); want one, or an empty list")
-        return _single(value[0], where) if value else None
-    return text_of(value, where) if isinstance(value, str | bytes) else value
+            raise UserError(
+                f"{places[row]}: {key}: {len(value)} labels in a list ({str(value)[:60]}); want one, or an empty list"
+            )
+        return _single(value[0], places, row, key) if value else None
+    return text_of(value, Where(places, row, key)) if isinstance(value, str | bytes) else value

@@ -1,15 +1,17 @@
-"""Rows of the files of a dataset as plain dicts, with the place where each stands."""
+"""What stands in the files of a dataset, by column, with the place where each row stands."""
 
 import difflib
 import glob
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from silvertune.datasets import formats
-from silvertune.datasets.formats import Row, TextFormat
+from silvertune.datasets.formats import ABSENT, Columns, Row, TextFormat
 from silvertune.datasets.notices import say
 from silvertune.errors import UserError, either
 
@@ -17,32 +19,92 @@ PARTITIONS = ("train", "validation", "test")
 _GLOB = "*?["
 
 
+class Places(Sequence[str]):
+    """Where each row stands: file and line (the header of a CSV is line 1). A place is made when it is asked for.
+
+    Args:
+        files: The columns of each file, one after the other.
+    """
+
+    def __init__(self, files: Sequence[Columns]) -> None:
+        self._files = files
+        self._starts = [sum(len(file.numbers) for file in files[:k]) for k in range(len(files))]
+
+    def __len__(self) -> int:
+        return sum(len(file.numbers) for file in self._files)
+
+    def __getitem__(self, row: Any) -> Any:
+        """The place of the row with this number, from 0; a slice has the places of many."""
+        if isinstance(row, slice):
+            return [self[number] for number in range(*row.indices(len(self)))]
+        number = range(len(self))[row]
+        k = bisect_right(self._starts, number) - 1
+        return f"{self._files[k].place}{self._files[k].numbers[number - self._starts[k]]}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+
 @dataclass(frozen=True)
 class Rows:
     """What stands in the files.
 
     Attributes:
-        rows: Column -> value of each row; every null is None.
-        places: File and line of each row (the header of a CSV is line 1).
-        partition: `train`, `validation` or `test` of each row, where each has a file of its own; else empty.
-        columns: Every column that any row has.
+        parts: `train`, `validation` or `test`, or None where the files are not separate, and the columns of a file;
+            no file is without rows.
         files: The names of the files, for messages.
         digest: SHA-256 of the content of the files, hexadecimal.
     """
 
-    rows: list[Row]
-    places: list[str]
-    partition: list[str]
-    columns: frozenset[str]
+    parts: Sequence[tuple[str | None, Columns]]
     files: str
     digest: str
 
-    def __iter__(self) -> Iterator[tuple[Row, str]]:
-        return zip(self.rows, self.places, strict=True)
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @cached_property
+    def columns(self) -> frozenset[str]:
+        """Every column that any row has."""
+        return frozenset[str]().union(*(file.values for _, file in self.parts))
+
+    @cached_property
+    def places(self) -> Places:
+        """File and line of each row."""
+        return Places([file for _, file in self.parts])
+
+    @property
+    def partition(self) -> list[str]:
+        """`train`, `validation` or `test` of each row, where each has a file of its own; else empty."""
+        return [part for part, file in self.parts if part is not None for _ in file.numbers]
+
+    @property
+    def rows(self) -> list[Row]:
+        """Column -> value of each row."""
+        columns = {name: self._column(name) for name in sorted(self.columns)}
+        return [
+            {name: value for name, value in zip(columns, values, strict=True) if value is not ABSENT}
+            for values in zip(*columns.values(), strict=True)
+        ]
+
+    def values(self, column: str) -> list[Any]:
+        """The values of a column, or at a path into one (see `value_at`), of all rows; None where a row has none."""
+        prefixes = [column[:at] for at, letter in enumerate(column) if letter == "." and column[:at] in self.columns]
+        if not prefixes:
+            return [None if value is ABSENT else value for value in self._column(column)]
+        names = [column, *prefixes]
+        return [
+            value_at({name: value for name, value in zip(names, values, strict=True) if value is not ABSENT}, column)
+            for values in zip(*map(self._column, names), strict=True)
+        ]
+
+    def _column(self, name: str) -> list[Any]:
+        columns = [file.of(name) for _, file in self.parts]
+        return columns[0] if len(columns) == 1 else [value for column in columns for value in column]
 
     def has(self, column: str) -> bool:
         """Whether there is such a column, or some row has a value at that path into one."""
-        return column in self.columns or any(value_at(row, column) is not None for row in self.rows)
+        return column in self.columns or any(value is not None for value in self.values(column))
 
     def require(self, column: str | None, key: str) -> None:
         """Check that the files have a column, or some row a value at a path into one (see `value_at`).
@@ -159,30 +221,24 @@ def files_of(pattern: str, key: str) -> list[Path]:
 
 
 class _Content:
-    """Rows while the files are read."""
+    """The columns of the files while they are read."""
 
     def __init__(self) -> None:
-        self._rows: list[Row] = []
-        self._places: list[str] = []
-        self._partition: list[str] = []
+        self._parts: list[tuple[str | None, Columns]] = []
         self._digest = hashlib.sha256()
 
     def add(self, file: Path, key: str, text_format: TextFormat, part: str | None) -> None:
-        """The rows of one file; UserError if it has none."""
+        """The columns of one file; UserError if it has no rows."""
         content = formats.content_of(file, key)
-        self._digest.update(f"{part} {len(content)} ".encode() + content)
-        before = len(self._rows)
-        for place, row in formats.rows_of(file, content, key, text_format):
-            self._rows.append(row)
-            self._places.append(place)
-        if len(self._rows) == before:
+        self._digest.update(f"{part} {len(content)} ".encode())
+        self._digest.update(content)
+        columns = formats.columns_of(file, content, key, text_format)
+        if not len(columns.numbers):
             raise UserError(f"{key}={file}: no rows in it")
-        if part is not None:
-            self._partition += [part] * (len(self._rows) - before)
+        self._parts.append((part, columns))
 
     def rows(self, files: str) -> Rows:
-        columns = frozenset[str]().union(*self._rows)
-        return Rows(self._rows, self._places, self._partition, columns, files, self._digest.hexdigest())
+        return Rows(self._parts, files, self._digest.hexdigest())
 
 
 def _sources(path: str | None, files: Mapping[str, str | None]) -> Sequence[tuple[str | None, str]]:

@@ -5,6 +5,7 @@ import math
 import re
 import unicodedata
 import uuid
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -36,7 +37,7 @@ def without_nulls(value: Any) -> Any:
     return None if is_null(value) else value
 
 
-def text_of(value: Any, where: str) -> str:
+def text_of(value: Any, where: object) -> str:
     """The text that a value holds.
 
     Args:
@@ -66,7 +67,7 @@ def text_of(value: Any, where: str) -> str:
     raise UserError(f"{where}: holds {_kind(value)}; want text")
 
 
-def name_of(value: Any, where: str) -> str:
+def name_of(value: Any, where: object) -> str:
     """One spelling for the name of an item, a group or an annotator, whatever type the file gives it.
 
     Args:
@@ -84,6 +85,54 @@ def name_of(value: Any, where: str) -> str:
     if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
         return str(int(value))
     return text_of(value, where).strip()
+
+
+def texts_of(values: Sequence[Any], places: Sequence[str], column: str) -> list[str]:
+    """The texts that the values of a column hold (see `text_of`).
+
+    Args:
+        values: The values.
+        places: File and row of each, for messages.
+        column: What a message says of the column.
+
+    Raises:
+        UserError: A value is no text.
+    """
+    return [
+        value if type(value) is str and value.isascii() else text_of(value, Where(places, number, column))
+        for number, value in enumerate(values)
+    ]
+
+
+def names_of(values: Sequence[Any], places: Sequence[str], column: str) -> list[str]:
+    """The names that the values of a column hold (see `name_of`), one object for names that are the same.
+
+    Args:
+        values: The values.
+        places: File and row of each, for messages.
+        column: What a message says of the column.
+
+    Raises:
+        UserError: A value is no name.
+    """
+    names: dict[str, str] = {}
+    return [
+        names.setdefault(name, name)
+        for number, value in enumerate(values)
+        for name in (
+            value.strip() if type(value) is str and value.isascii() else name_of(value, Where(places, number, column)),
+        )
+    ]
+
+
+class Where:
+    """`place: column` of a row, as a text once a message needs it."""
+
+    def __init__(self, places: Sequence[str], number: int, column: str) -> None:
+        self._places, self._number, self._column = places, number, column
+
+    def __str__(self) -> str:
+        return f"{self._places[self._number]}: {self._column}"
 
 
 def number_of(value: Any) -> Decimal | None:
@@ -116,7 +165,7 @@ def without_blanks_around(text: str) -> str:
     return stripped if stripped == text else without_blanks_around(stripped)
 
 
-def _whole_characters(text: str, where: str) -> str:
+def _whole_characters(text: str, where: object) -> str:
     """The text itself, if every character of it is whole: JSON can escape one half of a pair alone."""
     try:
         text.encode("utf-8")

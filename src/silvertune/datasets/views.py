@@ -1,11 +1,11 @@
 """Views of items, from templates over their fields."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
-from silvertune.datasets.rows import value_at
-from silvertune.datasets.values import text_of
+from silvertune.datasets.values import texts_of
 from silvertune.errors import UserError
 from silvertune.items import RESERVED
 
@@ -17,7 +17,7 @@ _QUOTED = re.compile(r"""\{(?:"([^"]*)"|'([^']*)')\}""")
 
 def rendered(
     views: Mapping[str, str],
-    rows: Sequence[Mapping[str, Any]],
+    values: Callable[[str], Sequence[Any]],
     fields: Sequence[str],
     places: Sequence[str],
     has: Callable[[str], bool],
@@ -28,7 +28,7 @@ def rendered(
         views: View -> template, such as `"{title}: {text}"`. A field is a column or a path into one; one that has
             braces in its name stands in quotes: `{"Comment {free text}"}`. Braces that mean themselves are written
             twice.
-        rows: Field -> value of each row.
+        values: Field -> its value in each row.
         fields: The fields, for messages.
         places: File and line of each row, for messages.
         has: Whether a template may name a field.
@@ -42,10 +42,7 @@ def rendered(
     if not views:
         raise UserError('dataset.views={}: want at least one view, such as text: "{text}"')
     templates = {str(name): _template(str(name), text, fields, has) for name, text in views.items()}
-    return {
-        name: [_render(template, row, place) for row, place in zip(rows, places, strict=True)]
-        for name, template in templates.items()
-    }
+    return {name: _render(template, values, places) for name, template in templates.items()}
 
 
 def _template(view: str, text: Any, fields: Sequence[str], has: Callable[[str], bool]) -> Template:
@@ -101,11 +98,17 @@ def _shown(fields: Sequence[str]) -> str:
     return ", ".join(f'"{name}"' if set(name) & set("{}") else name for name in sorted(fields))
 
 
-def _render(template: Template, values: Mapping[str, Any], place: str) -> str | None:
-    texts = [
-        (literal, "" if field is None else text_of(value_at(values, field), f"{place}: column {field!r}"))
-        for literal, field in template
-    ]
-    if not any(text.strip() for _, text in texts):
-        return None
-    return "".join(literal + text for literal, text in texts).strip()
+def _render(template: Template, values: Callable[[str], Sequence[Any]], places: Sequence[str]) -> list[str | None]:
+    """The text of a view of every row."""
+    parts: list[Iterable[str]] = []
+    is_filled = [False] * len(places)
+    for literal, field in template:
+        parts += [repeat(literal)] if literal else []
+        if field is not None:
+            texts = texts_of(values(field), places, f"column {field!r}")
+            is_filled = [
+                filled or not (text == "" or text.isspace()) for filled, text in zip(is_filled, texts, strict=True)
+            ]
+            parts.append(texts)
+    rendered_texts = map("".join, zip(*parts, strict=False))  # what is repeated has no end
+    return [text.strip() if filled else None for filled, text in zip(is_filled, rendered_texts, strict=True)]

@@ -3,6 +3,7 @@
 import fnmatch
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from silvertune import votes
@@ -10,7 +11,7 @@ from silvertune.datasets.item_ids import matched
 from silvertune.datasets.label_values import LabelValues
 from silvertune.datasets.notices import say
 from silvertune.datasets.rows import Rows, read_file
-from silvertune.datasets.values import is_null, name_of, number_of
+from silvertune.datasets.values import is_null, names_of, number_of
 from silvertune.errors import UserError
 from silvertune.interfaces import Estimate
 from silvertune.schema import Task
@@ -77,9 +78,9 @@ class Recorded:
             deferred = (on_items["annotator"] == self.defer_to) & on_items["item_id"].isin(unsure)
             chosen = pd.concat([chosen, on_items[deferred]]).drop_duplicates(["item_id", "annotator", "view", "repeat"])
             order.setdefault(self.defer_to, len(order))
-        rank = chosen["item_id"].map({item: i for i, item in enumerate(items.index)}) * len(order)
-        rank += chosen["annotator"].map(order)
-        return chosen.iloc[rank.argsort(kind="stable")].reset_index(drop=True)
+        rank = items.index.get_indexer(pd.Index(chosen["item_id"])) * len(order)
+        rank += chosen["annotator"].map(order).to_numpy(dtype=int)
+        return chosen.iloc[np.argsort(rank, kind="stable")].reset_index(drop=True)
 
     def estimate(self, items: pd.DataFrame) -> dict[str, Estimate]:
         """Nobody is asked: nothing is spent."""
@@ -92,36 +93,34 @@ def _read(path: str, task: Task, item_ids: pd.Index | None) -> pd.DataFrame:
     rows = read_file(path, key)
     if missing := [name for name in ("item_id", "annotator", "label") if name not in rows.columns]:
         raise UserError(f"{key}: votes need the column {missing[0]!r}; there is {', '.join(sorted(rows.columns))}")
-    names = {column: _names(rows, column, key) for column in ("item_id", "annotator")}
-    items = names["item_id"] if item_ids is None else _items_of(names["item_id"], item_ids, key)
-    labels = LabelValues({name: name for name in task.classes}, f"{key}, column label").read(
-        [row.get("label") for row in rows.rows], rows.places
+    written_ids, annotators = (_names(rows, column, key) for column in ("item_id", "annotator"))
+    items = written_ids if item_ids is None else _items_of(written_ids, item_ids, key)
+    meanings = LabelValues({name: name for name in task.classes}, f"{key}, column label").read(
+        rows.values("label"), rows.places
     )
     probs = votes.prob_columns(task.classes)
     numbers = [name for name in ("confidence", "cost_usd", *probs) if name in rows.columns]
-    table = votes.table(
-        (
-            {
-                "item_id": item,
-                "annotator": annotator,
-                "view": name_of(row.get("view"), f"{place}: {key}, column view") or votes.WHOLE_ITEM,
-                "repeat": _repeat(row.get("repeat"), f"{place}: {key}"),
-                "label": label if isinstance(label, str) else None,
-                "status": name_of(row.get("status"), f"{place}: {key}, column status") or None,
-                **{name: _number(row.get(name), f"{place}: {key}, column {name}") for name in numbers},
-            }
-            for item, annotator, label, (row, place) in zip(items, names["annotator"], labels, rows, strict=True)
-            if item is not None
-        ),
-        task.classes,
-        probs=set(probs) <= rows.columns,
+    views, statuses = (names_of(rows.values(name), rows.places, f"{key}, column {name}") for name in ("view", "status"))
+    columns = {
+        "item_id": items,
+        "annotator": annotators,
+        "view": [view or votes.WHOLE_ITEM for view in views],
+        "repeat": _repeats(rows, key),
+        "label": [meaning if isinstance(meaning, str) else None for meaning in meanings],
+        "status": [status or None for status in statuses],
+        **{name: _numbers(rows, name, key) for name in numbers},
+    }
+    written = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
+    is_of_item = np.array([item is not None for item in items])
+    table = votes.from_columns(
+        written[is_of_item].reset_index(drop=True), task.classes, probs=set(probs) <= rows.columns
     )
     return votes.check(table, task.classes, pd.Index(table["item_id"].unique()), key)
 
 
 def _names(rows: Rows, column: str, key: str) -> list[str]:
     """The names that a column holds. UserError where a row has none."""
-    names = [name_of(row.get(column), f"{place}: {key}, column {column}") for row, place in rows]
+    names = names_of(rows.values(column), rows.places, f"{key}, column {column}")
     if "" in names:
         raise UserError(f"{rows.places[names.index('')]}: {key}: the vote has no {column}; want one in every row")
     return names
@@ -150,16 +149,22 @@ def _items_of(written_ids: list[str], item_ids: pd.Index, key: str) -> list[str 
     return items
 
 
-def _number(value: object, where: str) -> float | None:
-    if is_null(value):
-        return None
-    if (number := number_of(value)) is None:
-        raise UserError(f"{where}: {value!r} is no number")
-    return float(number)
+def _numbers(rows: Rows, column: str, key: str) -> np.ndarray:
+    """The numbers that a column holds, NaN for null. UserError where a value is none."""
+    values = rows.values(column)
+    numbers = [value if type(value) is float else number_of(value) for value in values]
+    for row, (value, number) in enumerate(zip(values, numbers, strict=True)):
+        if number is None and not is_null(value):
+            raise UserError(f"{rows.places[row]}: {key}, column {column}: {value!r} is no number")
+    return np.array([np.nan if number is None else float(number) for number in numbers], dtype=float)
 
 
-def _repeat(value: object, where: str) -> int:
-    number = _number(value, f"{where}, column repeat") or 0.0
-    if number < 0 or not number.is_integer():
-        raise UserError(f"{where}, column repeat: {value!r}; want a whole number from 0")
-    return int(number)
+def _repeats(rows: Rows, key: str) -> np.ndarray:
+    """The column `repeat`, 0 for null. UserError where a value is no whole number from 0."""
+    numbers = np.nan_to_num(_numbers(rows, "repeat", key), nan=0.0)
+    wrong = np.flatnonzero((numbers < 0) | (numbers != np.floor(numbers)))
+    if len(wrong):
+        place, value = rows.places[wrong[0]], rows.values("repeat")[wrong[0]]
+        raise UserError(f"{place}: {key}, column repeat: {value!r}; want a whole number from 0")
+    repeats: np.ndarray = numbers.astype(int)
+    return repeats

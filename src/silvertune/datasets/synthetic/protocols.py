@@ -50,11 +50,12 @@ def load(task: Task, *, protocols: int, seed: int, captions: bool, views: Mappin
     placed = [table for n in range(1, protocols + 1) for table in protocol(n, seed)]
     index = pd.Index([table.item_id for table in placed], name="item_id", dtype=object)
     items = pd.DataFrame({"group_id": [table.group_id for table in placed]}, index=index, dtype=object)
-    parts = [
+    fields = [
         tables.fields(t.rows, page_text=t.page_text, caption=t.caption, footnotes=t.footnotes, captions=captions)
         for t in placed
     ]
-    for name, texts in rendered(views, parts, sorted(tables.FIELDS), list(index), tables.FIELDS.__contains__).items():
+    columns = {name: [of_table[name] for of_table in fields] for name in tables.FIELDS}
+    for name, texts in rendered(views, columns.__getitem__, sorted(columns), list(index), columns.__contains__).items():
         items[name] = pd.Series(texts, index=index, dtype=object)
     gold = pd.Series(["soe" if table.kind in SOE else "other" for table in placed], index=index, name="gold")
     expert = {"annotator": "expert", "view": votes.WHOLE_ITEM}
