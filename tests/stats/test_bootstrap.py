@@ -337,3 +337,58 @@ def test_without_probabilities_there_is_no_ranking() -> None:
     frame = pd.DataFrame({"label": ["pos", "neg"], "gold": ["pos", "neg"], "group_id": ["a", "b"]})
     values, _ = bootstrap.measure(frame, ["pos"], bootstrap.resamples(2, 10))
     assert set(values) == {f"{part}/{name}" for part in ("test", "test_by_group") for name in bootstrap.METRICS}
+
+
+# ---------------------------------------------------------------------------------------------------- many groups
+
+
+def many_groups(n: int = 3000, groups: int = 600) -> pd.DataFrame:
+    """Predictions whose quality varies by group; every score is different."""
+    rng = np.random.default_rng(3)
+    group = rng.integers(groups, size=n)
+    positive = rng.random(n) < 0.3
+    score = rng.normal(size=n) + positive * (1 + 0.5 * rng.normal(size=groups)[group])
+    return pd.DataFrame(
+        {
+            "label": np.where(score > 0.8, "pos", "neg").astype(object),
+            "gold": np.where(positive, "pos", "neg").astype(object),
+            "group_id": [f"g{number:05d}" for number in group],
+            "prob:pos": 1 / (1 + np.exp(-score)),
+        }
+    )
+
+
+def spreads(frame: pd.DataFrame) -> tuple[dict[str, float], dict[str, float]]:
+    """The values of the metrics, and their standard deviations over 2,000 resamples."""
+    groups = frame["group_id"].nunique()
+    weights, blocks = bootstrap.resamples(groups, 2000), bootstrap.blocks_of(groups)
+    values, resampled = bootstrap.measure(frame, ["pos"], weights, blocks)
+    bootstrap.resamples.cache_clear()
+    return values, {name: float(np.nanstd(draws)) for name, draws in resampled.items()}
+
+
+def test_blocks_of_groups_vary_as_the_groups_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = many_groups()
+    values, by_group = spreads(frame)
+    monkeypatch.setattr(bootstrap, "MOST_GROUPS", 150)
+    assert bootstrap.resamples(frame["group_id"].nunique(), 2000).shape == (2000, 150)
+    values_of_blocks, by_block = spreads(frame)
+    assert values_of_blocks == values
+    # 150 blocks give a standard deviation with an error of about 1 / sqrt(2 * 150) = 6%.
+    for name, spread in by_group.items():
+        assert by_block[name] == pytest.approx(spread, rel=0.2), name
+
+
+def test_resampled_scores_that_are_told_apart_less_finely_vary_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = many_groups()
+    values, spread = spreads(frame)
+    monkeypatch.setattr(bootstrap, "MOST_SCORES", 500)
+    values_of_fewer, spread_of_fewer = spreads(frame)
+    assert values_of_fewer == values  # exact, of all scores
+    for name in ("test/auroc", "test/auprc"):
+        assert spread_of_fewer[name] == pytest.approx(spread[name], rel=0.05), name
+
+
+def test_a_million_groups_need_no_more_resamples_than_the_most() -> None:
+    assert bootstrap.resamples(1_000_000, 10).shape == (10, bootstrap.MOST_GROUPS)
+    assert np.bincount(bootstrap.blocks_of(1_000_000)).tolist() == [500] * bootstrap.MOST_GROUPS

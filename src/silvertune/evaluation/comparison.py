@@ -145,13 +145,17 @@ class _Measure:
         items = items[~items.index.duplicated()]
         sizes = bootstrap.sizes(items["gold"], items["group_id"], scored)
         groups = sizes.index.to_numpy(dtype=str)
-        weights = bootstrap.resamples(len(groups), replicates)
+        weights, blocks = bootstrap.resamples(len(groups), replicates), bootstrap.blocks_of(len(groups))
         values, resampled, tested = {}, {}, {}
         for run in runs:
             # A hold-out split tests other groups with every seed: a run uses its columns of the common resamples.
             is_tested = tested[run.run_id] = np.isin(groups, run.predictions["group_id"].to_numpy(dtype=str))
+            columns, blocks_of_run = np.unique(blocks[is_tested], return_inverse=True)
             values[run.run_id], resampled[run.run_id] = bootstrap.measure(
-                run.predictions, scored, weights if is_tested.all() else weights[:, is_tested]
+                run.predictions,
+                scored,
+                weights if len(columns) == weights.shape[1] else weights[:, columns],
+                blocks_of_run,
             )
         return _Measure(groups, sizes, tested, values, resampled)
 

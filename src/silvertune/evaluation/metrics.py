@@ -55,7 +55,8 @@ def evaluate(predictions: pd.DataFrame, gold: pd.Series, task: Task, *, replicat
     groups = bootstrap.by_group(counts)
     n_groups, positives = len(groups), (counts.tp + counts.fn).sum(axis=1)
     sizes = pd.DataFrame({"items": counts.total, "positives": positives})
-    values, resampled = bootstrap.measure(predictions, scored, bootstrap.resamples(n_groups, replicates))
+    weights, blocks = bootstrap.resamples(n_groups, replicates), bootstrap.blocks_of(n_groups)
+    values, resampled = bootstrap.measure(predictions, scored, weights, blocks)
     metrics: dict[str, float] = {}
     for name, value in values.items():
         effective = significance.groups_behind(name, sizes)

@@ -11,6 +11,7 @@ between arms are paired.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,10 @@ RANKING = ("auroc", "auprc")
 """Metrics of scores, computed from a ranking."""
 CHUNK = 2_000_000
 """How many numbers are in memory at once while resampling (about 16 MB)."""
+MOST_GROUPS = 2000
+"""So many groups are resampled one by one. Of more, blocks of groups are resampled: blocks are independent as well."""
+MOST_SCORES = 10_000
+"""So many different scores are told apart in a resample at most; neighbours in the ranking count as ties then."""
 FEWEST = 1000
 """How many resamples are ranked at once at least, so that each numpy call has enough work."""
 
@@ -74,7 +79,7 @@ def count(label: pd.Series, gold: pd.Series, group: pd.Series, scored: Sequence[
     )
 
 
-def micro(counts: Counts, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
+def micro(counts: Counts, weights: np.ndarray | None = None, blocks: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """Compute METRICS over all items, macro-averaged over the scored classes.
 
     Without weights, precision with nothing predicted, recall with nothing to find, and F1 with neither, are 0, as in
@@ -84,13 +89,14 @@ def micro(counts: Counts, weights: np.ndarray | None = None) -> dict[str, np.nda
     Args:
         counts: The counts by group.
         weights: (replicates, G), how often each resample has each group; None: the items themselves.
+        blocks: (G,), the column of `weights` of each group (`blocks_of`); None: each has its own.
 
     Returns:
         Metric -> (replicates,) values, 0-1, or one number without weights.
     """
     undefined = 0.0 if weights is None else np.nan
     columns = np.column_stack([counts.tp, counts.fp, counts.fn, counts.right, counts.total])
-    summed = _summed(weights, columns)
+    summed = _summed(weights, columns, blocks)
     n = counts.tp.shape[1]
     tp, fp, fn = (summed[:, k * n : (k + 1) * n] for k in range(3))
     right, total = summed[:, -2], summed[:, -1]
@@ -124,19 +130,22 @@ def by_group(counts: Counts) -> pd.DataFrame:
     return pd.DataFrame(values, index=pd.Index(counts.groups, name="group_id"))
 
 
-def group_means(table: pd.DataFrame, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
+def group_means(
+    table: pd.DataFrame, weights: np.ndarray | None = None, blocks: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """Average each metric over the groups for which it is defined.
 
     Args:
         table: group x metric, of `by_group`.
         weights: (replicates, G), how often each resample has each group; None: each group once.
+        blocks: (G,), the column of `weights` of each group; None: each has its own.
 
     Returns:
         Metric -> (replicates,) means, or one number without weights; NaN where no group has it.
     """
     values = table.to_numpy(dtype=float)
     defined = ~np.isnan(values)
-    summed = _summed(weights, np.column_stack([np.where(defined, values, 0.0), defined]))
+    summed = _summed(weights, np.column_stack([np.where(defined, values, 0.0), defined]), blocks)
     means = _ratio(summed[:, : values.shape[1]], summed[:, values.shape[1] :], np.nan)
     return {name: means[:, k] if weights is not None else means[0, k] for k, name in enumerate(table.columns)}
 
@@ -159,26 +168,50 @@ def ranking(
         `auroc` and `auprc` -> (replicates,) values, 0-1, or one number without weights; NaN where a resample has one
         class only.
     """
+    if weights is None:
+        return {name: values[0] for name, values in _ranking_by_group(score, positive, np.zeros_like(group), 1).items()}
     order = np.argsort(-score, kind="stable")
     score, positive, group = score[order], positive[order], group[order]
     last = int(np.flatnonzero(positive).max(initial=-1))
-    starts = np.flatnonzero(np.append(True, np.diff(score) != 0)).tolist()
-    members, hits = group.tolist(), positive.tolist()
-    ties = []
-    for start, end in zip(starts, [*starts[1:], len(members)], strict=True):
+    starts = np.flatnonzero(np.append(True, np.diff(score) != 0))
+    if len(starts) > MOST_SCORES:
+        evenly = np.searchsorted(starts, np.linspace(0, len(score), MOST_SCORES, endpoint=False))
+        starts = starts[np.unique(evenly[evenly < len(starts)])]
+    members, hits, ties = group.tolist(), positive.tolist(), []
+    for start, end in pairwise([*starts.tolist(), len(members)]):
         if start > last:
             break
         tied = range(start, end)
         ties.append(([members[i] for i in tied if hits[i]], [members[i] for i in tied if not hits[i]]))
-    w = np.ones((1, int(group.max(initial=0)) + 1)) if weights is None else weights
-    size = np.stack([np.bincount(group[chosen], minlength=w.shape[1]) for chosen in (positive, ~positive)], axis=1)
-    p, n = _summed(w, size).T
-    step = max(CHUNK // w.shape[1], FEWEST)
-    parts = [_down(ties, np.ascontiguousarray(w[at : at + step].T, dtype=float)) for at in range(0, len(w), step)]
-    beaten, precisions = np.concatenate(parts, axis=1)
+    size = np.stack([np.bincount(group[of], minlength=weights.shape[1]) for of in (positive, ~positive)], axis=1)
+    p, n = _summed(weights, size).T
+    step = max(CHUNK // weights.shape[1], FEWEST)
+    chunks = (weights[at : at + step] for at in range(0, len(weights), step))
+    parts = [_down(ties, np.ascontiguousarray(chunk.T, dtype=float)) for chunk in chunks]
+    return _areas(p, n, *np.concatenate(parts, axis=1))
+
+
+def _areas(p: np.ndarray, n: np.ndarray, beaten: np.ndarray, precisions: np.ndarray) -> dict[str, np.ndarray]:
+    """AUROC and AUPRC from the numbers of positive and negative items and what `_down` returns."""
     auroc = _ratio(p * n - beaten, p * n, np.nan)
-    auprc = np.where(n > 0, _ratio(precisions, p, np.nan), np.nan)
-    return {"auroc": auroc, "auprc": auprc} if weights is not None else {"auroc": auroc[0], "auprc": auprc[0]}
+    return {"auroc": auroc, "auprc": np.where(n > 0, _ratio(precisions, p, np.nan), np.nan)}
+
+
+def _ranking_by_group(
+    score: np.ndarray, positive: np.ndarray, group: np.ndarray, n_groups: int
+) -> dict[str, np.ndarray]:
+    """`ranking` of each group's items alone, (n_groups,) values."""
+    order = np.lexsort((-score, group))
+    score, positive, group = score[order], positive[order], group[order]
+    starts = np.flatnonzero(np.append(True, (np.diff(score) != 0) | (np.diff(group) != 0))) if len(score) else order
+    gained, lost = (np.add.reduceat(hits.astype(float), starts) for hits in (positive, ~positive))
+    of = group[starts]
+    p, n = (np.bincount(of, weights=counts, minlength=n_groups) for counts in (gained, lost))
+    # Positive and negative items from the top of the group to each score.
+    tp, fp = (np.cumsum(counts) - (np.cumsum(all_) - all_)[of] for counts, all_ in ((gained, p), (lost, n)))
+    beaten = gained * (fp - lost) + 0.5 * gained * lost  # a tie counts half
+    precisions = _ratio(tp, tp + fp, 0.0) * gained
+    return _areas(p, n, *(np.bincount(of, weights=values, minlength=n_groups) for values in (beaten, precisions)))
 
 
 def _down(ties: list[tuple[list[int], list[int]]], weights: np.ndarray) -> np.ndarray:
@@ -216,7 +249,7 @@ def _down(ties: list[tuple[list[int], list[int]]], weights: np.ndarray) -> np.nd
 
 
 def measure(
-    predictions: pd.DataFrame, scored: Sequence[str], weights: np.ndarray
+    predictions: pd.DataFrame, scored: Sequence[str], weights: np.ndarray, blocks: np.ndarray | None = None
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Compute every metric of one set of predictions, and of its resamples.
 
@@ -224,33 +257,29 @@ def measure(
         predictions: One row an item: `label`, `gold`, `group_id` and, for the ranking, `prob:<class>` of the scored
             classes.
         scored: The classes that the metrics are about: the positive one, or all.
-        weights: (replicates, G), how often each resample has each group, columns in the sorted order of the groups.
+        weights: (replicates, B), how often each resample has each block of groups (`resamples`).
+        blocks: (G,), the block of each group, in the sorted order of the groups (`blocks_of`); None: each is its own.
 
     Returns:
         Metric -> value, and metric -> (replicates,) values: METRICS and RANKING over all items as `test/...`, and as
         means over the groups for which they are defined as `test_by_group/...`.
     """
     counts = count(predictions["label"], predictions["gold"], predictions["group_id"], scored)
-    overall, resampled, groups = micro(counts), micro(counts, weights), by_group(counts)
+    overall, resampled, groups = micro(counts), micro(counts, weights, blocks), by_group(counts)
     if all(f"prob:{name}" in predictions for name in scored):
         position = pd.factorize(predictions["group_id"].to_numpy(), sort=True)[0]
-        single = np.eye(len(counts.groups), dtype=weights.dtype)
-        stacked = np.concatenate([np.ones_like(single[:1]), single, weights])  # all, each group alone, resamples
-        by_class = [
-            ranking(
-                predictions[f"prob:{name}"].to_numpy(dtype=float),
-                (predictions["gold"] == name).to_numpy(),
-                position,
-                stacked,
-            )
-            for name in scored
-        ]
+        of_all, of_resamples, of_groups = [], [], []
+        for name in scored:
+            score = predictions[f"prob:{name}"].to_numpy(dtype=float)
+            positive = (predictions["gold"] == name).to_numpy()
+            of_all.append(ranking(score, positive, position))
+            of_resamples.append(ranking(score, positive, position if blocks is None else blocks[position], weights))
+            of_groups.append(_ranking_by_group(score, positive, position, len(groups)))
         for name in RANKING:
-            values = np.stack([values_by_name[name] for values_by_name in by_class])
-            mean = values.mean(axis=0)
-            overall[name], resampled[name] = mean[0], mean[1 + len(single) :]
-            groups[name] = _mean_defined(values[:, 1 : 1 + len(single)].T)
-    means, resampled_means = group_means(groups), group_means(groups, weights)
+            overall[name] = np.mean([values[name] for values in of_all], axis=0)
+            resampled[name] = np.mean([values[name] for values in of_resamples], axis=0)
+            groups[name] = _mean_defined(np.stack([values[name] for values in of_groups], axis=1))
+    means, resampled_means = group_means(groups), group_means(groups, weights, blocks)
     return (
         {f"test/{name}": float(value) for name, value in overall.items()}
         | {f"test_by_group/{name}": float(value) for name, value in means.items()},
@@ -283,8 +312,10 @@ def resamples(n_groups: int, replicates: int) -> np.ndarray:
         replicates: How many resamples to draw.
 
     Returns:
-        (replicates, n_groups), uint16, read-only: how often each resample has each group.
+        (replicates, n_groups), uint16, read-only: how often each resample has each group. Of more than `MOST_GROUPS`
+        groups (replicates, MOST_GROUPS): how often it has each of the blocks of `blocks_of`.
     """
+    n_groups = min(n_groups, MOST_GROUPS)
     rng = np.random.default_rng(20240610)
     drawn = np.empty((replicates, n_groups), dtype=np.uint16)
     step = max(CHUNK // n_groups, 1)
@@ -296,10 +327,25 @@ def resamples(n_groups: int, replicates: int) -> np.ndarray:
     return drawn
 
 
-def _summed(weights: np.ndarray | None, values: np.ndarray) -> np.ndarray:
+def blocks_of(n_groups: int) -> np.ndarray:
+    """Divide groups into the blocks that `resamples` draws.
+
+    Args:
+        n_groups: How many groups there are.
+
+    Returns:
+        (n_groups,) the block of each group, from 0: its own where there are at most `MOST_GROUPS` groups; else groups
+        that follow one another are in different blocks.
+    """
+    return np.arange(n_groups) % MOST_GROUPS
+
+
+def _summed(weights: np.ndarray | None, values: np.ndarray, blocks: np.ndarray | None = None) -> np.ndarray:
     """Sum over groups, once for each row of `weights` (once if it is None), a chunk of rows at a time."""
     if weights is None:
         return np.asarray(values.sum(axis=0))[None]
+    if blocks is not None:
+        values = np.stack([np.bincount(blocks, column, weights.shape[1]) for column in values.T], axis=1)
     step = max(CHUNK // max(len(values), 1), 1)
     parts = [weights[start : start + step].astype(np.float64) @ values for start in range(0, len(weights), step)]
     return np.concatenate(parts)
