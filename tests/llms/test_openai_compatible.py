@@ -1,6 +1,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,6 +47,35 @@ def test_the_request_is_what_it_is_configured_to_be(double: Double) -> None:
     assert sent["response_format"]["json_schema"]["schema"]["properties"]["label"]["enum"] == ["a"]
     answer(double, structured=False, top_logprobs=None, max_tokens_field="max_completion_tokens", temperature=None)
     assert set(double.requests[-1]) == {"model", "messages", "max_completion_tokens"}
+
+
+def test_a_proxy_of_the_environment_is_used_unless_it_is_excepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, str]] = []
+
+    async def chat(request: web.Request) -> web.Response:
+        seen.append((request.headers["Host"], request.headers.get("Proxy-Authorization", "")))
+        return web.Response(body=openai_double.completion({}, '{"label": "YES"}', "YES").encode())
+
+    with openai_double.served(lambda app: app.router.add_post("/v1/chat/completions", chat)) as address:
+        monkeypatch.setenv("http_proxy", address.replace("http://", "http://me:secret@"))
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        elsewhere = Double()
+        elsewhere.url = "http://llm.invalid/v1"
+        assert answer(elsewhere).text == '{"label": "YES"}'
+        elsewhere.url = f"{address}/v1"
+        assert answer(elsewhere).text == '{"label": "YES"}'
+    assert [host for host, _ in seen] == ["llm.invalid", address.removeprefix("http://")]
+    assert [bool(secret) for _, secret in seen] == [True, False]
+
+
+def test_credentials_in_a_netrc_do_not_stand_in_the_way_of_a_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "netrc").write_text("default login me password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("DOUBLE_KEY", SECRET)
+    with serving(Double(key=SECRET)) as double:
+        assert answer(double, api_key_env="DOUBLE_KEY").text
 
 
 def test_what_a_server_does_not_take_is_left_out_and_told(double: Double, capsys: pytest.CaptureFixture[str]) -> None:

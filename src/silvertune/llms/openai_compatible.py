@@ -119,7 +119,7 @@ class OpenAICompatible:
             headers=headers,
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
             timeout=aiohttp.ClientTimeout(total=None),
-            trust_env=True,
+            proxy=_proxy(self.base_url),
         ) as session:
 
             async def ask(request: Request) -> Answer:
@@ -260,7 +260,8 @@ class OpenAICompatible:
 
         key = credentials.from_environment(self.api_key_env, f"{_KEY}.api_key_env")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        async with aiohttp.ClientSession(headers=headers, trust_env=True) as session, asyncio.timeout(20):
+        session = aiohttp.ClientSession(headers=headers, proxy=_proxy(self.base_url))
+        async with session, asyncio.timeout(20):
             try:
                 async with session.get(f"{self.base_url.rstrip('/')}/models", allow_redirects=False) as response:
                     status, content = response.status, await response.read()
@@ -285,6 +286,18 @@ class _SuspectError(Exception):
     def __init__(self, member: str, words: str) -> None:
         super().__init__(words)
         self.member, self.words = member, words
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for an address (`HTTPS_PROXY`, `NO_PROXY` and their like).
+
+    Not by aiohttp's `trust_env`: that looks it up in a thread for each request, and where `~/.netrc` has credentials
+    for the host it refuses every request that carries a key.
+    """
+    from urllib.request import getproxies, proxy_bypass
+
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
 
 
 def _status(error: Any) -> int:

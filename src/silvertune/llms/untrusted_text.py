@@ -9,7 +9,9 @@ import hashlib
 import re
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 # Control characters but for line break and tab; and what is there and is not seen: zero-width, bidirectional and
 # filler characters, variation selectors, tags. Not the private use area: symbol fonts in PDFs put their marks there.
@@ -20,36 +22,71 @@ _UNSEEN = re.compile(
 _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
 _OPENERS = re.compile(r"<(?=[<|｜/!?A-Za-z])|\[(?=/?[A-Z_]{3,}\])")
 _SUSPECT = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\U000e0000-\U000e0fff]")
-_FLAGS = re.IGNORECASE | re.MULTILINE
 _NEAR = 40
 """Characters that may stand between the two halves of an order."""
+
+
+@dataclass(frozen=True)
+class _Clue:
+    """A pattern of lower-case text.
+
+    Attributes:
+        starts: Every match holds one of them. To look for these first is ten times as fast: most texts have none.
+    """
+
+    starts: tuple[str, ...]
+    pattern: "re.Pattern[str]"
+
+    def matches(self, text: str) -> "Iterator[re.Match[str]]":
+        return self.pattern.finditer(text) if any(start in text for start in self.starts) else iter(())
+
+
 # Anybody may have written a text, so that every pattern here takes linear time: no repetition meets another one that
 # takes the same characters, nor can it begin in the middle of what it repeats.
 _ORDERS = [
-    (re.compile(first, _FLAGS), re.compile(second, _FLAGS))
-    for first, second in (
-        (r"\b(?:ignore|disregard|forget|override|overrule|bypass|skip)\b",
+    (_Clue(starts, re.compile(first)), re.compile(second))
+    for starts, first, second in (
+        (("ignore", "disregard", "forget", "override", "overrule", "bypass", "skip"),
+         r"\b(?:ignore|disregard|forget|override|overrule|bypass|skip)\b",
          r"\b(?:above|previous|prior|earlier|preceding|instructions?|prompt|rules?|guidelines|everything|context)\b"),
-        (r"\bignorier\w*", r"\banweisung"),
-        (r"\bignore[zr]\b", r"\binstructions\b"),
-        (r"\bignor[ae]\w*", r"\binstruc"),
+        (("ignorier",), r"\bignorier\w*", r"\banweisung"),
+        (("ignore",), r"\bignore[zr]\b", r"\binstructions\b"),
+        (("ignor",), r"\bignor[ae]\w*", r"\binstruc"),
     )
 ]  # fmt: skip
 """Two halves of an order; the second begins within `_NEAR` characters after the end of the first."""
-_PATTERNS = {
-    name: re.compile(pattern, _FLAGS)
-    for name, pattern in {
-        "instructions": r"\b(?:new|real|updated|actual) (?:instructions?|task|rules?)\b"
-        r"|\bsystem (?:prompt|message|override)\b"
-        r"|\b(?:you are now|you must now|from now on|pretend|jailbreak|developer mode|as an ai|act as)\b",
-        "turn": r"<\|\w+\|>|<｜|\[/?inst\]|<</?sys>>|<(?:start|end)_of_turn>|</?s>|<bos>|<eos>"
-        r"|(?:^|##)[^\S\n]*(?:system|assistant|user|human|response|instruction)\s*:",
-        "delimiter": r"</?\s*(?:item|data|document|text|table|input|content|system|instructions?|prompt)\b"
-        r"[^<>\n]{0,40}>"
-        r"|---\s*end\b|\bend of (?:item|data|document|text|table|input)\b",
-        "forged answer": r"[\"'“”]\s*(?:label|answer|output|verdict)\s*[\"'“”]\s*:",
-    }.items()
-}
+_CLUES = {
+    "instructions": _Clue(
+        ("new ", "real ", "updated ", "actual ", "system ", "you are now", "you must now", "from now on", "pretend",
+         "jailbreak", "developer mode", "as an ai", "act as"),
+        re.compile(
+            r"\b(?:new|real|updated|actual) (?:instructions?|task|rules?)\b"
+            r"|\bsystem (?:prompt|message|override)\b"
+            r"|\b(?:you are now|you must now|from now on|pretend|jailbreak|developer mode|as an ai|act as)\b"
+        ),
+    ),
+    "turn": _Clue(
+        ("<", "[inst]", "[/inst]", "system", "assistant", "user", "human", "response", "instruction"),
+        re.compile(
+            r"<\|\w+\|>|<｜|\[/?inst\]|<</?sys>>|<(?:start|end)_of_turn>|</?s>|<bos>|<eos>"
+            r"|(?:^|##)[^\S\n]*(?:system|assistant|user|human|response|instruction)\s*:",
+            re.MULTILINE,
+        ),
+    ),
+    "delimiter": _Clue(
+        ("<", "---", "end of "),
+        re.compile(
+            r"</?\s*(?:item|data|document|text|table|input|content|system|instructions?|prompt)\b"
+            r"[^<>\n]{0,40}>"
+            r"|---\s*end\b|\bend of (?:item|data|document|text|table|input)\b"
+        ),
+    ),
+    "forged answer": _Clue(
+        ("label", "answer", "output", "verdict"),
+        re.compile(r"[\"'“”]\s*(?:label|answer|output|verdict)\s*[\"'“”]\s*:"),
+    ),
+}  # fmt: skip
+"""The name of a sign -> what shows it."""
 _MOST_MARKS = 30
 """Combining marks on one character, as Unicode's stream-safe format has it (UAX 15, section 13); normalizing a longer
 run takes time that grows with its square."""
@@ -81,13 +118,19 @@ def signs(text: str, words: Sequence[str]) -> list[str]:
         text = _ESCAPED.sub(lambda match: chr(int(match[1], 16)), text)
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         text = text.replace("\\n", "\n").replace('\\"', '"')
-    plain = unicodedata.normalize("NFKC", _without_piles(_UNSEEN.sub("", text)))
-    sign_names = {name for name, pattern in _PATTERNS.items() if pattern.search(plain)}
+    plain = _lowered(unicodedata.normalize("NFKC", _without_piles(_UNSEEN.sub("", text))))
+    sign_names = {name for name, clue in _CLUES.items() if any(True for _ in clue.matches(plain))}
     if not text.isascii() and _SUSPECT.search(text):
         sign_names.add("hidden characters")
     if "instructions" not in sign_names and (_has_order(plain) or _asks_for(plain, words)):
         sign_names.add("instructions")
     return sorted(sign_names)
+
+
+def _lowered(text: str) -> str:
+    """In lower case, with one i: Turkish has a second one, which readers and models take for the first."""
+    lower = text.lower()
+    return lower if lower.isascii() else lower.replace("i\u0307", "i").replace("\u0131", "i")
 
 
 def _without_piles(text: str) -> str:
@@ -105,20 +148,28 @@ def _without_piles(text: str) -> str:
 def _has_order(text: str) -> bool:
     """Whether both halves of an order stand near each other."""
     for first, second in _ORDERS:
-        begins = [match.start() for match in second.finditer(text)]
-        for match in first.finditer(text) if begins else ():
-            place = bisect_left(begins, match.end())
-            if place < len(begins) and begins[place] - match.end() <= _NEAR:
+        ends = [match.end() for match in first.matches(text)]
+        begins = [match.start() for match in second.finditer(text)] if ends else []
+        for end in ends if begins else ():
+            place = bisect_left(begins, end)
+            if place < len(begins) and begins[place] - end <= _NEAR:
                 return True
     return False
 
 
 def _asks_for(text: str, words: Sequence[str]) -> bool:
     """`answer YES`, `the label is "soe"`: a word of the answers right after a verb or noun of answering."""
-    choices = "|".join(re.escape(word) for word in words)
-    verbs = "|".join(word + r"\w*" * (word == "classif") for word in _ASKING)
-    asking = re.compile(rf"\b(?:{verbs})\b(?: \w+){{0,3}}\W{{1,4}}(?:{choices})\b", re.IGNORECASE)
-    if not asking.search(text):
+    asking, either = _asking_for(tuple(words))
+    if not any(True for _ in asking.matches(text)):
         return False
-    either = rf"(?:{choices})\W{{1,4}}(?:or|and|/)\W{{0,3}}(?:{choices})\b|(?:{choices})/(?:{choices})\b"
-    return asking.search(re.sub(either, "", text, flags=re.IGNORECASE)) is not None
+    return asking.pattern.search(either.sub("", text)) is not None
+
+
+@lru_cache(maxsize=8)
+def _asking_for(words: tuple[str, ...]) -> "tuple[_Clue, re.Pattern[str]]":
+    """What asks for one of the words; and a choice between them, which asks for none."""
+    choices = "|".join(re.escape(_lowered(unicodedata.normalize("NFKC", word))) for word in words)
+    verbs = "|".join(word + r"\w*" * (word == "classif") for word in _ASKING)
+    asking = re.compile(rf"\b(?:{verbs})\b(?: \w+){{0,3}}\W{{1,4}}(?:{choices})\b")
+    either = re.compile(rf"(?:{choices})\W{{1,4}}(?:or|and|/)\W{{0,3}}(?:{choices})\b|(?:{choices})/(?:{choices})\b")
+    return _Clue(_ASKING, asking), either
