@@ -9,6 +9,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
@@ -224,7 +225,7 @@ class AnswerStore:
         """Give back all leases and let go of the database."""
         if "_connection" not in vars(self):
             return
-        with self._connection.begin():
+        with self._writing_leases():
             self._connection.execute(sa.delete(_leases).where(_leases.c.owner == self.owner))
         self._connection.close()
         del self._connection
@@ -247,7 +248,7 @@ class AnswerStore:
             reserve: For each key, the dollars that asking it may cost at most.
         """
         now = time.time()
-        with self._connection.begin():
+        with self._writing_leases():
             if self.budget_usd is not None and self._engine.dialect.name == "postgresql":
                 self._connection.execute(sa.text("LOCK TABLE leases IN EXCLUSIVE MODE"))
             self._void(keys, now)
@@ -285,14 +286,27 @@ class AnswerStore:
 
     def release(self, keys: Sequence[str]) -> None:
         """Give leases back without an outcome."""
-        with self._connection.begin():
+        with self._writing_leases():
             self._give_back(keys)
 
     def renew(self) -> None:
         """Extend all leases of this store object."""
-        with self._connection.begin():
+        with self._writing_leases():
             mine = sa.update(_leases).where(_leases.c.owner == self.owner)
             self._connection.execute(mine.values(expires=time.time() + self.lease_s))
+
+    @contextmanager
+    def _writing_leases(self) -> Iterator[None]:
+        """A transaction that does not wait for the disk: a loss of power ends the processes that lease, too."""
+        connection = self._connection.connection.driver_connection if self._engine.dialect.name == "sqlite" else None
+        try:
+            if connection is not None:
+                connection.execute("PRAGMA synchronous = NORMAL")
+            with self._connection.begin():
+                yield
+        finally:
+            if connection is not None:
+                connection.execute("PRAGMA synchronous = FULL")
 
     def spent_usd(self) -> float:
         """What was ever paid for what is in this store."""

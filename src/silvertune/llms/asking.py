@@ -20,6 +20,8 @@ MOST_UNREADABLE_IN_A_ROW = 36
 """After so many answers in a row that hold no label, nothing further is asked: the next will hold none either."""
 """How long an interrupt waits for what is under way and perhaps already paid for."""
 _LOOK_AGAIN_S = 0.2
+_STEPS_OF_A_BURST = 5
+"""Turns of the event loop from the arrival of an answer to its outcome."""
 T = TypeVar("T")
 
 
@@ -187,9 +189,14 @@ class _Asking:
         )  # fmt: skip
 
     async def _write(self) -> None:
-        """Commit what was answered, as much as there is at a time."""
+        """Commit what was answered, as much as there is at a time.
+
+        Answers come in bursts, and each commit waits for the disk: those that are being read now go with the first.
+        """
         while True:
             some = [await self.answered.get()]
+            for _ in range(_STEPS_OF_A_BURST):
+                await asyncio.sleep(0)
             some += [self.answered.get_nowait() for _ in range(self.answered.qsize())]
             try:
                 await self._in_thread(self.store.save, {key: outcome for key, outcome, _ in some})
