@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import made
 from tests.made import changed
 
 from silvertune import identity
@@ -220,15 +221,57 @@ def test_an_encoder_and_a_student_that_no_part_reads_do_not_count(
     assert (identity.of(changed(usable, "evidence.student.C", 2.0)) != identity.of(usable)) == student_counts
 
 
-def test_a_digest_of_settings_does_not_depend_on_the_code(user: Any) -> None:
-    module = user(PART)
-    node = {"_target_": f"{module}.Mine", "speed": 1, "depth": 1}
-    before = identity.of_settings(node), identity.of_part(node)
+def tuned_by(user: Any, code: str) -> dict[str, Any]:
+    """A configuration whose model is the class `Mine` of the code."""
+    model = {"_target_": f"{user(code)}.Mine", "speed": 1, "depth": 1}
+    task = {"classes": ["other", "soe"], "descriptions": {}, "prompts": {"text": "Which is it?"}}
+    return {"model": model, "backend": {"_target_": "silvertune.backends.Local"}, "task": task}
+
+
+def test_a_digest_of_what_decides_a_tuning_does_not_depend_on_the_code(user: Any) -> None:
+    config = tuned_by(user, PART)
+    before = identity.of_tuning(config), identity.of_part(config["model"])
     user(PART + "# edited\n")
-    assert identity.of_settings(node) == before[0]
-    assert identity.of_part(node) != before[1]
-    assert identity.of_settings(node | {"speed": 2}) == before[0]
-    assert identity.of_settings(node | {"depth": 2}) != before[0]
+    assert identity.of_tuning(config) == before[0]
+    assert identity.of_part(config["model"]) != before[1]
+    assert identity.of_tuning(changed(config, "model.speed", 2)) == before[0]
+    assert identity.of_tuning(changed(config, "model.depth", 2)) != before[0]
+    assert identity.of_tuning(changed(config, "backend.region", "europe")) != before[0]
+
+
+@pytest.mark.parametrize(("asks", "counts"), [("task", True), ("cache", False)])
+@pytest.mark.parametrize("part", ["model", "model.inner", "backend"])
+def test_the_task_decides_a_tuning_where_the_model_or_the_backend_asks_for_it(
+    user: Any, asks: str, counts: bool, part: str
+) -> None:
+    config = tuned_by(user, PART + f"class Asks:\n    def __init__(self, {asks}): pass\n")
+    asking = changed(config, part, {"_target_": config["model"]["_target_"].replace("Mine", "Asks")})
+    other_prompts = changed(asking, "task.prompts.text", "What is it?")
+    assert (identity.of_tuning(other_prompts) != identity.of_tuning(asking)) == counts
+
+
+@pytest.mark.parametrize("text", ["word " * 60, "x" * 300, "a/" * 400, "\0", "~/none\ud800"])
+def test_a_text_that_is_no_path_counts_as_it_is(text: str) -> None:
+    assert identity.by_content({"prompt": text, "path": text}) == {"prompt": text, "path": text}
+
+
+def test_a_file_that_can_not_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "votes.csv"
+    file.write_text("id\n")
+
+    def denied(self: Path, *arguments: object, **settings: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", denied)
+    with made.refused(f"{file}: ", "can't be read (Permission denied)"):
+        identity.by_content({"path": str(file)})
+
+
+def test_a_string_in_the_place_of_a_collection_of_names_is_one_name(user: Any) -> None:
+    code = "class Mine:\n    not_in_identity = 'speed'\n    def __init__(self, *, speed, pe): pass\n"
+    node = {"_target_": f"{user(code)}.Mine", "speed": 1, "pe": 1}
+    assert list(identity.parameters_not_in_identity(node["_target_"])) == ["speed"]
+    assert identity.by_content(node) == {"_target_": node["_target_"], "pe": 1}
 
 
 @pytest.mark.parametrize("name", ["path", "train", "test"])

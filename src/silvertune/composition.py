@@ -151,7 +151,7 @@ def build(config: Mapping[str, Any]) -> Parts:
         backend=backend,
         evaluation=_evaluation(config["evaluation"], task),
         seed=config["seed"],
-        model_settings="" if config["model"] is None else identity.of_settings(config["model"]),
+        tuning_settings="" if config["model"] is None else identity.of_tuning(config),
     )
     _rehearse(parts)
     return parts

@@ -8,12 +8,14 @@ of it can change a result: a static method `files_in_identity(folder) -> files`;
 import glob
 import hashlib
 import json
+import os
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from silvertune import import_path, part_inputs
+from silvertune.errors import UserError
 
 NOT_IN_IDENTITY = (
     "tracking",
@@ -67,16 +69,25 @@ def of_part(node: Mapping[str, Any]) -> str:
     return _sha256([by_content(node), [import_path.source_digest(module) for module in modules]])
 
 
-def of_settings(node: Mapping[str, Any]) -> str:
-    """Digest of a part's parameters alone, without any source: the same after an edit of the code.
+def of_tuning(config: Mapping[str, Any]) -> str:
+    """Digest of the settings that decide what tuning on given rows gives, without any source.
+
+    It covers the parameters of the model and of the backend, and the task where one of them asks for it, as a model
+    does that writes the task's prompts into what it is tuned on. An edit of the code does not change it.
 
     Args:
-        node: The part's configuration, with its `_target_`.
+        config: A run's configuration (`silvertune.composition.plain`).
 
     Returns:
         SHA-256 as 64 hexadecimal digits.
+
+    Raises:
+        UserError: A file that the configuration names can't be read.
     """
-    return _sha256(by_content(node))
+    deciding = {part: by_content(config[part]) for part in ("model", "backend")}
+    if "task" in _parameter_names([config["model"], config["backend"]]):
+        deciding["task"] = by_content(config["task"])
+    return _sha256(deciding)
 
 
 def parameters_not_in_identity(target: str) -> Collection[str]:
@@ -84,7 +95,7 @@ def parameters_not_in_identity(target: str) -> Collection[str]:
 
     Empty where it declares none, and where it can't be imported (composition says why).
     """
-    return getattr(_part(target), "not_in_identity", ())
+    return _declared_by(_part(target))
 
 
 def by_content(node: Any) -> Any:
@@ -101,7 +112,7 @@ def by_content(node: Any) -> Any:
     """
     if isinstance(node, Mapping):
         part = _part(str(node["_target_"])) if node.get("_target_") else None
-        left_out = getattr(part, "not_in_identity", ())
+        left_out = _declared_by(part)
         return {
             str(name): (name in NAMES_OF_FILES and _files_by_content(value, part)) or by_content(value)
             for name, value in node.items()
@@ -111,8 +122,21 @@ def by_content(node: Any) -> Any:
         return [by_content(value) for value in node]
     if not isinstance(node, str) or not node or len(node) > 1000 or "\n" in node:
         return node
-    file = Path(node)
-    return _file_digest(file) if file.is_file() else node
+    return _file_digest(Path(node)) if _is_file(node) else node
+
+
+def _declared_by(part: Any) -> Collection[str]:
+    """The names in a part's `not_in_identity`; a string in the place of a collection is one name."""
+    names: Collection[str] = getattr(part, "not_in_identity", ())
+    return (names,) if isinstance(names, str) else names
+
+
+def _is_file(text: str) -> bool:
+    """Whether a text is the path of a file. A prompt may be longer than any path, or name what can't be looked at."""
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _read_by_the_run(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,9 +165,9 @@ def _parameter_names(node: Any) -> set[str]:
 
 def _files_by_content(path: Any, part: Any) -> list[list[str]]:
     """(name, digest) of the files in a folder, or of those that a pattern matches; empty where `path` names neither."""
-    if not isinstance(path, str) or not path or Path(path).is_file():
+    if not isinstance(path, str) or not path or _is_file(path):
         return []
-    if not Path(path).is_dir():
+    if not os.path.isdir(path):
         files = sorted(Path(name) for name in glob.glob(path, recursive=True)) if glob.has_magic(path) else []
         return [[file.name, _file_digest(file)] for file in files if file.is_file()]
     files_in_identity = getattr(part, "files_in_identity", None)
@@ -152,8 +176,11 @@ def _files_by_content(path: Any, part: Any) -> list[list[str]]:
 
 
 def _file_digest(file: Path) -> str:
-    state = file.stat()
-    return _digest(file, state.st_mtime_ns, state.st_size)
+    try:
+        state = file.stat()
+        return _digest(file, state.st_mtime_ns, state.st_size)
+    except OSError as error:
+        raise UserError(f"{file}: is named in the configuration and can't be read ({error.strerror})") from None
 
 
 @lru_cache(maxsize=1024)

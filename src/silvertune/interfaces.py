@@ -1,13 +1,17 @@
 """What the parts of a run are: plain Protocols, nothing to inherit from, and what they hand to each other."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 import pandas as pd
+
+from silvertune.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,10 @@ class _Traits:
         return cls(**{name: getattr(part, name) for name in names if hasattr(part, name)})
 
 
+def _nothing_to_reach() -> list[CheckResult]:
+    return [CheckResult("nothing to reach", True)]
+
+
 @dataclass(frozen=True)
 class LabelerTraits(_Traits):
     """Optional attributes of a labeler.
@@ -69,16 +77,15 @@ class LabelerTraits(_Traits):
     Attributes:
         first_only: Only the first vote with a label counts for an item's label (the rule of the paper's panel),
             whatever the aggregation.
+        check: Looks for `mode=check` at packages, credentials and reachability, and labels nothing.
     """
 
     first_only: bool = False
+    check: Callable[[], list[CheckResult]] = _nothing_to_reach
 
 
 class Labeler(Protocol):
-    """Makes votes for items; people, rules and machines alike. `LabelerTraits` are its optional attributes.
-
-    A labeler may have a method `check() -> list[CheckResult]` for `mode=check`: packages, credentials, reachability.
-    """
+    """Makes votes for items; people, rules and machines alike. `LabelerTraits` are its optional attributes."""
 
     def label(self, items: pd.DataFrame) -> pd.DataFrame:
         """Vote on items.
@@ -104,11 +111,13 @@ class PredictorTraits(_Traits):
         history: What was measured in each epoch of its tuning, if it was tuned in epochs.
         ran_on: What its figures depend on besides its settings, such as `device` and `precision`; tags of the run.
         packages: Distributions that it needs where it is served, besides those that every predictor needs.
+        alarms: What looks wrong with its tuning, one line each.
     """
 
     history: Sequence[Mapping[str, float]] = ()
     ran_on: Mapping[str, str] = field(default_factory=dict)
     packages: Sequence[str] = ()
+    alarms: Sequence[str] = ()
 
 
 class Predictor(Protocol):
@@ -164,25 +173,48 @@ class TrainingSet:
             with soft labels.
         validation: Items like them, perhaps none.
         seed: Seed of the tuning.
-        model_settings: Digest of the model's settings (`silvertune.identity.of_settings`).
+        settings: Digest of the settings that decide what tuning on these rows gives
+            (`silvertune.identity.of_tuning`).
     """
 
     train: pd.DataFrame
     validation: pd.DataFrame
     seed: int
-    model_settings: str
+    settings: str
 
     @cached_property
     def key(self) -> str:
-        """Digest of the rows, the model's settings and the seed: by it a tuned model is found again.
+        """Digest of the rows, the settings and the seed: by it a tuned model is found again.
 
-        It holds no source and no version, so that an edit of a docstring pays for nothing again.
+        The order of rows and columns counts, as it may change what is learned. The type of a column does not: NaN and
+        None are the same, and so are 1 and 1.0. The digest holds no source and no version, so that an edit of a
+        docstring pays for nothing again.
+
+        Raises:
+            UserError: A row has a value that is neither text nor a number nor missing.
         """
-        digest = hashlib.sha256(f"{self.seed}\0{self.model_settings}".encode())
+        digest = hashlib.sha256(_line([self.seed, self.settings]))
         for rows in (self.train, self.validation):
-            content = [list(map(str, rows.columns)), rows.reset_index().to_json(orient="values", double_precision=15)]
-            digest.update(repr(content).encode())
+            digest.update(_line([len(rows), *map(str, rows.columns)]))
+            for row in rows.itertuples(name=None):
+                digest.update(_line([_content(value) for value in row]))
         return digest.hexdigest()
+
+
+def _line(content: list[str | float | None]) -> bytes:
+    """A list in one line of JSON: ASCII, so that half a character can be written as well."""
+    return json.dumps(content).encode("ascii") + b"\n"
+
+
+def _content(value: object) -> str | float | None:
+    """A value of a training set's row in one form, whatever the type of its column."""
+    if isinstance(value, str):
+        return str(value)
+    if value is None or value is pd.NA or value is pd.NaT:
+        return None
+    if isinstance(value, Real):
+        return None if value != value else float(value)
+    raise UserError(f"training set: {str(value)[:40]!r} is of type {type(value).__name__}; want text or a number")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from silvertune.evaluation import alarms, label_quality, metrics, predictions
 from silvertune.evaluation.students import Student, tested_students
 from silvertune.evidence.computed import Resources
 from silvertune.evidence.evidence import BoundFilter, Evidence, decide
-from silvertune.interfaces import Backend, Model, ModelTraits, TrainingSet
+from silvertune.interfaces import Backend, Model, ModelTraits, PredictorTraits, TrainingSet
 from silvertune.items import Data
 from silvertune.labelers.source import LabelSource, why_no_label
 from silvertune.schema import Evaluation, Task
@@ -25,7 +25,7 @@ class Parts:
 
     Attributes:
         model: What is tuned; None: the labeler itself is the arm.
-        model_settings: Digest of the model's settings (`silvertune.identity.of_settings`).
+        tuning_settings: Digest of the settings that decide what tuning gives (`silvertune.identity.of_tuning`).
         bind: Binds other filters' configs, for filters that are made of filters.
         resources: What evidence is computed with.
     """
@@ -42,7 +42,7 @@ class Parts:
     backend: Backend
     evaluation: Evaluation
     seed: int
-    model_settings: str = ""
+    tuning_settings: str = ""
 
     @property
     def traits(self) -> ModelTraits:
@@ -129,7 +129,7 @@ def run(parts: Parts, on_votes: Callable[[pd.DataFrame], None] = lambda votes: N
         students=students,
         alarms=[
             *(alarms.of(prediction, [student.history for student in students], task.classes) if students else []),
-            *dict.fromkeys(line for student in students for line in getattr(student.predictor, "alarms", ())),
+            *dict.fromkeys(line for student in students for line in PredictorTraits.of(student.predictor).alarms),
         ],
     )
 
@@ -141,7 +141,7 @@ def largest_training_sets(parts: Parts) -> list[TrainingSet]:
     folds = with_validation(folds, items["group_id"], parts.traits.validation_fraction, parts.seed)
     labelled = items.assign(label=longest, weight=1.0)
     sets = [(labelled.loc[fold.train], labelled.loc[fold.validation]) for fold in folds]
-    return [TrainingSet(train, validation, parts.seed, parts.model_settings) for train, validation in sets]
+    return [TrainingSet(train, validation, parts.seed, parts.tuning_settings) for train, validation in sets]
 
 
 def _union(order: pd.Index, *parts: pd.Index) -> pd.Index:
@@ -232,7 +232,7 @@ def _labelers_own(parts: Parts, votes: pd.DataFrame, labels: pd.DataFrame, folds
 
 def _training_set(parts: Parts, votes: pd.DataFrame, decision: pd.DataFrame, fold: Fold) -> TrainingSet:
     return training_set(
-        parts.data.items, decision, fold, parts.task, traits=parts.traits, model_settings=parts.model_settings,
+        parts.data.items, decision, fold, parts.task, traits=parts.traits, settings=parts.tuning_settings,
         seed=parts.seed, filters=[bound.key for bound in parts.filters], why_no_label=why_no_label(votes),
     )  # fmt: skip
 

@@ -32,7 +32,7 @@ BACKENDS: dict[str, Callable[[Path], Backend]] = {
 
 def training_sets(number: int = 3) -> list[TrainingSet]:
     train = made.items(24).assign(label=made.gold(24), weight=1.0)
-    return [TrainingSet(train.iloc[k:], train.iloc[:k], seed=k, model_settings="tfidf") for k in range(number)]
+    return [TrainingSet(train.iloc[k:], train.iloc[:k], seed=k, settings="tfidf") for k in range(number)]
 
 
 def test_every_shipped_backend_has_a_case() -> None:

@@ -15,6 +15,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from silvertune.databases import owner
 from silvertune.tracking import processes, store
 
 Tags = dict[str, str]
@@ -39,7 +40,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def tags_of(pid: int) -> Tags:
     """The tags that a process of this place would give its runs."""
-    return {**processes.tags(), "pid": str(pid), "pid_started": processes._start_time(pid)}
+    return {**processes.tags(), "pid": str(pid), "pid_started": owner.start_time(pid)}
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ def training_set(
     task: Task,
     *,
     traits: ModelTraits,
-    model_settings: str,
+    settings: str,
     seed: int,
     filters: Sequence[str],
     why_no_label: str,
@@ -31,7 +31,7 @@ def training_set(
         fold: Which items are trained on, and which validate.
         task: The task.
         traits: The model's.
-        model_settings: Digest of the model's settings.
+        settings: Digest of the settings that decide what tuning gives.
         seed: Seed of the tuning.
         filters: Names of the chain's filters, for messages.
         why_no_label: What the votes without a label say, for the message where no label is left.
@@ -48,7 +48,7 @@ def training_set(
         rows = rows.join(_soft_labels(chosen, task))
     train = rows[rows.index.isin(fold.train)]
     _check_classes(train, decision[decision.index.isin(fold.train)], task, filters, why_no_label)
-    return TrainingSet(train, rows[rows.index.isin(fold.validation)], seed, model_settings)
+    return TrainingSet(train, rows[rows.index.isin(fold.validation)], seed, settings)
 
 
 def _soft_labels(chosen: pd.DataFrame, task: Task) -> pd.DataFrame:

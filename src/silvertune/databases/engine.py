@@ -8,10 +8,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from silvertune.errors import UserError
+from silvertune.errors import UserError, in_one_line
 
 INSERTS: dict[str, Callable[..., Any]] = {"sqlite": sqlite_insert, "postgresql": postgres_insert}
 """Dialect -> its `insert`, which knows `on_conflict_do_nothing`."""
+_LOCK_OF_TABLES = 0x53494C56
+"""Number of the PostgreSQL lock that a process holds while it makes tables."""
 
 
 def opened(url: str, key: str, tables: sa.MetaData) -> sa.Engine:
@@ -26,26 +28,56 @@ def opened(url: str, key: str, tables: sa.MetaData) -> sa.Engine:
         An engine of which each transaction takes the lock for writing when it begins.
 
     Raises:
-        UserError: The database can't be opened, or is neither SQLite nor PostgreSQL.
+        UserError: The database can't be opened, is in memory, or is neither SQLite nor PostgreSQL.
     """
     try:
         address = sa.make_url(url)
-        is_sqlite = address.get_backend_name() == "sqlite"
+        dialect = address.get_backend_name()
+        if dialect not in INSERTS:
+            raise UserError(f"{key}: {dialect} is not supported; want sqlite or postgresql")
+        is_sqlite = dialect == "sqlite"
+        if is_sqlite and is_in_memory(address):
+            raise UserError(f"{key}={url}: is in memory, where no other process finds it; want sqlite:///file.sqlite")
         if is_sqlite and address.database:
             Path(address.database).parent.mkdir(parents=True, exist_ok=True)
         # A connection is used by one thread at a time, if not always the same.
         options = {"check_same_thread": False} if is_sqlite else {}
         engine = sa.create_engine(address, poolclass=sa.NullPool, hide_parameters=True, connect_args=options)
-        if engine.dialect.name not in INSERTS:
-            raise UserError(f"{key}: {engine.dialect.name} is not supported; want sqlite or postgresql")
         if is_sqlite:
             sa.event.listen(engine, "connect", _set_up_sqlite)
             sa.event.listen(engine, "begin", _begin_immediate)
-        tables.create_all(engine)
-    except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
-        raise UserError(f"{key}={without_password(url)}: can't be opened ({type(error).__name__}); want a URL such as "
-                        "sqlite:///file.sqlite or postgresql+pg8000://user@host/database") from None  # fmt: skip
+        with engine.begin() as connection:
+            if not is_sqlite:  # two that make the same table at once: the second would fail
+                connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_LOCK_OF_TABLES})"))
+            tables.create_all(connection)
+    except (sa.exc.SQLAlchemyError, ImportError, OSError, TypeError, ValueError) as error:  # the last two: of a driver
+        raise UserError(
+            f"{key}={without_password(url)}: can't be opened ({reason(error, url)}); want a URL such as "
+            "sqlite:///file.sqlite or postgresql+pg8000://user@host/database"
+        ) from None
     return engine
+
+
+def reason(error: Exception, url: str) -> str:
+    """What a database or its driver says of a failure, in one line and without the password of the URL.
+
+    Args:
+        error: What SQLAlchemy raised.
+        url: The database's URL.
+    """
+    cause = getattr(error, "orig", None) or error
+    words = cause.args[0] if cause.args else ""
+    text = str(words["M"]) if isinstance(words, dict) and "M" in words else in_one_line(cause)  # pg8000 raises dicts
+    try:
+        password = sa.make_url(url).password
+    except (sa.exc.ArgumentError, ValueError):
+        return "it is not a URL"  # the error's own message would repeat it, with what may be a password
+    return f"{type(error).__name__}: {text.replace(password, '***') if password else text}"
+
+
+def is_in_memory(address: sa.URL) -> bool:
+    """Whether a SQLite URL names no file."""
+    return address.database in (None, "", ":memory:") or "mode=memory" in str(address)
 
 
 def _set_up_sqlite(connection: Any, _: Any) -> None:
@@ -63,5 +95,5 @@ def without_password(url: str) -> str:
     """The URL as messages may show it."""
     try:
         return sa.make_url(url).render_as_string(hide_password=True)
-    except sa.exc.ArgumentError:
+    except (sa.exc.ArgumentError, ValueError):
         return "(not a URL)"

@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from silvertune import composition
-from silvertune.errors import UserError, cause_and_place
-from silvertune.interfaces import CheckResult
+from silvertune.errors import cause_and_place
+from silvertune.interfaces import CheckResult, LabelerTraits
 from silvertune.study.job import Job
 from silvertune.tracking import store
 
@@ -60,8 +60,7 @@ def _labelers(jobs: list[Job]) -> Iterator[CheckResult]:
         for part, labeler_key, source in composition.labeling_sources(job.config, job.parts):
             if labeler_key not in keys:
                 keys.add(labeler_key)
-                check = getattr(source.labeler, "check", lambda: [CheckResult("nothing to reach", True)])
-                yield from _named(f"{part}={job.names[part]}", check)
+                yield from _named(f"{part}={job.names[part]}", LabelerTraits.of(source.labeler).check)
 
 
 def _backends(jobs: list[Job]) -> Iterator[CheckResult]:
@@ -76,9 +75,9 @@ def _backends(jobs: list[Job]) -> Iterator[CheckResult]:
 
 
 def _named(name: str, check: Callable[[], list[CheckResult]]) -> Iterator[CheckResult]:
-    """The results of a part's check, under the part's name."""
+    """The results of a part's check, under the part's name; a check that fails is a result as well."""
     try:
         results = check()
-    except UserError as error:
-        results = [CheckResult("usable", False, str(error))]
+    except Exception as error:  # of a part of the user's, or of a provider's library
+        results = [CheckResult("usable", False, cause_and_place(error)[:300])]
     yield from (CheckResult(f"{name}: {result.what}", result.ok, result.mend) for result in results)

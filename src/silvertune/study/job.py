@@ -48,13 +48,24 @@ class Job:
         return self.names["arm"], self.identity
 
 
-_parts_by_config: dict[str, runner.Parts] = {}
-"""Parts that this process has built and not run yet."""
+_jobs_by_config: dict[str, Job] = {}
+"""Jobs whose parts this process has built and not run yet."""
 
 
-def hand_over(job: Job) -> None:
-    """Keep a job's parts for `run`: a launcher hands on overrides alone, and in this process nothing is built twice."""
-    _parts_by_config[_key(job.config)] = job.parts
+@contextmanager
+def handed_over(jobs: Iterable[Job]) -> Iterator[None]:
+    """Keep jobs for `run` while the block runs.
+
+    A launcher hands on overrides alone. By this nothing is built twice in this process, and a run has the identity of
+    the data that its parts have read, whatever becomes of the files meanwhile.
+    """
+    keys = [_key(job.config) for job in jobs]
+    _jobs_by_config.update(zip(keys, jobs, strict=True))
+    try:
+        yield
+    finally:
+        for key in keys:
+            _jobs_by_config.pop(key, None)
 
 
 def _key(config: Mapping[str, Any]) -> str:
@@ -76,7 +87,8 @@ def run(cfg: DictConfig, *, choices: Mapping[str, Any], sources: Iterable[Any], 
     tracking = config["tracking"]
     client, sweep = runs.sweep_of(tracking)
     answer_store.ask_failures_again(float(sweep.data.tags["started"]))
-    all_tags = tags(config, names)
+    job = _jobs_by_config.pop(_key(config), None)
+    all_tags = tags(config, names, identity.of(config) if job is None else job.identity)
     with (
         _stopping_others(client, sweep.info.run_id, config["on_error"]),
         runs.open_run(
@@ -85,7 +97,7 @@ def run(cfg: DictConfig, *, choices: Mapping[str, Any], sources: Iterable[Any], 
     ):
         started = time.perf_counter()
         runs.log_config(client, run_id, config, overrides)
-        parts = _parts_by_config.pop(_key(config), None) or composition.build(config)
+        parts = composition.build(config) if job is None else job.parts
         source = str(config["dataset"].get("path") or config["dataset"].get("files") or names["dataset"])
         runs.log_data(client, run_id, parts.data, names["dataset"], source)
         client.set_tag(run_id, "data", parts.data.digest)
@@ -175,13 +187,13 @@ def run_name(config: Mapping[str, Any], names: Mapping[str, str]) -> str:
     return "/".join(part for part in (names["arm"], names["model"], f"s{config['seed']}", config["variant"]) if part)
 
 
-def tags(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, str]:
+def tags(config: Mapping[str, Any], names: Mapping[str, str], identity: str) -> dict[str, str]:
     """The tags by which runs are found and grouped."""
     retry = {"retry_of": config["retry_of"]} if config["retry_of"] else {}
     return {
         **names,
         "seed": str(config["seed"]),
         "variant": config["variant"] or "",
-        "identity": identity.of(config),
+        "identity": identity,
         **retry,
     }

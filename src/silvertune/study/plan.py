@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from silvertune import composition, runner
+from silvertune.errors import UserError, cause_and_place
 from silvertune.interfaces import Estimate
 from silvertune.study.job import Job
 from silvertune.tracking import store
@@ -46,8 +47,8 @@ def show(console: Console, jobs: list[Job], earlier: "Mapping[store.Key, Run]") 
     console.print(
         f"{len(jobs)} runs: {len(jobs) - len(tuning)} finished, {len(tuning)} to do; labelling all items takes at most "
         f"{labels.calls:.0f} calls, {labels.stored:.0f} of them already stored, and ${labels.dollars:.2f}; tuning "
-        f"takes at most {tuned.calls:.0f} jobs, {tuned.stored:.0f} of them already paid for, {tuned.tokens:.0f} "
-        f"tokens, and ${tuned.dollars:.2f}",
+        f"takes at most {tuned.calls:.0f} jobs, {tuned.tokens:.0f} tokens, and ${tuned.dollars:.2f}, less what the "
+        "backend's ledger shows as already paid for",
         highlight=False,
     )
 
@@ -56,7 +57,13 @@ def _tuning(job: Job) -> Estimate:
     parts = job.parts
     if parts.model is None:
         return Estimate()
-    return parts.backend.estimate(parts.model, runner.largest_training_sets(parts))
+    try:
+        return parts.backend.estimate(parts.model, runner.largest_training_sets(parts))
+    except UserError:
+        raise
+    except Exception as error:  # of a part of the user's, or of a provider's library
+        names = f"backend={job.names['backend']}, model={job.names['model']}"
+        raise UserError(f"{names}: the estimate failed ({cause_and_place(error)})") from error
 
 
 def _labelling(job: Job, except_for: Mapping[str, object]) -> dict[str, Mapping[str, Estimate]]:

@@ -26,7 +26,7 @@ from silvertune.errors import UserError, cause_and_place, check_choice, check_wh
 from silvertune.llms import answer_store
 from silvertune.study import check, comparing, expand, launchers, overrides, plan, progress
 from silvertune.study.console import open_console
-from silvertune.study.job import Job, hand_over
+from silvertune.study.job import Job, handed_over
 from silvertune.study.result import Failure, SweepError, SweepResult
 from silvertune.study.state import Sweep
 from silvertune.tracking import disk, processes, runs, store, unlogged
@@ -224,10 +224,9 @@ def _launched(sweep: Sweep, launch: Launch) -> list[Failure]:
         if job.key in sweep.earlier:
             settings["retry_of"] = sweep.earlier[job.key].info.run_id
         to_launch.append(expand.with_settings(job, settings))
-        hand_over(job)
     failures = []
     try:
-        with progress.shown(sweep.client, sweep.experiment, sweep.parent, len(sweep.todo)):
+        with handed_over(sweep.todo), progress.shown(sweep.client, sweep.experiment, sweep.parent, len(sweep.todo)):
             returned = launch(to_launch, initial_job_idx=0)
     except Exception as error:  # a killed worker takes the launcher's pool down with it
         _check_store(sweep)

@@ -1,20 +1,18 @@
 """Which process works on a run, and whether it still does.
 
-A process is judged by what the operating system says of it, where this process can see it: same host, same boot,
-same PID namespace. Its start is told in ticks since the boot, which no step of the clock changes. A sweep that is
-out of sight (another container, another machine) beats: it changes a tag of its own run every few seconds.
+A process that can be seen from here is judged by what the operating system says of it (`silvertune.databases.owner`).
+A sweep that is out of sight (another container, another machine) beats: it changes a tag of its own run every few
+seconds.
 """
 
 import os
-import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from silvertune.databases.owner import place, start_time
 from silvertune.tracking import store
 
 if TYPE_CHECKING:
@@ -26,8 +24,6 @@ BEAT_S = 10.0
 """Seconds between two beats of a sweep."""
 PATIENCE_S = 60.0
 """A sweep out of sight that does not beat for so many seconds is gone."""
-PLACE = ("host", "boot", "pid_namespace")
-"""The tags that say where a process can be seen from."""
 
 _sweeps_of_this_process: set[str] = set()
 """Ids of the sweeps that work in this process now; a notebook's process outlives its sweeps."""
@@ -40,7 +36,7 @@ def tags() -> dict[str, str]:
         `host`, `boot` and `pid_namespace` (empty where the system has none), `pid`, and `pid_started`: the time of
         its start in clock ticks since the boot, or in seconds since 1970 where the system has no `/proc`.
     """
-    return {**_place(), "pid": str(os.getpid()), "pid_started": _start_time(os.getpid())}
+    return {**place(), "pid": str(os.getpid()), "pid_started": start_time(os.getpid())}
 
 
 @contextmanager
@@ -125,7 +121,7 @@ def process_of(run_tags: Mapping[str, str]) -> "psutil.Process | None":
 
     try:
         process = psutil.Process(int(run_tags["pid"]))
-        if process.status() == psutil.STATUS_ZOMBIE or _start_time(process.pid) != run_tags["pid_started"]:
+        if process.status() == psutil.STATUS_ZOMBIE or start_time(process.pid) != run_tags["pid_started"]:
             return None
     except (psutil.NoSuchProcess, OSError, KeyError, ValueError):
         return None
@@ -133,7 +129,7 @@ def process_of(run_tags: Mapping[str, str]) -> "psutil.Process | None":
 
 
 def _works_in_sight(sweep_id: str, run_tags: Mapping[str, str]) -> bool:
-    if any(run_tags.get(name) != value for name, value in _place().items()):
+    if any(run_tags.get(name) != value for name, value in place().items()):
         return False
     process = process_of(run_tags)
     if process is None or process.pid != os.getpid() or "sweep" not in run_tags:
@@ -143,7 +139,7 @@ def _works_in_sight(sweep_id: str, run_tags: Mapping[str, str]) -> bool:
 
 def _in_sight(run: "Run") -> bool:
     """Whether the run's process could be seen from here, if it were there."""
-    return all(run.data.tags.get(name) == value for name, value in _place().items())
+    return all(run.data.tags.get(name) == value for name, value in place().items())
 
 
 def _that_beat(client: "MlflowClient", sweeps: "Iterable[Run]", say: Callable[[str], None]) -> set[str]:
@@ -174,31 +170,3 @@ def _is_alive_elsewhere(client: "MlflowClient", sweep_id: str) -> bool:
     if sweep.info.status != store.RUNNING:
         return False
     return not _in_sight(sweep) or _works_in_sight(sweep_id, sweep.data.tags)
-
-
-def _place() -> dict[str, str]:
-    return dict(zip(PLACE, (socket.gethostname(), _boot(), _pid_namespace()), strict=True))
-
-
-def _boot() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-
-
-def _pid_namespace() -> str:
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""
-
-
-def _start_time(pid: int) -> str:
-    """When a process began, by a clock that nobody sets; raises where there is no such process."""
-    if sys.platform == "linux":
-        # The name of the program stands in parentheses and may hold blanks; the 20th field after it is the start.
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
-    import psutil
-
-    return str(psutil.Process(pid).create_time())
