@@ -4,9 +4,9 @@ Nothing is tuned remotely: a job's result is what the model's own `fit` gives.
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,11 @@ class FakeJobs:
     """Jobs that end after so many looks.
 
     folder: shared by all processes. looks: how often a job is looked at before it ends. ends: how it ends, or a state
-    that is none. fault: what goes wrong while a job is submitted. die_at: the step of a submission at which this
-    process is ended at once, as by kill -9: `before find`, `before submit`, `after submit`.
+    that is none. fault: what goes wrong while a job is submitted.
     """
 
-    def __init__(
-        self, folder: Path, *, looks: int = 2, ends: str = "succeeded", fault: str = "", die_at: str = ""
-    ) -> None:
-        self.folder, self.looks, self.ends, self.fault, self.die_at = folder, looks, ends, fault, die_at
+    def __init__(self, folder: Path, *, looks: int = 2, ends: str = "succeeded", fault: str = "") -> None:
+        self.folder, self.looks, self.ends, self.fault = folder, looks, ends, fault
         folder.mkdir(parents=True, exist_ok=True)
 
     def log(self, **what: Any) -> None:
@@ -55,18 +52,12 @@ class FakeJobs:
     def estimate(self, model: Any, sets: Sequence[TrainingSet]) -> Estimate:
         return Estimate(calls=float(len(sets)), dollars=PRICE_USD * len(sets))
 
-    def _dies_at(self, step: str) -> None:
-        if self.die_at == step:
-            os._exit(9)
-
     def submit(self, model: Any, training_set: TrainingSet, label: str) -> str:
-        self._dies_at("before submit")
         if self.fault == "refused":
             raise RefusedError("quota is 0")
         if self.fault == "lost before":
             raise ConnectionError("the answer is lost")
         self.log(did="made", label=label)
-        self._dies_at("after submit")
         if self.fault == "lost after":
             raise ConnectionError("the answer is lost")
         if self.fault == "503 after":
@@ -74,7 +65,6 @@ class FakeJobs:
         return f"jobs/{label}"
 
     def find(self, label: str) -> str | None:
-        self._dies_at("before find")
         return f"jobs/{label}" if label in self.jobs_by_label() else None
 
     def status(self, job: str) -> JobStatus:
@@ -86,7 +76,8 @@ class FakeJobs:
             return JobStatus("running")
         if self.ends not in ("succeeded", "failed", "cancelled"):
             return JobStatus("undecided", message=self.ends)
-        if not any(entry["did"] == "billed" and entry["job"] == job for entry in self.logged()):
+        with suppress(FileExistsError):  # a job is billed once, whoever looks at the same moment
+            (self.folder / f"billed-{job.rpartition('/')[2]}").touch(exist_ok=False)
             self.log(did="billed", job=job, usd=PRICE_USD / 2)
         return JobStatus(self.ends, PRICE_USD / 2, "as told")  # type: ignore[arg-type]
 

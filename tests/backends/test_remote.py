@@ -1,7 +1,6 @@
 """Jobs of a provider that is paid: each is submitted once, whatever is killed, lost or refused on the way."""
 
-import subprocess
-import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -62,7 +61,7 @@ def test_a_request_that_perhaps_never_arrived_is_not_sent_again_until_somebody_s
     backend(tmp_path).ledger.forget(entry.key)
     assert len(tune(tmp_path, 1)) == 1
     assert paid(tmp_path) == ([1], PRICE_USD / 2)
-    with made.refused(f"key={entry.key}", "no job of state unknown"):
+    with made.refused(f"key={entry.key}", "has no unfinished job with that key"):
         backend(tmp_path).ledger.forget(entry.key)
 
 
@@ -103,15 +102,33 @@ def test_a_job_that_never_ends_is_told_after_the_deadline(tmp_path: Path) -> Non
 
 
 def test_a_budget_stops_before_the_job_that_would_pass_it(tmp_path: Path) -> None:
+    budget_usd = 1.5 * PRICE_USD  # two jobs cost half of what is set aside for them
     with pytest.raises(BudgetError) as caught:
-        tune(tmp_path, budget_usd=2 * PRICE_USD)
-    assert f"backend.budget_usd={2 * PRICE_USD:g}" in str(caught.value)
-    assert paid(tmp_path)[0] == [1, 1]
-    assert backend(tmp_path).ledger.committed_usd() == 2 * PRICE_USD
-    # Two ended at half of what was set aside for them, so that a third has room now; all that was paid for is used.
-    assert len(tune(tmp_path, 2, budget_usd=2 * PRICE_USD)) == 2
+        tune(tmp_path, budget_usd=budget_usd)
+    assert f"backend.ledger.budget_usd={budget_usd:g}: ${PRICE_USD:.2f} of it is spent or set aside" in str(
+        caught.value
+    )
+    assert paid(tmp_path) == ([1, 1], PRICE_USD)
+    assert len(tune(tmp_path, 2, budget_usd=budget_usd)) == 2  # what was paid for is used
     assert len(tune(tmp_path, 3, budget_usd=2 * PRICE_USD)) == 3
     assert paid(tmp_path) == ([1, 1, 1], 3 * PRICE_USD / 2)
+
+
+def test_a_run_that_fits_into_the_budget_waits_for_room_and_goes_on(tmp_path: Path) -> None:
+    assert len(tune(tmp_path, 5, budget_usd=3 * PRICE_USD)) == 5
+    assert paid(tmp_path) == ([1] * 5, 5 * PRICE_USD / 2)
+
+
+def test_jobs_of_another_run_that_have_ended_make_room(tmp_path: Path) -> None:
+    for_others = backend(tmp_path, budget_usd=2 * PRICE_USD, looks=10**9).tune(made.STUDENT, training_sets(4)[2:])
+    with ThreadPoolExecutor(1) as thread:  # it submits two jobs, and is stopped before they have ended
+        waiting = thread.submit(next, for_others)
+        while len(FakeJobs(tmp_path / "provider").jobs_by_label()) < 2:
+            time.sleep(0.01)
+        with pytest.raises(BudgetError):
+            tune(tmp_path, 1, budget_usd=2 * PRICE_USD, looks=10**9)
+        assert len(tune(tmp_path, 1, budget_usd=2 * PRICE_USD, looks=0)) == 1
+        waiting.result(30)
 
 
 def test_many_at_once_submit_each_job_once(tmp_path: Path) -> None:
@@ -120,28 +137,6 @@ def test_many_at_once_submit_each_job_once(tmp_path: Path) -> None:
     assert {len(result) for result in results} == {4}
     assert len({tuple(tuned.job for tuned in result) for result in results}) == 1
     assert paid(tmp_path)[0] == [1, 1, 1, 1]
-
-
-KILLED = """
-import sys
-from pathlib import Path
-from tests.backends.test_remote import tune
-tune(Path(sys.argv[1]), 2, die_at=sys.argv[2])
-"""
-
-
-@pytest.mark.parametrize("step", ["before find", "before submit", "after submit"])
-def test_kill_9_between_two_steps_of_a_submission_pays_nothing_twice(tmp_path: Path, step: str) -> None:
-    command = [sys.executable, "-c", KILLED, str(tmp_path), step]
-    killed = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
-    assert killed.returncode == 9, killed.stderr
-    if step == "before submit":  # it was about to be sent: nobody knows whether it was
-        with made.refused("it is unknown", "an earlier process sent it"):
-            tune(tmp_path, 2)
-        (entry,) = [entry for entry in backend(tmp_path).ledger.entries() if entry.state == "unknown"]
-        backend(tmp_path).ledger.forget(entry.key)
-    assert len(tune(tmp_path, 2)) == 2
-    assert paid(tmp_path) == ([1, 1], PRICE_USD)
 
 
 def test_a_ledgers_password_is_in_no_message() -> None:

@@ -2,29 +2,33 @@
 
 One row a training set's content key:
 
-| state | meaning | what a later claim does |
+| state | meaning | what a later command does |
 | --- | --- | --- |
-| claimed | one process is about to submit the job | waits for the owner; takes over where it is gone |
+| claimed | one process is about to submit the job | waits for that process; takes over where it is gone |
 | sent | the request may have reached the provider | looks the job up; never sends it again by itself |
 | running | the provider has the job, under the name `job` | polls it |
 | succeeded | the result is at the provider | collects it |
 | failed, cancelled | the job ended without a result | submits a new attempt |
-| unknown | it was sent, and the provider lists no such job | stops, until `forget` |
+| unknown | it was sent, and the provider lists no such job | looks it up once more, then stops, until `forget` |
 
 What a job may cost is set aside before it is submitted, so that all processes together stay below the budget.
 """
 
+import math
+import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import sqlalchemy as sa
 
-from silvertune.databases.engine import INSERTS, opened, without_password
-from silvertune.databases.owner import is_gone, new_owner
-from silvertune.errors import UserError
+from silvertune.databases.engine import INSERTS, opened, reason, without_password
+from silvertune.databases.owner import in_words, is_gone, new_owner
+from silvertune.errors import UserError, check_number
 
 _TABLES = sa.MetaData()
 _jobs = sa.Table(
@@ -54,10 +58,11 @@ class Entry:
         attempt: 0, 1, ...: how often a job for it ended without a result.
         state: See the module.
         job: The provider's name for the job; empty where it has none yet.
-        reserved_usd: Set aside while the job is unfinished.
-        billed_usd: What its attempts have cost.
+        reserved_usd: Dollars that are set aside while the job is unfinished.
+        billed_usd: Dollars that all attempts have cost.
         message: Why it is in its state.
-        is_mine: The caller has to submit it.
+        changed_at: When it came into its state, in seconds since 1970.
+        is_mine: Whether the caller has to submit it, or to look it up where its state is `sent`.
     """
 
     key: str
@@ -67,6 +72,7 @@ class Entry:
     reserved_usd: float
     billed_usd: float
     message: str
+    changed_at: float
     is_mine: bool = False
 
     @property
@@ -82,16 +88,33 @@ class BudgetError(UserError):
 class Ledger:
     """The ledger at a SQLAlchemy URL, SQLite or PostgreSQL, shared by all processes.
 
+    A change of a row names the attempt that it is about. A process that was slow or cut off can't change what others
+    have made of the row since.
+
     Args:
         url: The database.
         budget_usd: The most that all jobs of this ledger may ever cost together; None: no limit.
-        lease_s: Seconds after which a claim of another machine is void. A claim of a process of this machine that is
-            gone is void at once.
+        lease_s: Seconds after which a claim is void that its process has neither sent nor given back. The claim of a
+            process that could be seen from here and is gone is void at once.
+
+    Raises:
+        UserError: A setting is out of range. Each method raises it as well where the database can't be used.
     """
 
     def __init__(self, url: str, *, budget_usd: float | None, lease_s: float) -> None:
+        if budget_usd is not None:
+            check_number("backend.ledger.budget_usd", budget_usd)
+        check_number("backend.ledger.lease_s", lease_s, above=True)
         self.url, self.budget_usd, self.lease_s = url, budget_usd, lease_s
-        self.owner = new_owner()
+        self._owners: dict[tuple[int, int], str] = {}
+
+    @property
+    def owner(self) -> str:
+        """The name under which this thread claims by this object; another one in a process that was forked with it."""
+        caller = os.getpid(), threading.get_ident()
+        if caller not in self._owners:
+            self._owners[caller] = new_owner()
+        return self._owners[caller]
 
     @property
     def address(self) -> str:
@@ -100,21 +123,33 @@ class Ledger:
 
     @cached_property
     def _engine(self) -> sa.Engine:
-        return opened(self.url, "backend.ledger", _TABLES)
+        return opened(self.url, "backend.ledger.url", _TABLES)
 
     @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        with self._engine.begin() as connection:
+    def _reading(self) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except sa.exc.SQLAlchemyError as error:
+            raise UserError(
+                f"backend.ledger.url={self.address}: can't be read or written ({reason(error, self.url)}); the same "
+                "command goes on where this one stopped"
+            ) from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        with self._reading() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(sa.text("LOCK TABLE tuning_jobs IN EXCLUSIVE MODE"))
             yield connection
 
-    def claim(self, key: str, reserve_usd: float) -> Entry:
+    def claim(self, key: str, reserve_usd: float, *, new_attempt: bool = True) -> Entry:
         """Take the right to submit the job of a training set, in one transaction.
 
         Args:
             key: The training set's content key.
             reserve_usd: The most that the job can cost.
+            new_attempt: Whether a job that ended without a result is submitted anew.
 
         Returns:
             The entry. `is_mine` says that the caller has to submit it, or to look it up where its state is `sent`.
@@ -122,116 +157,179 @@ class Ledger:
         Raises:
             BudgetError: The budget has no room for the job.
         """
-        with self._transaction() as connection:
-            row = connection.execute(sa.select(_jobs).where(_jobs.c.key == key)).one_or_none()
-            if row is None or row.state in ("failed", "cancelled"):
-                self._check_budget(connection, reserve_usd)
-                attempt = 0 if row is None else row.attempt + 1
-                billed = 0.0 if row is None else row.billed_usd
-                values = {"attempt": attempt, "state": "claimed", "job": "", "reserved_usd": reserve_usd,
-                          "billed_usd": billed, "message": "", **self._owned()}  # fmt: skip
-                insert = INSERTS[connection.dialect.name](_jobs).values(key=key, **values)
-                connection.execute(insert.on_conflict_do_update(index_elements=[_jobs.c.key], set_=values))
-            elif row.state in ("claimed", "sent"):
-                if row.owner != self.owner and not (is_gone(row.owner) or row.lease_ends < time.time()):
-                    return _entry(row)
-                connection.execute(sa.update(_jobs).where(_jobs.c.key == key).values(**self._owned()))
-            else:
+        if not (math.isfinite(reserve_usd) and reserve_usd >= 0):
+            raise UserError(f"backend: a tuning job is estimated at {reserve_usd} dollars; want a number from 0")
+        with self._writing() as connection:
+            row, now = _row(connection, key), _now(connection)
+            lease: dict[str, object] = {"owner": self.owner, "lease_ends": now + self.lease_s}
+            if row is not None and row.state == "sent" and _is_void(row, now):
+                connection.execute(sa.update(_jobs).where(_jobs.c.key == key).values(**lease))
+                return _entry(row, is_mine=True)
+            if not (
+                row is None
+                or (row.state == "claimed" and _is_void(row, now))
+                or (row.state in ("failed", "cancelled") and new_attempt)
+            ):
                 return _entry(row)
-            row = connection.execute(sa.select(_jobs).where(_jobs.c.key == key)).one()
-            return _entry(row, is_mine=True)
+            self._check_budget(connection, key, reserve_usd, now)
+            values = {
+                "attempt": 0 if row is None else row.attempt + (row.state != "claimed"), "state": "claimed", "job": "",
+                "reserved_usd": reserve_usd, "billed_usd": 0.0 if row is None else row.billed_usd, "message": "",
+                "changed_at": now, **lease,
+            }  # fmt: skip
+            insert = INSERTS[connection.dialect.name](_jobs).values(key=key, **values)
+            connection.execute(insert.on_conflict_do_update(index_elements=[_jobs.c.key], set_=values))
+            return _entry(_row(connection, key), is_mine=True)
 
-    def _owned(self) -> dict[str, object]:
-        now = time.time()
-        return {"owner": self.owner, "lease_ends": now + self.lease_s, "changed_at": now}
+    def release(self, key: str) -> None:
+        """Let any process take over, at once, a job that this one has claimed and does not go on with."""
+        mine = (_jobs.c.key == key) & (_jobs.c.owner == self.owner) & _jobs.c.state.in_(("claimed", "sent"))
+        with self._writing() as connection:
+            connection.execute(sa.update(_jobs).where(mine).values(lease_ends=0.0))
 
-    def _check_budget(self, connection: sa.Connection, reserve_usd: float) -> None:
+    def _check_budget(self, connection: sa.Connection, key: str, reserve_usd: float, now: float) -> None:
         if self.budget_usd is None:
             return
-        committed = self._committed(connection)
+        committed = _committed(connection, now, except_for=key)
         if committed + reserve_usd > self.budget_usd + 1e-9:
             raise BudgetError(
-                f"backend.budget_usd={self.budget_usd:g}: ${committed:.2f} of it is spent or set aside, and the next "
-                f"tuning job may cost ${reserve_usd:.2f}; what was paid for is kept: raise the budget and run the same "
-                "command to go on"
+                f"backend.ledger.budget_usd={self.budget_usd:g}: ${committed:.2f} of it is spent or set aside, and the "
+                f"next tuning job may cost ${reserve_usd:.2f}; what was paid for is kept: raise the budget, or wait "
+                "for jobs to end that cost less than was set aside, and run the same command to go on"
             )
 
-    def _committed(self, connection: sa.Connection) -> float:
-        billed = connection.execute(sa.select(sa.func.sum(_jobs.c.billed_usd))).scalar() or 0.0
-        reserved = sa.select(sa.func.sum(_jobs.c.reserved_usd)).where(_jobs.c.state.in_(UNFINISHED))
-        return float(billed + (connection.execute(reserved).scalar() or 0.0))
-
-    def mark_sent(self, key: str) -> bool:
+    def mark_sent(self, entry: Entry) -> bool:
         """Say, durably and before the request leaves, that the job may exist from now on.
 
         Returns:
-            Whether the claim is still this object's. One that waited longer than its lease may have lost it.
+            Whether the claim is still the caller's. One that waited longer than its lease may have lost it.
         """
-        with self._transaction() as connection:
-            claim = sa.update(_jobs).where(_jobs.c.key == key, _jobs.c.state == "claimed", _jobs.c.owner == self.owner)
-            return connection.execute(claim.values(state="sent", **self._owned())).rowcount == 1
+        with self._writing() as connection:
+            now = _now(connection)
+            claim = sa.update(_jobs).where(
+                _same_attempt(entry), _jobs.c.state == "claimed", _jobs.c.owner == self.owner, _jobs.c.lease_ends >= now
+            )
+            values = {"state": "sent", "lease_ends": now + self.lease_s, "changed_at": now}
+            return connection.execute(claim.values(**values)).rowcount == 1
 
-    def mark_running(self, key: str, job: str) -> None:
-        """Say that the provider has the job."""
-        self._set(key, state="running", job=job)
+    def mark_running(self, entry: Entry, job: str) -> None:
+        """Say that the provider has the job, whoever sent it and whatever was thought of it meanwhile.
 
-    def mark_unknown(self, key: str, message: str) -> None:
+        Raises:
+            UserError: The row is about another attempt by now: the job runs, and nobody will collect it.
+        """
+        with self._writing() as connection:
+            values = {"state": "running", "job": job, "message": "", "reserved_usd": entry.reserved_usd,
+                      "changed_at": _now(connection)}  # fmt: skip
+            without_name = sa.update(_jobs).where(_same_attempt(entry), _jobs.c.job == "")
+            if connection.execute(without_name.values(**values)).rowcount:
+                return
+            row = _row(connection, entry.key)
+        if row is None or row.attempt != entry.attempt:
+            raise UserError(
+                f"backend: tuning job {job} runs and bills, and the ledger {self.address} has forgotten it: cancel it "
+                "at the provider"
+            )
+
+    def mark_unknown(self, entry: Entry, message: str) -> None:
         """Say that a request was sent and nobody knows whether it took."""
-        self._set(key, state="unknown", message=message)
+        with self._writing() as connection:
+            values = {"state": "unknown", "message": _storable(message), "changed_at": _now(connection)}
+            sent = sa.update(_jobs).where(_same_attempt(entry), _jobs.c.state == "sent")
+            connection.execute(sent.values(**values))
 
-    def mark_ended(self, key: str, state: str, cost_usd: float, message: str = "") -> None:
-        """Say how a job ended, and what it cost.
+    def mark_ended(self, entry: Entry, state: str, cost_usd: float, message: str = "") -> None:
+        """Say how a job ended, and what it cost; where another process has said so before, nothing changes.
 
         Args:
-            key: The training set's content key.
+            entry: The job's entry.
             state: `succeeded`, `failed` or `cancelled`.
             cost_usd: What this attempt cost.
             message: The provider's words.
         """
-        with self._transaction() as connection:
-            row = connection.execute(sa.select(_jobs).where(_jobs.c.key == key)).one()
-            if row.state not in UNFINISHED:
-                return  # another process has seen it end, and counted what it cost
-            values = {"state": state, "message": message[:1000], "billed_usd": row.billed_usd + cost_usd}
-            connection.execute(
-                sa.update(_jobs).where(_jobs.c.key == key).values(**values, reserved_usd=0.0, changed_at=time.time())
-            )
+        with self._writing() as connection:
+            values = {"state": state, "message": _storable(message), "billed_usd": _jobs.c.billed_usd + cost_usd,
+                      "reserved_usd": 0.0, "changed_at": _now(connection)}  # fmt: skip
+            unfinished = sa.update(_jobs).where(_same_attempt(entry), _jobs.c.state.in_(UNFINISHED))
+            connection.execute(unfinished.values(**values))
 
-    def forget(self, key: str) -> None:
-        """Let a job of state `unknown` be submitted anew: somebody has looked that the provider does not have it.
+    def forget(self, key: str) -> Entry:
+        """Let a job be submitted anew: somebody has looked, and it does not run at the provider.
+
+        What was set aside for a job that was seen running counts as spent.
+
+        Args:
+            key: The content key.
+
+        Returns:
+            The entry as it was.
 
         Raises:
-            UserError: The ledger has no such job in that state.
+            UserError: The ledger has no unfinished job with that key, or a process is submitting it now.
         """
-        with self._transaction() as connection:
-            query = sa.update(_jobs).where(_jobs.c.key == key, _jobs.c.state == "unknown")
-            values = {"state": "failed", "message": "forgotten", "reserved_usd": 0.0, "changed_at": time.time()}
-            if not connection.execute(query.values(**values)).rowcount:
-                raise UserError(f"key={key}: {self.address} has no job of state unknown with that key")
+        with self._writing() as connection:
+            row, now = _row(connection, key), _now(connection)
+            if row is None or row.state not in UNFINISHED:
+                raise UserError(f"key={key}: {self.address} has no unfinished job with that key")
+            if row.state in ("claimed", "sent") and not _is_void(row, now):
+                raise UserError(f"key={key}: {in_words(row.owner)} is submitting that job now; end it first")
+            lost = row.reserved_usd if row.state == "running" else 0.0
+            values = {"state": "failed", "message": f"{row.state}, then forgotten", "reserved_usd": 0.0,
+                      "billed_usd": row.billed_usd + lost, "changed_at": now}  # fmt: skip
+            connection.execute(sa.update(_jobs).where(_jobs.c.key == key).values(**values))
+            return _entry(row)
 
     def entries(self) -> list[Entry]:
         """All entries, those that changed first at the front."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             rows = connection.execute(sa.select(_jobs).order_by(_jobs.c.changed_at, _jobs.c.key)).all()
         return [_entry(row) for row in rows]
 
     def entry(self, key: str) -> Entry | None:
         """The entry of a key, if there is one."""
-        with self._transaction() as connection:
-            row = connection.execute(sa.select(_jobs).where(_jobs.c.key == key)).one_or_none()
+        with self._reading() as connection:
+            row = _row(connection, key)
         return None if row is None else _entry(row)
 
     def committed_usd(self) -> float:
         """Dollars that were billed or are set aside."""
-        with self._transaction() as connection:
-            return self._committed(connection)
-
-    def _set(self, key: str, **values: object) -> None:
-        with self._transaction() as connection:
-            connection.execute(sa.update(_jobs).where(_jobs.c.key == key).values(**values, **self._owned()))
+        with self._reading() as connection:
+            return _committed(connection, _now(connection))
 
 
-def _entry(row: "sa.Row[tuple[object, ...]]", *, is_mine: bool = False) -> Entry:
-    columns = row._mapping
-    names = ("key", "attempt", "state", "job", "reserved_usd", "billed_usd", "message")
-    return Entry(**{name: columns[name] for name in names}, is_mine=is_mine)
+def _row(connection: sa.Connection, key: str) -> Any:
+    return connection.execute(sa.select(_jobs).where(_jobs.c.key == key)).one_or_none()
+
+
+def _now(connection: sa.Connection) -> float:
+    """Seconds since 1970 by one clock for all processes: the database server's where there is one."""
+    if connection.dialect.name == "postgresql":
+        return float(connection.execute(sa.text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+    return time.time()
+
+
+def _is_void(row: Any, now: float) -> bool:
+    """Whether nobody works on a job that was claimed or sent."""
+    return bool(row.lease_ends < now) or is_gone(row.owner)
+
+
+def _committed(connection: sa.Connection, now: float, except_for: str = "") -> float:
+    """Dollars that were billed, or are set aside for other jobs than that of a key. A void claim costs nothing."""
+    billed = connection.execute(sa.select(sa.func.sum(_jobs.c.billed_usd))).scalar() or 0.0
+    unfinished = connection.execute(sa.select(_jobs).where(_jobs.c.state.in_(UNFINISHED), _jobs.c.key != except_for))
+    counted = [row.reserved_usd for row in unfinished if not (row.state == "claimed" and _is_void(row, now))]
+    return float(billed + sum(counted))
+
+
+def _same_attempt(entry: Entry) -> "sa.ColumnElement[bool]":
+    return (_jobs.c.key == entry.key) & (_jobs.c.attempt == entry.attempt)
+
+
+def _storable(text: str) -> str:
+    """One line that every database takes: none takes half a character, nor PostgreSQL a null one."""
+    return " ".join(text.replace("\x00", "").encode("utf-8", "replace").decode().split())[:1000]
+
+
+def _entry(row: Any, *, is_mine: bool = False) -> Entry:
+    names = [entry.name for entry in fields(Entry) if entry.name != "is_mine"]
+    return Entry(**{name: row._mapping[name] for name in names}, is_mine=is_mine)

@@ -1,5 +1,6 @@
 """Tuning by a provider's jobs: one loop over the ledger, for every provider."""
 
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -7,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from silvertune.backends.ledger import Entry, Ledger
-from silvertune.errors import UserError
+from silvertune.backends.ledger import UNFINISHED, BudgetError, Entry, Ledger
+from silvertune.errors import UserError, check_number, in_one_line
 from silvertune.interfaces import CheckResult, Estimate, Predictor, TrainingSet, Tuned
 
 LOOKS_AFTER_A_LOST_ANSWER = 4
@@ -21,7 +22,7 @@ class JobStatus:
 
     Attributes:
         state: `running`, or how it ended; `undecided` for a state that neither goes on nor ends by itself (paused,
-            partially succeeded, a name that nobody knows).
+            partially succeeded, a name that nobody knows). Any other word counts as undecided.
         cost_usd: What it has cost; None where the provider does not tell: then what was set aside counts.
         message: The provider's words.
     """
@@ -32,14 +33,14 @@ class JobStatus:
 
 
 class RefusedError(Exception):
-    """The provider refused a submission: no job was made."""
+    """No job was made: the provider refused it, or the request was not sent."""
 
 
 class JobService(Protocol):
     """A provider's jobs. Nothing here tries anything again by itself.
 
     `check`, `probe` and `estimate` are those of `silvertune.interfaces.Backend`; `estimate` of one set is an upper
-    bound of what its job can cost.
+    bound of what its job can cost. A UserError that a method raises stops the run with its message.
     """
 
     def check(self, model: Any) -> None: ...
@@ -55,13 +56,18 @@ class JobService(Protocol):
             The job's name.
 
         Raises:
-            RefusedError: No job was made.
+            RefusedError: No job was made, whether the provider said so or nothing was sent.
             Exception: Anything else: nobody knows whether a job was made.
         """
         ...
 
     def find(self, label: str) -> str | None:
-        """The name of the job that carries the label; None where there is none."""
+        """The name of the job that carries the label; None where there is none.
+
+        Raises:
+            UserError: Two jobs carry it.
+            Exception: The provider does not answer.
+        """
         ...
 
     def status(self, job: str) -> JobStatus:
@@ -80,17 +86,24 @@ class JobService(Protocol):
 class Remote:
     """A backend over a provider's jobs.
 
-    All sets of a run are submitted before the first is waited for. A job is submitted once, whatever is killed or
-    lost: a later process finds it in the ledger, or at the provider by its label.
+    All sets of a run are submitted before the first is waited for, as far as the budget has room. A job is submitted
+    once, whatever is killed or lost: a later process finds it in the ledger, or at the provider by its label.
 
     Args:
         service: The provider's jobs.
         ledger: The ledger.
         poll_s: Seconds between two looks at a job.
-        deadline_s: Seconds that a job is waited for.
+        deadline_s: Seconds that a job is waited for, once those of the sets before it have ended.
+
+    Raises:
+        UserError: `poll_s` or `deadline_s` is no number above 0.
     """
 
+    not_in_identity = frozenset({"ledger", "poll_s", "deadline_s"})
+
     def __init__(self, service: JobService, ledger: Ledger, *, poll_s: float, deadline_s: float) -> None:
+        check_number("backend.poll_s", poll_s, above=True)
+        check_number("backend.deadline_s", deadline_s, above=True)
         self.service, self.ledger, self.poll_s, self.deadline_s = service, ledger, poll_s, deadline_s
 
     def check(self, model: Any) -> None:
@@ -113,73 +126,126 @@ class Remote:
         """Submit every set's job once, and hand on the results in the order of the sets.
 
         Yields:
-            The tuned models.
+            The tuned models. Of sets with the same content there is one job, and the first of them has its cost.
 
         Raises:
             UserError: A job failed, is in doubt, or would pass the budget.
         """
         try:
+            counted_jobs = set()
             for training_set in sets:
-                self._submit(model, training_set)
+                self._submit_in_budget(model, training_set, sets)
             for training_set in sets:
                 entry = self._succeeded(model, training_set)
-                predictor = self.service.collect(entry.job, model, training_set)
-                yield Tuned(predictor, entry.billed_usd, entry.job)
-        except (KeyboardInterrupt, UserError):
-            self._say_what_runs_on(sets)
+                cost_usd = 0.0 if entry.job in counted_jobs else entry.billed_usd
+                counted_jobs.add(entry.job)
+                yield Tuned(self._collected(model, training_set, entry), cost_usd, entry.job)
+        except BaseException:  # an interrupt, and a run that does not read on, leave jobs running too
+            with suppress(Exception):
+                self._say_what_runs_on(sets)
             raise
 
-    def _submit(self, model: Any, training_set: TrainingSet) -> None:
+    def _submit_in_budget(self, model: Any, training_set: TrainingSet, sets: Sequence[TrainingSet]) -> None:
+        """Submit the set's job; where the budget has no room for it, as soon as jobs have ended that cost less."""
+        while True:
+            try:
+                return self._submit(model, training_set)
+            except BudgetError:
+                if not self._ends({other.key for other in sets}):
+                    raise
+
+    def _ends(self, keys: set[str]) -> bool:
+        """Whether a running job of the ledger ends, while one of these keys runs."""
+        deadline, before = time.monotonic() + self.deadline_s, 0
+        while True:
+            running = [entry for entry in self.ledger.entries() if entry.state == "running"]
+            has_ended = len(running) < before  # another process may have seen it
+            for entry in running:
+                with suppress(UserError):  # its own run says so
+                    has_ended |= self._look(entry) == "ended"
+            before = len(running)
+            if has_ended or time.monotonic() > deadline or not keys & {entry.key for entry in running}:
+                return has_ended
+            time.sleep(self.poll_s)
+
+    def _submit(self, model: Any, training_set: TrainingSet, *, new_attempt: bool = True) -> None:
         """Submit the set's job, if that is for this process to do."""
         reserve_usd = self.service.estimate(model, [training_set]).dollars
-        entry = self.ledger.claim(training_set.key, reserve_usd)
-        if not entry.is_mine:
-            return
-        # An earlier process may have sent it and died before it wrote down the job's name.
         try:
-            job = self.service.find(entry.label)
+            entry = self.ledger.claim(training_set.key, reserve_usd, new_attempt=new_attempt)
+            if entry.is_mine:
+                self._submit_claimed(model, training_set, entry)
+        except BaseException:
+            with suppress(Exception):
+                self.ledger.release(training_set.key)
+            raise
+        if entry.state == "unknown":
+            if (job := self._job_of(entry)) is None:
+                raise self._unknown(entry.key, entry.message)
+            self.ledger.mark_running(entry, job)
+
+    def _submit_claimed(self, model: Any, training_set: TrainingSet, entry: Entry) -> None:
+        job = self._job_of(entry)
+        if job is None and entry.state == "sent":
+            job = self._looked_up(entry, "an earlier process sent it")
+        elif job is None:
+            if not self.ledger.mark_sent(entry):
+                return  # another process has taken over
+            job = self._sent(model, training_set, entry)
+        self.ledger.mark_running(entry, job)
+
+    def _job_of(self, entry: Entry) -> str | None:
+        """The name of the job that the provider has under the entry's label."""
+        try:
+            return self.service.find(entry.label)
+        except UserError:
+            raise
         except Exception as error:
-            raise UserError(f"backend: the provider does not answer ({type(error).__name__}: {error})") from None
-        if job is not None:
-            self.ledger.mark_running(entry.key, job)
-        elif entry.state == "sent":
-            raise self._in_doubt(entry, "an earlier process sent it")
-        elif self.ledger.mark_sent(entry.key):
-            self.ledger.mark_running(entry.key, self._sent(model, training_set, entry))
+            raise UserError(f"backend: the provider does not answer ({_in_words(error)})") from error
 
     def _sent(self, model: Any, training_set: TrainingSet, entry: Entry) -> str:
         """Send the one request that makes the job; its name."""
         try:
-            return self.service.submit(model, training_set, entry.label)
+            if job := self.service.submit(model, training_set, entry.label):
+                return job
+            reason = "the provider gave no name back"
         except RefusedError as error:
-            self.ledger.mark_ended(entry.key, "failed", 0.0, str(error))
-            raise UserError(f"backend: the provider refused the tuning job: {error}") from None
+            self.ledger.mark_ended(entry, "failed", 0.0, str(error))
+            raise UserError(f"backend: the provider refused the tuning job: {in_one_line(error)}") from error
         except Exception as error:
-            for look in range(LOOKS_AFTER_A_LOST_ANSWER):
-                time.sleep(self.poll_s * 2**look / 4)
-                with suppress(Exception):
-                    if (job := self.service.find(entry.label)) is not None:
-                        return job
-            raise self._in_doubt(entry, f"{type(error).__name__}: {error}") from None
+            reason = _in_words(error)
+        return self._looked_up(entry, reason)
 
-    def _in_doubt(self, entry: Entry, reason: str) -> UserError:
+    def _looked_up(self, entry: Entry, reason: str) -> str:
+        """The name of a job that was sent and has none yet: providers may list it only after a while."""
+        for look in range(LOOKS_AFTER_A_LOST_ANSWER):
+            time.sleep(self.poll_s * 2**look / 4)
+            try:
+                if (job := self.service.find(entry.label)) is not None:
+                    return job
+            except UserError:
+                raise
+            except Exception:  # it does not answer now, and may do so at the next look
+                continue
         message = f"{reason}; the provider lists no job with the label {entry.label}"
-        self.ledger.mark_unknown(entry.key, message)
-        return self._unknown(entry.key, message)
+        self.ledger.mark_unknown(entry, message)
+        raise self._unknown(entry.key, message)
 
     def _unknown(self, key: str, message: str) -> UserError:
         return UserError(
             f"backend: it is unknown whether a tuning job was made ({message}), and it is not sent again by itself: "
-            f"look at the provider, then forget key {key} in the ledger {self.ledger.address}"
+            f"look at the provider; if it is not there, forget key {key} in the ledger {self.ledger.address}"
         )
 
     def _succeeded(self, model: Any, training_set: TrainingSet) -> Entry:
         """Wait until the set's job has succeeded; the ledger's entry of it."""
-        deadline, words = time.monotonic() + self.deadline_s, "no answer yet"
+        deadline = time.monotonic() + self.deadline_s
         while True:
             entry = self.ledger.entry(training_set.key)
             if entry is None or entry.state in ("claimed", "sent"):
-                self._submit(model, training_set)  # takes over where another process died on the way
+                # Takes over where another process died on the way.
+                self._submit(model, training_set, new_attempt=False)
+                words = "another process is submitting it"
             elif entry.state == "running":
                 words = self._look(entry)
             elif entry.state == "succeeded":
@@ -188,16 +254,19 @@ class Remote:
                 raise self._unknown(entry.key, entry.message)
             else:
                 raise UserError(
-                    f"backend: tuning job {entry.job} {entry.state} ({entry.message or 'no reason given'}); so far it "
-                    f"cost ${entry.billed_usd:.2f}; the same command submits it anew"
+                    f"backend: tuning job {entry.job or entry.label} {entry.state} "
+                    f"({entry.message or 'no reason given'}); so far it cost ${entry.billed_usd:.2f}; the same command "
+                    "submits it anew"
                 )
+            if words == "ended":
+                continue
+            runs_on = entry is not None and entry.state == "running"
             if time.monotonic() > deadline:
                 raise UserError(
                     f"backend.deadline_s={self.deadline_s:g}: the tuning job of key {training_set.key} has not ended "
-                    f"({words}); it runs on and bills; the same command waits for it again"
+                    f"({words}); {'it runs on and bills; ' * runs_on}the same command waits for it again"
                 )
-            if words != "ended":
-                time.sleep(self.poll_s)
+            time.sleep(self.poll_s)
 
     def _look(self, entry: Entry) -> str:
         """Write down how a running job is; a word on it for messages."""
@@ -206,24 +275,58 @@ class Remote:
         except UserError:
             raise
         except Exception as error:  # a provider that does not answer for a moment is no failure of the job
-            return f"{type(error).__name__}: {error}"
+            return _in_words(error)
+        words = _one_line(status.message or status.state)
         if status.state == "running":
-            return status.message or "running"
-        if status.state == "undecided":
+            return words
+        if status.state not in ("succeeded", "failed", "cancelled"):
             raise UserError(
-                f"backend: tuning job {entry.job} neither goes on nor ends ({status.message}): decide at the provider; "
-                "the same command then goes on"
+                f"backend: tuning job {entry.job} neither goes on nor ends ({words}): decide at the provider; the same "
+                "command then goes on"
             )
-        cost_usd = entry.reserved_usd if status.cost_usd is None else status.cost_usd
-        self.ledger.mark_ended(entry.key, status.state, cost_usd, status.message)
+        cost_usd = entry.reserved_usd
+        if status.cost_usd is not None and math.isfinite(status.cost_usd) and status.cost_usd >= 0:
+            cost_usd = status.cost_usd
+        if cost_usd > entry.reserved_usd + 1e-9:
+            _say(
+                f"tuning job {entry.job} cost ${cost_usd:.2f}, more than the ${entry.reserved_usd:.2f} set aside for it"
+            )
+        self.ledger.mark_ended(entry, status.state, cost_usd, status.message)
         return "ended"
 
+    def _collected(self, model: Any, training_set: TrainingSet, entry: Entry) -> Predictor:
+        try:
+            return self.service.collect(entry.job, model, training_set)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"backend: the result of tuning job {entry.job} can't be collected ({_in_words(error)}); it is paid "
+                "for, and the same command collects it again"
+            ) from error
+
     def _say_what_runs_on(self, sets: Sequence[TrainingSet]) -> None:
-        entries = [self.ledger.entry(training_set.key) for training_set in sets]
-        jobs = [entry.job for entry in entries if entry is not None and entry.state == "running"]
-        if jobs:
-            print(
-                f"silvertune: {len(jobs)} tuning job(s) run on and bill at the provider: {', '.join(jobs)}; the same "
-                "command collects them, or cancel them there",
-                file=sys.stderr,
+        entries = [self.ledger.entry(key) for key in dict.fromkeys(training_set.key for training_set in sets)]
+        by_state = {state: [entry for entry in entries if entry and entry.state == state] for state in UNFINISHED}
+        if jobs := [entry.job for entry in by_state["running"]]:
+            _say(
+                f"{len(jobs)} tuning job(s) run on and bill at the provider: {', '.join(jobs)}; the same command "
+                "collects them, or cancel them there"
             )
+        if labels := [entry.label for entry in (*by_state["sent"], *by_state["unknown"])]:
+            _say(
+                f"{len(labels)} tuning job(s) may run and bill at the provider, as no answer came back: look there for "
+                f"the label {', '.join(labels)}"
+            )
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {in_one_line(error)}"
+
+
+def _say(line: str) -> None:
+    print(f"silvertune: {line}", file=sys.stderr)

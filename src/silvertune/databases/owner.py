@@ -34,6 +34,12 @@ def is_gone(owner: str) -> bool:
     return digest == _digest(place()) and not is_running(int(pid), started)
 
 
+def in_words(owner: str) -> str:
+    """An owner's process, for messages."""
+    host, _, pid, *_ = [*owner.rsplit("/", 4), "?", "?"]
+    return f"process {pid} on {host}"
+
+
 def is_running(pid: int, started: str) -> bool:
     """Whether a process of this place runs, and is no later process with the same number.
 
