@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from tests import made
 
-from silvertune.errors import UserError, cause_and_place, check_choice, check_number, check_whole_number
+from silvertune.errors import UserError, cause_and_place, check_choice, check_number, check_whole_number, in_one_line
 
 
 def test_a_failure_is_placed_where_our_code_called_the_library() -> None:
@@ -68,3 +68,9 @@ def test_a_word_that_is_no_choice_is_refused() -> None:
     with made.refused("my.key=d: want a, b or c"):
         check_choice("my.key", "d", ("a", "b", "c"))
     check_choice("my.key", "b", ("a", "b", "c"))
+
+
+def test_a_cause_that_the_message_quotes_is_said_once() -> None:
+    error = UserError("backend: the provider does not answer (ConnectionError: no route)")
+    error.__cause__ = ConnectionError("no route\nto host")
+    assert in_one_line(error) == "backend: the provider does not answer (ConnectionError: no route) to host"

@@ -23,6 +23,7 @@ from silvertune.datasets import class_names
 from silvertune.errors import UserError, check_whole_number, either, in_one_line
 from silvertune.evaluation import predictions
 from silvertune.evidence import computed, evidence
+from silvertune.interfaces import Backend
 from silvertune.items import Data
 from silvertune.labelers.source import LabelSource
 from silvertune.runner import Parts
@@ -123,7 +124,7 @@ def build(config: Mapping[str, Any]) -> Parts:
         "training": data.training_items,
         "gold": data.gold,
     }
-    backend = _make(config["backend"], "backend", "backend", inputs)
+    backend = backend_of(config)
     model = None if config["model"] is None else _make(config["model"], "model", "model", inputs)
     if model is not None:
         backend.check(model)
@@ -155,6 +156,13 @@ def build(config: Mapping[str, Any]) -> Parts:
     )
     _rehearse(parts)
     return parts
+
+
+def backend_of(config: Mapping[str, Any]) -> Backend:
+    """Make the backend that `config["backend"]` describes; of a run it needs the task and the folders alone."""
+    inputs = {"task": task_of(config["task"]), "cache": _cache_folder(config)}
+    backend: Backend = _make(config["backend"], "backend", "backend", inputs)
+    return backend
 
 
 def _resources(config: Mapping[str, Any], inputs: Mapping[str, Any]) -> computed.Resources:

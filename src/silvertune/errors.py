@@ -106,7 +106,7 @@ def in_one_line(error: BaseException) -> str:
     while cause is not None:
         text = str(cause).split("Config search path:")[0].split("Set the environment variable")[0]
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        message += [line for line in lines if line not in message]
+        message += [line for line in lines if not any(line in other for other in message)]
         cause = cause.__cause__
     return " ".join(message) or type(error).__name__
 

@@ -24,9 +24,9 @@ class FakeJobs:
     that is none. fault: what goes wrong while a job is submitted.
     """
 
-    def __init__(self, folder: Path, *, looks: int = 2, ends: str = "succeeded", fault: str = "") -> None:
-        self.folder, self.looks, self.ends, self.fault = folder, looks, ends, fault
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: Path | str, *, looks: int = 2, ends: str = "succeeded", fault: str = "") -> None:
+        self.folder, self.looks, self.ends, self.fault = Path(folder), looks, ends, fault
+        self.folder.mkdir(parents=True, exist_ok=True)
 
     def log(self, **what: Any) -> None:
         with (self.folder / "log.jsonl").open("a") as file:

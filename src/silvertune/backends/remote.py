@@ -145,6 +145,36 @@ class Remote:
                 self._say_what_runs_on(sets)
             raise
 
+    def cancel(self, key: str) -> Entry:
+        """Ask the provider to end a job, and wait until it has ended: it may still succeed.
+
+        Args:
+            key: The content key of a running job's training set.
+
+        Returns:
+            The ledger's entry of the job, with what it cost.
+
+        Raises:
+            UserError: The ledger has no running job with that key, or the provider does not end it.
+        """
+        entry = self.ledger.entry(key)
+        if entry is None or entry.state != "running":
+            raise UserError(f"key={key}: {self.ledger.address} has no running job with that key")
+        try:
+            self.service.cancel(entry.job)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"backend: tuning job {entry.job} can't be cancelled ({_in_words(error)})") from error
+        deadline = time.monotonic() + self.deadline_s
+        while entry.state == "running":
+            if (words := self._look(entry)) != "ended":
+                if time.monotonic() > deadline:
+                    raise UserError(f"backend: tuning job {entry.job} was cancelled and has not ended ({words})")
+                time.sleep(self.poll_s)
+            entry = self.ledger.entry(key) or entry
+        return entry
+
     def _submit_in_budget(self, model: Any, training_set: TrainingSet, sets: Sequence[TrainingSet]) -> None:
         """Submit the set's job; where the budget has no room for it, as soon as jobs have ended that cost less."""
         while True:

@@ -58,6 +58,15 @@ def opened(url: str, key: str, tables: sa.MetaData) -> sa.Engine:
     return engine
 
 
+def exists(url: str) -> bool:
+    """Whether there is a database at the URL, as far as that can be seen: a SQLite file, or any server."""
+    try:
+        address = sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError):
+        return False
+    return address.get_backend_name() != "sqlite" or Path(address.database or "").is_file()
+
+
 def reason(error: Exception, url: str) -> str:
     """What a database or its driver says of a failure, in one line and without the password of the URL.
 

@@ -15,11 +15,12 @@ from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from hydra.version import VersionBase, setbase
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from silvertune.errors import UserError, in_one_line
+from silvertune.interfaces import Backend
 from silvertune.schema import SHIPPED
 from silvertune.study import overrides as command_line_overrides
 from silvertune.study.result import SweepResult
@@ -60,6 +61,33 @@ def run(overrides: Sequence[str]) -> SweepResult:
     if not isinstance(result, SweepResult):
         raise UserError("hydra/sweeper: want silvertune")
     return result
+
+
+def backend_of(overrides: Sequence[str]) -> Backend:
+    """Make the backend that a command line names, and nothing else of its run.
+
+    Args:
+        overrides: What would stand on the command line; what is not about the backend may be left out.
+
+    Returns:
+        The backend.
+
+    Raises:
+        UserError: The configuration is wrong.
+    """
+    if os.getcwd() not in sys.path:  # the user's own classes stand in the working directory
+        sys.path.append(os.getcwd())
+    with _one_at_a_time, _hydra_restored(), mistakes_in_one_line():
+        setbase(VERSION_BASE)
+        loader = ConfigLoaderImpl(config_search_path=create_config_search_path(CONFIG_FOLDER))
+        cfg = loader.load_configuration(CONFIG_NAME, list(overrides), run_mode=RunMode.RUN)
+        config = {
+            name: OmegaConf.to_container(cfg[name], resolve=True, throw_on_missing=True)
+            for name in ("task", "tracking", "backend")
+        }
+    from silvertune import composition
+
+    return composition.backend_of(config)
 
 
 def from_command_line() -> None:
