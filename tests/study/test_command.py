@@ -126,6 +126,21 @@ def test_a_run_that_fails_is_an_exception_with_the_result_of_the_others(folder: 
     assert caught.value.result.run_ids == {}
 
 
+EDITING = COUNTING.replace(
+    "        return super()",
+    """        with open('tables.jsonl', 'a') as file:
+            file.write('\\n')
+        return super()""",
+)
+
+
+def test_data_edited_while_a_sweep_runs_are_not_those_that_it_has_read(folder: Path) -> None:
+    (folder / f"counting_{abs(hash(folder))}.py").write_text(EDITING)
+    silvertune.run([*arm(folder), "seed=0,1"])
+    silvertune.run([*arm(folder), "seed=1"])  # on the data as they are now
+    assert times_computed(folder) == 3
+
+
 def test_an_interrupt_passes_and_leaves_nothing_running(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt

@@ -99,9 +99,8 @@ def _list(ledger: "Ledger") -> None:
     running = sum(entry.state == "running" for entry in entries)
     doubtful = sum(entry.state in ("sent", "unknown") for entry in entries)
     line = f"{len(entries)} job(s): ${billed:.2f} billed, ${reserved:.2f} set aside; "
-    line += f"{running} run at the provider and bill" + f", {doubtful} may do so: look there for their labels" * bool(
-        doubtful
-    )
+    line += f"{running} run at the provider and bill"
+    line += f", {doubtful} may do so: look there for their labels" * bool(doubtful)
     console.print(line, highlight=False, soft_wrap=True)
 
 
