@@ -11,6 +11,9 @@ from silvertune.interfaces import Predictor, PredictorTraits, Tuned
 from silvertune.schema import Evaluation, Task
 from silvertune.splits import Fold
 
+ITEMS_AT_ONCE = 50_000
+"""So many items are predicted at once at most: a model's features of more would fill the memory."""
+
 
 @dataclass(frozen=True)
 class Student:
@@ -74,7 +77,10 @@ def _by_rule(
     """The threshold of each rule, and the predictions on the fold's test items with the label by each."""
 
     def predicted(item_ids: pd.Index) -> pd.DataFrame:
-        return predictions.decide(predictor.predict_proba(items.loc[item_ids]), task, how)
+        batches = [item_ids[at : at + ITEMS_AT_ONCE] for at in range(0, max(len(item_ids), 1), ITEMS_AT_ONCE)]
+        return pd.concat(
+            [predictions.decide(predictor.predict_proba(items.loc[batch]), task, how) for batch in batches]
+        )
 
     held_out = fold.validation[fold.validation.isin(labels.index)]
     test = predicted(fold.test)

@@ -1,7 +1,7 @@
 """The figures of a comparison: an arm has the same colour in all of them."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 MARKERS = ("o", "s", "^", "D")
 """The marker of the first ten arms, of the next ten, and so on."""
+MOST_BUBBLES = 2000
+"""Of more groups, so many are drawn as bubbles; the box plots are of all."""
 SIGNIFICANT = 0.05
 """Below this p-value, after Holm's adjustment, a difference is significant."""
 
@@ -107,6 +109,7 @@ def groups_by_arm(by_group: pd.DataFrame, drawn: Mapping[str, Style]) -> "Figure
             colour, marker = drawn[head["arm"]]
             ax.boxplot(of_arm[metric], positions=[x], widths=0.62, showfliers=False, medianprops={"color": "0.1"},
                        **{part: {"color": "0.45"} for part in ("boxprops", "whiskerprops", "capprops")})  # fmt: skip
+            of_arm = _sample(of_arm)
             ax.scatter(x + rng.uniform(-0.2, 0.2, len(of_arm)), of_arm[metric], s=_area(of_arm["n_positive"]),
                        alpha=0.5, marker=marker, color=colour, linewidths=0.3, edgecolors="white")  # fmt: skip
         ax.set_ylabel(f"{title} of a group")
@@ -118,7 +121,8 @@ def groups_by_arm(by_group: pd.DataFrame, drawn: Mapping[str, Style]) -> "Figure
     sizes = sorted({1, max(round(top / 3), 1), max(round(top), 1)})
     figure.legend(
         handles=[figure.axes[0].scatter([], [], s=_area(n), color="0.6", label=str(n)) for n in sizes],
-        title=f"a bubble is a group (mean over seeds), its area shows how many {_counted(by_group)} it has",
+        title=f"{_bubble(by_group['group_id'].nunique())} (mean over seeds), its area shows how many "
+        f"{_counted(by_group)} it has",
         loc="outside upper center", ncols=len(sizes), fontsize=8, title_fontsize=8, frameon=False,
     )  # fmt: skip
     return figure
@@ -200,6 +204,18 @@ def _area(n_positive: "pd.Series[float] | float") -> "pd.Series[float] | float":
     return 8 + 8 * n_positive
 
 
+def _sample(table: Any) -> Any:
+    """At most `MOST_BUBBLES` rows, evenly spaced."""
+    return table.iloc[np.unique(np.linspace(0, len(table) - 1, min(len(table), MOST_BUBBLES)).round().astype(int))]
+
+
+def _bubble(n_groups: int) -> str:
+    """What a bubble is, for a legend."""
+    if n_groups <= MOST_BUBBLES:
+        return "a bubble is a group"
+    return f"a bubble is one of {MOST_BUBBLES:,} groups (of {n_groups:,})"
+
+
 def groups(table: pd.DataFrame, title: str) -> "Figure":
     """Draw precision, recall and F1 of every group of one run (the paper's Figure 2).
 
@@ -218,6 +234,7 @@ def groups(table: pd.DataFrame, title: str) -> "Figure":
         if values.empty:
             continue
         ax.boxplot(values, positions=[x], widths=0.5, showfliers=False, medianprops={"color": PALETTE[5]})
+        values = _sample(values)
         ax.scatter(
             x + rng.uniform(-0.17, 0.17, len(values)),
             values,
@@ -229,7 +246,7 @@ def groups(table: pd.DataFrame, title: str) -> "Figure":
     ax.set_xticks(range(3), ["precision", "recall", "F1"])
     ax.set_ylim(-0.05, 1.05)
     ax.set_title(plain(title), fontsize=10)
-    ax.set_xlabel(f"a bubble is a group; its area shows how many {_counted(table)} it has", fontsize=8)
+    ax.set_xlabel(f"{_bubble(len(table))}; its area shows how many {_counted(table)} it has", fontsize=8)
     tidy(ax, "y")
     return figure
 

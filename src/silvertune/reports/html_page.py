@@ -66,3 +66,17 @@ def wide(table: str) -> str:
         HTML.
     """
     return f'<div class="wide">{table}</div>'
+
+
+def left_out(shown: int, rows: int, file: str) -> str:
+    """Say that a page shows only the first rows of a table.
+
+    Args:
+        shown: How many rows the page shows at most.
+        rows: How many rows the table has.
+        file: The file that has all of them.
+
+    Returns:
+        HTML; "" where the page shows all.
+    """
+    return f"<p>The first {shown:,} of {rows:,} rows; {html.escape(file)} has all.</p>" if rows > shown else ""

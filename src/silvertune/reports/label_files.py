@@ -61,6 +61,7 @@ def _page(report: Report, findings: list[Finding], images: dict[str, bytes], tit
         + html_page.wide(
             table_by_name[name].head(MOST_ROWS).to_html(index=False, border=0, float_format="{:.3f}".format, na_rep="")
         )
+        + html_page.left_out(MOST_ROWS, len(table_by_name[name]), f"label_quality/{name}.csv")
         for name, heading in HEADINGS.items()
         if name in table_by_name
     )

@@ -33,6 +33,10 @@ NOTES = (
 )
 
 
+MOST_GROUPS = 1000
+"""So many groups are in the table of the page at most; groups.csv has all."""
+
+
 def write(
     folder: Path, result: Comparison, references: Sequence[str], title: str, styles: Mapping[str, figures.Style]
 ) -> None:
@@ -62,7 +66,9 @@ def write(
     if len(result.ensembles):
         result.ensembles.to_csv(folder / "ensembles.csv", index=False)
         sections.append((ENSEMBLES, tables.ensembles(result.ensembles)))
-    sections.append(("F1 by group", tables.groups(result.by_group)))
+    by_group = tables.groups(result.by_group)
+    sample = f" (the first {MOST_GROUPS:,} of {len(by_group):,} groups; groups.csv has all)"
+    sections.append((f"F1 by group{sample * (len(by_group) > MOST_GROUPS)}", by_group.head(MOST_GROUPS)))
     (folder / "comparison.html").write_text(tables.page(sections, title, NOTES), encoding="utf-8")
 
 

@@ -166,10 +166,12 @@ def groups(by_group: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row a group: its items, its positive items (where F1 is about one class), and the F1 of every arm.
     """
-    named = by_group.assign(column=[" ".join(filter(None, (_name(row), row["model"], row["variant"])))
-                                    for _, row in by_group.iterrows()])  # fmt: skip
-    if not named.groupby(["arm", "simulated"])["column"].nunique().gt(1).any():
-        named["column"] = [_name(row) for _, row in named.iterrows()]
+    arms = by_group[["arm", "model", "variant", "simulated"]].drop_duplicates()
+    with_model = [" ".join(filter(None, (_name(row), row["model"], row["variant"]))) for _, row in arms.iterrows()]
+    arms["column"] = with_model
+    if not arms.groupby(["arm", "simulated"])["column"].nunique().gt(1).any():
+        arms["column"] = [_name(row) for _, row in arms.iterrows()]
+    named = by_group.merge(arms, on=["arm", "model", "variant", "simulated"])
     sizes = named.groupby("group_id")[["n", "n_positive"]].max().round().astype(int)
     f1 = named.pivot(index="group_id", columns="column", values="f1")[list(dict.fromkeys(named["column"]))]
     text = f1.map(_number)

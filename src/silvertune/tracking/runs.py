@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 LONGEST_PARAM = 6000
+ROWS_OF_A_PART = 100_000
+"""Rows of a row group of a Parquet file."""
 PACKAGES = ("silvertune", "hydra-core", "mlflow", "numpy", "pandas", "scikit-learn", "torch", "transformers", "peft")
 
 
@@ -356,7 +358,15 @@ def _git(*arguments: str) -> str | None:
 
 
 def _parquet(frame: pd.DataFrame, path: Path) -> None:
-    frame.to_parquet(path, index=False)
+    """Write a table part by part: a reader may take one part at a time, and no second copy of it is in memory."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.Schema.from_pandas(frame, preserve_index=False)
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for start in range(0, max(len(frame), 1), ROWS_OF_A_PART):
+            part = frame.iloc[start : start + ROWS_OF_A_PART]
+            writer.write_table(pa.Table.from_pandas(part, schema=schema, preserve_index=False))
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
