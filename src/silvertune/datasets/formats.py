@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 import json
+import re
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from silvertune.errors import UserError
 Row = dict[str, Any]
 ABSENT: Any = type("Absent", (), {"__repr__": lambda self: "ABSENT"})()
 """Stands in a column where the row of a JSON file has no such key."""
+_CSV_LINE_END = re.compile("\r\n|\r|\n")
+_JSON_LINE_END = re.compile("\n")
 ROWS_AT_ONCE = 10_000
 """So many rows of a text file are held as rows, until they are columns."""
 SEPARATORS = {",": "','", ";": "';'", "\t": "tab", "|": "'|'"}
@@ -215,8 +218,8 @@ def _csv_rows(file: Path, content: bytes, key: str, text_format: TextFormat) -> 
         separator, lines_before = text[4], 1
         text = text[5:].removeprefix("\r").removeprefix("\n")
     is_said, separator = bool(separator), separator or ("\t" if _endings(file)[0] == ".tsv" else ",")
-    # newline="": a quoted cell may hold line breaks of its own.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    # With their ends: a quoted cell may hold line breaks of its own.
+    reader = csv.reader(_lines(text, _CSV_LINE_END), delimiter=separator, strict=True)
     try:
         header = next(reader, [])
         columns = max((number for number, name in enumerate(header, start=1) if name), default=0)
@@ -273,8 +276,8 @@ def _json_entries(file: Path, text: str, key: str) -> Iterator[tuple[int, Row]]:
 
 
 def _json_lines(file: Path, text: str, key: str) -> Iterator[tuple[int, Row]]:
-    # Not splitlines(): JSON strings may hold U+2028 and the like. newline="\n" keeps every other line end.
-    for number, line in enumerate(io.StringIO(text, newline="\n"), start=1):
+    # Not splitlines(): JSON strings may hold U+2028 and the like.
+    for number, line in enumerate(_lines(text, _JSON_LINE_END), start=1):
         if not line.strip():
             continue
         try:
@@ -285,6 +288,16 @@ def _json_lines(file: Path, text: str, key: str) -> Iterator[tuple[int, Row]]:
         if not isinstance(row, dict):
             raise UserError(f"{file}:{number}: {key}: want one JSON object a line, got {type(row).__name__}")
         yield number, row
+
+
+def _lines(text: str, end: re.Pattern[str]) -> Iterator[str]:
+    """The lines of a text with their ends, one at a time; `io.StringIO` would need four bytes a character."""
+    start = 0
+    for match in end.finditer(text):
+        yield text[start : match.end()]
+        start = match.end()
+    if start < len(text):
+        yield text[start:]
 
 
 def _constant(name: str) -> float | None:

@@ -99,7 +99,8 @@ def gold_of(spec: Mapping[str, Any] | None, rows: Rows, ids: Sequence[str], task
         for item, meaning in zip(ids, meanings, strict=True):
             if isinstance(meaning, str) and gold.setdefault(item, meaning) != meaning:
                 _refuse_other_gold(ids, meanings, rows.places, labels.column)
-    return pd.Series(gold, dtype=object, name="gold").rename_axis("item_id")
+    index = pd.Index(list(gold), dtype=object, name="item_id")
+    return pd.Series(list(gold.values()), index, dtype=object, name="gold")
 
 
 def _refuse_other_gold(ids: Sequence[str], meanings: Sequence[Meaning], places: Sequence[str], column: str) -> None:

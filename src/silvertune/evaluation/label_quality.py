@@ -326,7 +326,7 @@ def _reliability(
     confidence: np.ndarray, right: np.ndarray, predictions: pd.DataFrame, gold: pd.Series, task: Task
 ) -> pd.DataFrame:
     """Bins of confidence: of the labels, and of the predictions' highest probability (as for `test/ece`)."""
-    tested = predictions[predictions.index.isin(gold.index)]
+    tested = predictions[gold.index.get_indexer(predictions.index) >= 0]
     probs = tested[prob_columns(task.classes)].to_numpy(dtype=float)
     likeliest = np.asarray(task.classes, dtype=object)[probs.argmax(axis=1)]
     parts = {

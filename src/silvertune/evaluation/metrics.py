@@ -48,7 +48,7 @@ def evaluate(predictions: pd.DataFrame, gold: pd.Series, task: Task, *, replicat
         - `test/prevalence`: the share of the positive class in gold; `test/n`: the number of items.
     """
     scored = scored_classes(task)
-    predictions = predictions[predictions.index.isin(gold.index)]
+    predictions = predictions[gold.index.get_indexer(predictions.index) >= 0]
     true = gold.reindex(predictions.index)
     predictions = predictions.assign(gold=true)
     counts = bootstrap.count(predictions["label"], true, predictions["group_id"], scored)
@@ -91,7 +91,7 @@ def by_rule(predictions: pd.DataFrame, gold: pd.Series, task: Task) -> dict[str,
     Returns:
         `test_at_<rule>/precision`, `.../recall` and `.../f1` -> value, 0-1.
     """
-    predictions = predictions[predictions.index.isin(gold.index)]
+    predictions = predictions[gold.index.get_indexer(predictions.index) >= 0]
     true = gold.reindex(predictions.index)
     metrics: dict[str, float] = {}
     for column in predictions.columns:
