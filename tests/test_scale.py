@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from tests import made
 from tests.test_runner import KFOLD, NONE, parts
@@ -141,6 +142,18 @@ def test_writing_tables_needs_no_memory_of_the_size_of_the_table(tmp_path: Path)
     size = frame.memory_usage(index=False).sum()
     assert peak(lambda: runs._parquet(frame, tmp_path / "table.parquet")) < size / 2
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "table.parquet"), frame.reset_index(drop=True))
+
+
+def test_tables_are_written_in_parts_that_fit_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "ROWS_OF_A_PART", 2)
+    label = pd.Series([None, None, None, "cat", "other"], dtype=object)  # the first part alone would have no type
+    frame = pd.DataFrame({"label": label, "confidence": [np.nan, 0.5, np.nan, 1.0, 0.25], "fold": 0})
+    runs._parquet(frame, tmp_path / "table.parquet")
+    assert pq.ParquetFile(tmp_path / "table.parquet").num_row_groups == 3
+    read_back = pd.read_parquet(tmp_path / "table.parquet")
+    pd.testing.assert_frame_equal(read_back, frame.assign(label=label.astype("str")))
+    runs._parquet(frame.iloc[:0], tmp_path / "empty.parquet")
+    assert list(pd.read_parquet(tmp_path / "empty.parquet").columns) == list(frame.columns)
 
 
 def test_a_model_is_never_asked_about_all_of_many_items_at_once(

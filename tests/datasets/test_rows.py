@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from silvertune.datasets import rows, values
+from silvertune.datasets import formats, rows, values
 from silvertune.errors import UserError
 
 # Everything that UTF-8 can hold; NUL is tried in JSON alone, no CSV writer makes it.
@@ -310,3 +310,52 @@ def test_a_line_break_in_a_column_name_does_not_break_the_message(tmp_path: Path
     with pytest.raises(UserError) as caught:
         rows.read(str(tmp_path / "a.csv"), {}).require("text", "dataset.page_text")
     assert len(str(caught.value).splitlines()) == 1
+
+
+KEYS = st.sampled_from(["a", "b", "a.b", "a.b.0", "b.0"])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(KEYS, inner, max_size=2),
+    max_leaves=4,
+)
+CONTENT = st.lists(st.dictionaries(KEYS, VALUES, min_size=1, max_size=4), min_size=1, max_size=5)
+
+
+@settings(deadline=None, max_examples=60)
+@given(CONTENT, CONTENT, st.sampled_from(["a", "a.b", "a.b.0", "b.0", "a.b.0.a", "c"]))
+def test_the_values_of_a_column_are_those_of_its_rows(
+    tmp_path_factory: pytest.TempPathFactory,
+    one: list[dict[str, Any]],
+    other: list[dict[str, Any]],
+    column: str,
+) -> None:
+    folder = tmp_path_factory.mktemp("rows")
+    jsonl(folder / "1.jsonl", one)
+    (folder / "2.json").write_text(json.dumps(other), encoding="utf-8")
+    found = rows.read(str(folder), {})
+    assert found.rows == one + other
+    assert found.values(column) == [rows.value_at(row, column) for row in one + other]
+    assert found.columns == set().union(*one, *other)
+    assert len(found) == len(found.places) == len(one + other)
+    assert found.places[-1] == f"{folder / '2.json'}: entry {len(other)}"
+    assert found.places[: len(one)] == [f"{folder / '1.jsonl'}:{number}" for number in range(1, len(one) + 1)]
+
+
+def test_rows_keep_their_numbers_over_the_batches_in_which_they_become_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = [{"id": number, **({"late": "x"} if number > 4 else {})} for number in range(7)]
+    path = jsonl(tmp_path / "a.jsonl", content)
+    at_once = rows.read(str(path), {})
+    monkeypatch.setattr(formats, "ROWS_AT_ONCE", 2)
+    in_batches = rows.read(str(path), {})
+    assert in_batches.rows == at_once.rows == content
+    assert in_batches.places == at_once.places
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_csv_counts_its_lines_by_any_line_end(tmp_path: Path, end: str) -> None:
+    (tmp_path / "a.csv").write_bytes(end.join(["id,text", f'1,"two{end}lines"', "2,x"]).encode())
+    found = rows.read(str(tmp_path / "a.csv"), {})
+    assert found.rows == [{"id": "1", "text": f"two{end}lines"}, {"id": "2", "text": "x"}]
+    assert found.places == [f"{tmp_path / 'a.csv'}:3", f"{tmp_path / 'a.csv'}:4"]

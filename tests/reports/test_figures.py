@@ -166,6 +166,22 @@ def test_every_group_is_a_bubble_of_the_size_of_its_positives() -> None:
     assert figure.axes[0].get_title() == "all/m/s0"
 
 
+@pytest.mark.parametrize(("n", "bubbles"), [(50, 50), (51, 50)])
+def test_of_very_many_groups_a_sample_is_drawn_and_the_figure_says_so(
+    n: int, bubbles: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "MOST_BUBBLES", 50)
+    shares = np.linspace(0, 1, n)
+    groups = pd.DataFrame({"precision": shares, "recall": shares, "f1": shares, "n": 9, "n_positive": 4})
+    ax = figures.groups(groups, "x").axes[0]
+    assert [len(drawn.get_offsets()) for drawn in ax.collections] == [bubbles] * 3
+    assert ("one of 50 groups (of 51)" in ax.get_xlabel()) == (n > bubbles)
+    by_arm = groups.assign(group_id=groups.index, arm="all", model="m", variant="", simulated=False)
+    figure = figures.groups_by_arm(by_arm, STYLES)
+    assert figure is not None
+    assert [len(drawn.get_offsets()) for drawn in figure.axes[1].collections] == [bubbles]
+
+
 def test_a_metric_that_no_group_has_is_left_out() -> None:
     groups = pd.DataFrame(
         {"precision": [np.nan], "recall": [1.0], "f1": [0.5], "n": [1], "n_positive": [1]}, index=["a"]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from tests.reports.test_label_figures import report
 
 from silvertune.evaluation import label_quality
@@ -29,3 +30,13 @@ def test_without_gold_and_findings_there_is_a_page(tmp_path: Path) -> None:
     assert "No rule found anything." in (tmp_path / "label_quality.html").read_text()
     assert not (tmp_path / "figures" / "risk_coverage.png").exists()
     assert (tmp_path / "figures" / "prevalence.png").exists()
+
+
+def test_a_table_that_is_cut_short_says_of_how_many_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = report()
+    label_files.write(made, [], tmp_path, "x")
+    assert "rows; label_quality/" not in (tmp_path / "label_quality.html").read_text()
+    monkeypatch.setattr(label_files, "MOST_ROWS", 1)
+    label_files.write(made, [], tmp_path, "x")
+    page = (tmp_path / "label_quality.html").read_text()
+    assert f"The first 1 of {len(made.by_class)} rows; label_quality/by_class.csv has all." in page
