@@ -29,7 +29,7 @@ def test_the_page_shows_a_sample_of_many_groups_and_says_so(
     monkeypatch.setattr(study_report, "MOST_GROUPS", 6)
     styles = figures.styles(list(TABLE["arm"]))
     table = TABLE.assign(**{"labels/human_labels": 0.0, "labels/cost_usd": 0.0})
-    study_report.write(tmp_path, Comparison(table, by_group=by_group(groups)), ["expert"], "pets", styles)
+    study_report.write(tmp_path, Comparison(table, by_group=by_group(groups)), [], "pets", styles)
     page = (tmp_path / "comparison.html").read_text()
     assert sum(f"<td>g{number:04d}</td>" in page for number in range(groups)) == shown
     assert ("the first 6 of 7 groups; groups.csv has all" in page) == (groups > shown)
