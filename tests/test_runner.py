@@ -10,6 +10,7 @@ from tests import made
 
 from silvertune import aggregations, runner, splits, votes
 from silvertune.backends.local import Local
+from silvertune.errors import UserError
 from silvertune.evidence.evidence import BoundFilter
 from silvertune.fallback_budget import Budget
 from silvertune.filters import controls
@@ -467,3 +468,33 @@ def test_a_filter_whose_answer_is_about_other_items_is_told(task: Task) -> None:
     stray = BoundFilter("stray", lambda labels: pd.Series(True, index=labels.index[:3]), ("labels",))
     with made.refused("filter.stray returned 3 row(s)"):
         runner.run(parts(task, filters=[stray]))
+
+
+class Closing(Spy):
+    """A backend that notes when the reading of its models has ended."""
+
+    is_closed = False
+
+    def tune(self, model: object, sets: Sequence[TrainingSet]) -> Iterator[Tuned]:
+        try:
+            yield from super().tune(model, sets)
+        finally:
+            self.is_closed = True
+
+
+def test_a_backend_is_told_at_once_that_nobody_reads_on() -> None:
+    reads_all, stops = Closing(), Closing()
+    runner.run(parts(backend=reads_all))
+    with pytest.raises(UserError) as caught:
+        runner.run(parts(backend=stops, evaluation=replace(KFOLD, threshold="validation")))
+    assert "needs every class among the validation labels" in str(caught.value)
+    assert (reads_all.is_closed, stops.is_closed) == (True, True)
+
+
+def test_estimates_for_a_model_with_soft_labels_see_their_columns() -> None:
+    class Soft:
+        soft_labels = True
+
+    (first, *_) = runner.largest_training_sets(parts(model=Soft()))
+    assert (first.train[["prob:other", "prob:soe"]].sum(axis=1) == 1).all()
+    assert "prob:soe" not in runner.largest_training_sets(parts())[0].train

@@ -140,6 +140,8 @@ def largest_training_sets(parts: Parts) -> list[TrainingSet]:
     folds = split(parts.data, parts.evaluation, parts.task, parts.seed)
     folds = with_validation(folds, items["group_id"], parts.traits.validation_fraction, parts.seed)
     labelled = items.assign(label=longest, weight=1.0)
+    if parts.traits.soft_labels:
+        labelled = labelled.assign(**{f"prob:{name}": float(name == longest) for name in parts.task.classes})
     sets = [(labelled.loc[fold.train], labelled.loc[fold.validation]) for fold in folds]
     return [TrainingSet(train, validation, parts.seed, parts.tuning_settings) for train, validation in sets]
 

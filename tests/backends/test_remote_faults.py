@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -354,6 +355,26 @@ def test_a_result_that_can_not_be_collected_is_collected_by_the_next_command(tmp
         tune(tmp_path, 2, CollectFails(tmp_path))
     assert len(tune(tmp_path)) == 2
     assert made_and_billed(tmp_path) == ([1, 1], PRICE_USD)
+
+
+class Slow(FakeJobs):
+    """The provider makes the job only after a while, longer than the lease."""
+
+    def submit(self, model: Any, training_set: TrainingSet, label: str) -> str:
+        time.sleep(0.4)
+        return super().submit(model, training_set, label)
+
+
+def test_a_submission_that_takes_longer_than_the_lease_is_not_sent_twice(tmp_path: Path) -> None:
+    slow = backend(tmp_path, Slow(tmp_path, looks=1), lease_s=0.1)
+    with ThreadPoolExecutor(1) as thread:
+        answer = thread.submit(lambda: list(slow.tune(MODEL, sets(1))))
+        time.sleep(0.25)
+        with made.refused("backend: it is unknown"):  # it looks like one that was lost
+            tune(tmp_path, 1)
+        assert len(answer.result(30)) == 1
+    assert len(tune(tmp_path, 1)) == 1
+    assert made_and_billed(tmp_path) == ([1], PRICE_USD / 2)
 
 
 class RefusesOnce(FakeJobs):

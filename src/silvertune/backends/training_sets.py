@@ -64,15 +64,20 @@ def _soft_labels(chosen: pd.DataFrame, task: Task) -> pd.DataFrame:
 def _check_classes(
     train: pd.DataFrame, decision: pd.DataFrame, task: Task, filters: Sequence[str], why_no_label: str
 ) -> None:
-    """A model can't be tuned on nothing or on one class, and a filter must not lose a class without a word."""
-    before, after = decision["label"].value_counts(), train["label"].value_counts()
+    """A model can't be tuned on nothing or on one class, and a filter must not lose a class without a word.
+
+    A label of weight 0 counts as none.
+    """
+    before, after = decision["label"].value_counts(), train.loc[train["weight"] > 0, "label"].value_counts()
     chain = "+".join(filters)
     counts = {name: f"{int(before.get(name, 0))} -> {int(after.get(name, 0))}" for name in task.classes}
-    if train.empty:
+    if after.empty:
         raise UserError(
             f"filter={chain}: no label is left to tune on (labels before -> after, by class: {counts}){why_no_label}"
         )
     if lost := [name for name in task.classes if name in before and name not in after]:
-        raise UserError(f"filter={chain}: every label of class {lost[0]!r} was dropped (before -> after: {counts})")
+        raise UserError(
+            f"filter={chain}: every label of class {lost[0]!r} was dropped or has weight 0 (before -> after: {counts})"
+        )
     if len(after) < 2:
         raise UserError(f"labeler: every label is {after.index[0]!r}; a model needs at least two classes to be tuned")

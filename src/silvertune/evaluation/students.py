@@ -1,6 +1,6 @@
 """Tuned models on their folds' test items."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -63,11 +63,15 @@ def tested_students(
         UserError: The threshold's rule needs validation labels that are not there.
     """
     students, predictions_by_fold = [], []
-    for tuned, decision, fold in zip(tuned_models, decisions, folds, strict=True):
-        labels = decision["train_label"].dropna()
-        thresholds_by_rule, test = _by_rule(tuned.predictor, items, labels, fold, task, how)
-        students.append(Student(tuned, thresholds_by_rule))
-        predictions_by_fold.append(test)
+    try:
+        for tuned, decision, fold in zip(tuned_models, decisions, folds, strict=True):
+            labels = decision["train_label"].dropna()
+            thresholds_by_rule, test = _by_rule(tuned.predictor, items, labels, fold, task, how)
+            students.append(Student(tuned, thresholds_by_rule))
+            predictions_by_fold.append(test)
+    finally:
+        if isinstance(tuned_models, Generator):
+            tuned_models.close()  # at once: a backend says then which of its jobs run on
     return students, predictions_by_fold
 
 
