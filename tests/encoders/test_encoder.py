@@ -28,15 +28,20 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     asked: list[str] = []
 
-    def tokenizer(texts: Sequence[str], **settings: Any) -> dict[str, torch.Tensor]:
-        asked.extend(texts)
-        rows = [list(hashlib.sha256(text.encode()).digest()) for text in texts]
-        return {"input_ids": torch.tensor(rows), "attention_mask": torch.ones(len(rows), 32, dtype=torch.int64)}
+    class Tokenizer:
+        def __call__(self, texts: Sequence[str], **settings: Any) -> dict[str, list[list[int]]]:
+            asked.extend(texts)
+            return {"input_ids": [list(hashlib.sha256(text.encode()).digest()) for text in texts]}
+
+        def pad(self, inputs: dict[str, list[list[int]]], **settings: Any) -> dict[str, torch.Tensor]:
+            rows = inputs["input_ids"]
+            return {"input_ids": torch.tensor(rows), "attention_mask": torch.ones(len(rows), 32, dtype=torch.int64)}
 
     def model(input_ids: torch.Tensor, attention_mask: torch.Tensor, **settings: Any) -> SimpleNamespace:
         return SimpleNamespace(last_hidden_state=torch.nn.functional.one_hot(input_ids, 256).float())
 
-    monkeypatch.setattr(encoder_module, "_load", lambda *_: (tokenizer, model))
+    monkeypatch.setattr(encoder_module, "_tokenizer", lambda *_: Tokenizer())
+    monkeypatch.setattr(encoder_module, "_load", lambda *_: (Tokenizer(), model))
     return asked
 
 
@@ -155,8 +160,11 @@ def test_an_interrupted_embedding_goes_on_where_it_was(
 ) -> None:
     tokenizer, model = local(folder)._loaded()
 
+    batches: list[Any] = []
+
     def interrupted(**inputs: Any) -> Any:
-        if len(counted) > 4:
+        batches.append(inputs)
+        if len(batches) > 2:
             raise KeyboardInterrupt
         return model(**inputs)
 
@@ -242,6 +250,30 @@ def test_states_are_those_of_the_layer_without_padding(bert: Path, tmp_path: Pat
             wanted = model(**inputs, output_hidden_states=True).hidden_states[layer][0]
         assert states.dtype == np.float16
         assert np.allclose(states, wanted, atol=0.01)
+
+
+@pytest.mark.parametrize("batches_in_memory", [1, 64])
+def test_texts_of_as_many_tokens_run_together(
+    batches_in_memory: int, bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Characters say little of tokens: a known word of ten letters is one, ten letters are ten."""
+    texts = [word for number in range(1, 9) for word in ("x" * number, " ".join(["price"] * number))]
+    encoder = local(bert, batch_size=2)
+    monkeypatch.setattr(encoder_module, "TOKENISED", batches_in_memory)
+    cells: list[tuple[int, int]] = []
+    real = encoder_module._padded
+
+    def padded(tokenizer: Any, tokens: list[list[int]]) -> dict[str, Any]:
+        inputs = real(tokenizer, tokens)
+        cells.append((inputs["attention_mask"].numel(), int(inputs["attention_mask"].sum())))
+        return inputs
+
+    monkeypatch.setattr(encoder_module, "_padded", padded)
+    found = encoder.states(texts, 1, tmp_path)
+    assert [len(rows) for rows in found] == [len(ids) for ids in encoder.tokens(texts)]
+    assert len(cells) == len(texts) / 2
+    padding = sum(every - filled for every, filled in cells)
+    assert (padding == 0) == (batches_in_memory == 64)
 
 
 def test_states_are_computed_once(bert: Path, tmp_path: Path, ran: list[str]) -> None:

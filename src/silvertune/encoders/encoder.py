@@ -6,6 +6,7 @@ ones. Nothing is fetched.
 """
 
 import importlib.metadata
+import math
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -24,6 +25,8 @@ from silvertune.errors import UserError
 
 EMBEDDING = "mean"
 """How a text's vector is made of its tokens' (a part of the name of the files that keep vectors)."""
+TOKENISED = 64
+"""Batches' worth of texts whose tokens are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -233,20 +236,27 @@ class Encoder:
                 )
 
     def _batches(self, texts: dict[str, str], tokenizer: Any, verb: str) -> Iterator[tuple[list[str], dict[str, Any]]]:
-        """Keys and tokens of texts of like length (little padding), with a progress bar."""
+        """Keys and tokens of texts with like numbers of tokens (little padding), with a progress bar."""
         import torch
 
         # The key breaks ties, so the batches are always the same.
-        order = sorted(texts, key=lambda key: (len(texts[key]), key))
-        batches = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
-        with torch.inference_mode():
-            for batch in progress_bar.over(batches, f"{verb} {len(order)} texts"):
-                yield batch, self._padded(tokenizer, [texts[key] for key in batch])
+        keys = sorted(texts, key=lambda key: (len(texts[key]), key))
+        count, size = math.ceil(len(keys) / self.batch_size), TOKENISED * self.batch_size
+        with torch.inference_mode(), progress_bar.shown(f"{verb} {len(keys)} texts", count) as advance:
+            for start in range(0, len(keys), size):
+                some = keys[start : start + size]
+                tokens = dict(zip(some, self.tokens([texts[key] for key in some]), strict=True))
+                some.sort(key=lambda key: (len(tokens[key]), key))
+                for first in range(0, len(some), self.batch_size):
+                    batch = some[first : first + self.batch_size]
+                    yield batch, _padded(tokenizer, [tokens[key] for key in batch])
+                    advance("")
 
-    def _padded(self, tokenizer: Any, texts: list[str]) -> dict[str, Any]:
-        """What the model takes."""
-        inputs = tokenizer(texts, truncation=True, max_length=self.max_tokens, padding=True, return_tensors="pt")
-        return {name: inputs[name] for name in ("input_ids", "attention_mask")}
+
+def _padded(tokenizer: Any, tokens: list[list[int]]) -> dict[str, Any]:
+    """What the model takes."""
+    inputs = tokenizer.pad({"input_ids": tokens}, return_tensors="pt")
+    return {name: inputs[name] for name in ("input_ids", "attention_mask")}
 
 
 def _unpadded(keys: list[str], states: Any, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -283,7 +293,7 @@ def _check(encoder: Encoder, content_key: str) -> None:
             f"encoder.max_tokens={encoder.max_tokens}: {encoder.setting} reads at most {limit} tokens; "
             f"want a whole number up to {limit}"
         )
-    inputs = encoder._padded(tokenizer, ["a " * encoder.max_tokens, "a"])
+    inputs = _padded(tokenizer, encoder.tokens(["a " * encoder.max_tokens, "a"]))
     try:
         with torch.inference_mode():
             states = model(**inputs).last_hidden_state
