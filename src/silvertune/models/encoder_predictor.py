@@ -111,9 +111,12 @@ class EncoderPredictor:
         exact = dataclasses.replace(self, bfloat16=False)
         whole = dataclasses.replace(exact, frozen=0)
         try:
-            kept, wanted = exact._first_token_states(some), whole._first_token_states(some)
+            (kept, kept_logits), (wanted, wanted_logits) = (
+                exact._states_and_logits(some),
+                whole._states_and_logits(some),
+            )
             distance = (np.linalg.norm(kept - wanted, axis=1) / np.linalg.norm(wanted, axis=1)).max()
-            difference = np.abs(exact.logits(some) - whole.logits(some)).max()
+            difference = np.abs(kept_logits - wanted_logits).max()
             reason = f"hidden states differ by {distance:.1%}, log-odds by {difference:.2f}"
         except (LookupError, AttributeError, TypeError, RuntimeError, ValueError) as error:
             distance = difference = np.inf
@@ -125,15 +128,21 @@ class EncoderPredictor:
                 "or delete them"
             )
 
-    def _first_token_states(self, texts: Sequence[str]) -> np.ndarray:
-        """The last layer's output of each text's first token, which the head reads: (len(texts), width)."""
+    def _states_and_logits(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """The last layer's output of each text's first token, which the head reads, and the logits; one text a step."""
         import torch
 
+        states: list[Any] = []
+        hook = self.network.base_model.register_forward_hook(
+            lambda module, arguments, output: states.append(output.last_hidden_state[0, 0])
+        )
         inputs = self.inputs(texts)
-        with torch.inference_mode(), inputs.network():
-            rows = [inputs.batch(np.array([row])) for row in range(len(texts))]
-            states = [self.network.base_model(**row).last_hidden_state[0, 0].float() for row in rows]
-        return np.stack([state.cpu().numpy() for state in states])
+        try:
+            with torch.inference_mode(), inputs.network():
+                logits = [self.forward(inputs, np.array([row]))[0] for row in range(len(texts))]
+        finally:
+            hook.remove()
+        return torch.stack(states).float().cpu().numpy(), torch.stack(logits).float().cpu().numpy()
 
     # ------------------------------------------------------------------------------------------ saved and loaded
 
