@@ -19,7 +19,9 @@ from silvertune.models import encoder_predictor, saved
 from silvertune.models.encoder_predictor import EncoderPredictor
 
 TEXTS = ["green leaf", "barrel price and a longer text about crude", "hot", "deep mine iron rail " * 4]
-NAMES = ["minilm_lora", "minilm_lora_all_layers", "minilm_full", "minilm_linear_head"]
+ADAPTERS = ["minilm_lora", "minilm_lora_top_layer", "minilm_lora_all_layers"]
+WHOLE = ["minilm_full", "minilm_linear_head"]
+NAMES = [*ADAPTERS, *WHOLE]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,7 @@ def logits(network: object, predictor: EncoderPredictor) -> np.ndarray:
         return np.asarray(network(**inputs).logits)  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("name", NAMES[:2])
+@pytest.mark.parametrize("name", ADAPTERS)
 def test_an_adapter_is_in_pefts_own_format_with_its_head(
     name: str, tuned: dict[str, EncoderPredictor], folder: Path, tmp_path: Path
 ) -> None:
@@ -72,7 +74,7 @@ def test_an_adapter_is_in_pefts_own_format_with_its_head(
     np.testing.assert_allclose(logits(plain, tuned[name]), exact.logits(TEXTS), atol=1e-4)
 
 
-@pytest.mark.parametrize("name", NAMES[2:])
+@pytest.mark.parametrize("name", WHOLE)
 def test_without_an_adapter_it_is_in_transformers_own_format(
     name: str, tuned: dict[str, EncoderPredictor], tmp_path: Path
 ) -> None:
@@ -95,7 +97,7 @@ def test_what_was_loaded_can_be_saved_again(name: str, tuned: dict[str, EncoderP
 
 
 @pytest.mark.usefixtures("_forget")
-@pytest.mark.parametrize("name", ["minilm_full", "minilm_linear_head"])
+@pytest.mark.parametrize("name", WHOLE)
 def test_what_was_saved_whole_needs_no_base(name: str, tmp_path: Path) -> None:
     base = tiny.bert(tmp_path / "base")
     predictor = tiny.student(base, tmp_path / "cache", name).fit(training(), NOTHING, 0)

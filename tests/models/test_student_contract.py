@@ -42,7 +42,13 @@ def tfidf(encoder: Path, cache: Path) -> TfidfLogreg:
     )
 
 
-ENCODERS = {"minilm_lora": True, "minilm_lora_all_layers": False, "minilm_full": False, "minilm_linear_head": True}
+ENCODERS = {
+    "minilm_lora": True,
+    "minilm_lora_top_layer": True,
+    "minilm_lora_all_layers": False,
+    "minilm_full": False,
+    "minilm_linear_head": True,
+}
 STUDENTS = {"tfidf_logreg": Case(tfidf, convex=True)} | {
     # A reloaded one runs the whole network, and not from states in half precision.
     name: Case(partial(tiny.student, name=name), reloaded=2e-3 if cached else 1e-4)
