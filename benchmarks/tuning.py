@@ -1,13 +1,19 @@
 """How fast the LoRA student is tuned, beside the transformers Trainer with PEFT, on the same data in one run.
 
-    python benchmarks/tuning.py [--protocols 20] [--epochs 3] [--device cuda]
+    python benchmarks/tuning.py [--protocols 8] [--test-protocols 20] [--epochs 3] [--device cuda]
 
-Each variant runs in a process of its own and is timed from labels to test predictions, imports left out:
-(a) what a user would write: Trainer, LoRA on all layers, texts padded to 256 tokens; (b) silvertune's student,
-LoRA on all layers; (c) LoRA on the top two layers with kept states of the frozen ones: the first arm computes
-them, later arms read them. The labels are the made-up corpus's own gold, train and test are apart by protocol.
-On a GPU everything runs in bfloat16; on a CPU (a) is float32, the Trainer's default, and ours is `precision:
-auto`; (c) is shown in float32 as well. The last line is one JSON object.
+Each variant runs in a process of its own: `trainer` is what a user would write (Trainer and PEFT as their documentation
+has it, LoRA on all layers, texts padded to 256 tokens); `two_layers` and `top_layer` are silvertune's students with
+LoRA on the top two layers and on the top layer, on kept states of the frozen ones, which the first arm computes and
+later arms read; `all_layers` (only with `--variants`) has LoRA on all layers and keeps nothing. All have the same
+texts, epochs, batch size, rank and targets; learning rates are those of the students' configurations, and the
+Trainer's is that of `two_layers`. Matrices are multiplied in float32 on a CPU and in bfloat16 on a GPU, in all.
+
+The clock covers everything from labels to test predictions but imports: reading and tokenising, the check of the kept
+states, tuning, and predicting a test set a third as large as the training set. F1 is that of all test protocols, most
+of them predicted after the clock has stopped, and its difference to the Trainer's is paired over protocols. The labels
+are the made-up corpus's own gold; training and test are apart by protocol. Seconds are wall seconds, and CPU seconds
+stand beside them: on a machine that does something else, compare those. The last line is one JSON object.
 """
 
 import argparse
@@ -18,54 +24,65 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-VARIANTS = ("trainer", "all_layers", "cached_first", "cached_later", "cached_first_float32")
+MODELS = {
+    "all_layers": "minilm_lora_all_layers",
+    "two_layers_first": "minilm_lora",
+    "two_layers_later": "minilm_lora",
+    "top_layer_first": "minilm_lora_top_layer",
+    "top_layer_later": "minilm_lora_top_layer",
+}
+"""Variant -> the student's configuration."""
+VARIANTS = ("trainer", *MODELS)
+REPLICATES = 10_000
+Predict = Callable[[pd.DataFrame], pd.DataFrame]
+"""Items in, class probabilities by (item, view) out."""
 
 
-def data(count: int) -> tuple[pd.DataFrame, pd.DataFrame, Any]:
+def data(protocols: int, test_protocols: int) -> tuple[pd.DataFrame, pd.DataFrame, Any]:
     """Training and test items with `label` and `weight`, and the task."""
-    from silvertune.datasets.synthetic import protocols
+    from silvertune.datasets.synthetic import protocols as made_up
     from silvertune.schema import Task
 
     task = Task(name="soe", classes=["other", "soe"], positive="soe")
-    made = protocols.load(
+    dataset = made_up.load(
         task,
-        protocols=count,
+        protocols=protocols + test_protocols,
         seed=0,
         captions=True,
         views={"json": "{cells_json}", "text": "{caption}\n{cells_text}\n{footnotes}"},
     )
-    items = made.items.assign(label=made.gold, weight=1.0)
+    items = dataset.items.assign(label=dataset.gold, weight=1.0)
     groups = np.random.default_rng(0).permutation(np.sort(items["group_id"].unique()))
-    tested = items["group_id"].isin(groups[: len(groups) // 4])
-    return items[~tested], items[tested], task
+    is_training = items["group_id"].isin(groups[:protocols])
+    return items[is_training], items[~is_training], task
 
 
-def ours(variant: str, train: pd.DataFrame, test: pd.DataFrame, arguments: argparse.Namespace) -> pd.DataFrame:
-    """Test probabilities by (item, view)."""
+def tune_ours(variant: str, train: pd.DataFrame, arguments: argparse.Namespace) -> Predict:
+    """Tune silvertune's student."""
     from hydra import compose, initialize_config_dir
 
     from silvertune.encoders.encoder import Encoder
     from silvertune.models.encoder_classifier import EncoderClassifier
 
     with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "conf"), version_base="1.3"):
-        name = "minilm_lora_all_layers" if variant == "all_layers" else "minilm_lora"
-        config = compose("config", [f"model={name}", "dataset.path=none"])
+        config = compose("config", [f"model={MODELS[variant]}", "dataset.path=none"])
     settings = {key: value for key, value in config.model.items() if key != "_target_"}
     settings["encoder"] = Encoder(**{key: value for key, value in config.encoder.items() if key != "_target_"})
     settings |= {"epochs": arguments.epochs, "device": arguments.device}
-    settings |= {"precision": "float32"} if variant.endswith("float32") else {}
+    settings["precision"] = "bfloat16" if arguments.device == "cuda" else "float32"
     model = EncoderClassifier(cache=Path(arguments.cache), **settings)
-    return model.fit(train, train.iloc[:0], 0).predict_proba(test)
+    return model.fit(train, train.iloc[:0], 0).predict_proba
 
 
-def trainer(train: pd.DataFrame, test: pd.DataFrame, arguments: argparse.Namespace) -> pd.DataFrame:
-    """The same by transformers' Trainer and PEFT, as their documentation has it."""
+def tune_by_trainer(train: pd.DataFrame, arguments: argparse.Namespace) -> Predict:
+    """Tune with transformers' Trainer and PEFT, as their documentation has it."""
     import torch
     from peft import LoraConfig, TaskType, get_peft_model
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer, TrainingArguments
@@ -94,87 +111,104 @@ def trainer(train: pd.DataFrame, test: pd.DataFrame, arguments: argparse.Namespa
             return {**{key: values[row] for key, values in self.tokens.items()}, "labels": self.label[row]}
 
     on_gpu = arguments.device == "cuda"
-    with tempfile.TemporaryDirectory() as out:
-        how = TrainingArguments(
-            out, num_train_epochs=arguments.epochs, per_device_train_batch_size=16, per_device_eval_batch_size=64,
-            learning_rate=1e-3, warmup_steps=0.1, weight_decay=0.01, report_to="none", save_strategy="no",
-            disable_tqdm=True, use_cpu=not on_gpu, bf16=on_gpu, logging_strategy="no",
-        )  # fmt: skip
-        tuner = Trainer(get_peft_model(base, lora), how, train_dataset=Texts(train))
-        tuner.train()
-        tested = Texts(test)
-        logits = tuner.predict(tested).predictions
-    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-    index = pd.MultiIndex.from_tuples(tested.pairs, names=["item_id", "view"])
-    return pd.DataFrame(odds / odds.sum(axis=1, keepdims=True), index=index, columns=["other", "soe"])
+    how = TrainingArguments(
+        arguments.cache, num_train_epochs=arguments.epochs, per_device_train_batch_size=16,
+        per_device_eval_batch_size=64, learning_rate=1e-3, warmup_steps=0.1, weight_decay=0.01, report_to="none",
+        save_strategy="no", disable_tqdm=True, use_cpu=not on_gpu, bf16=on_gpu, logging_strategy="no",
+    )  # fmt: skip
+    tuner = Trainer(get_peft_model(base, lora), how, train_dataset=Texts(train))
+    tuner.train()
+
+    def predict(items: pd.DataFrame) -> pd.DataFrame:
+        texts = Texts(items)
+        logits = tuner.predict(texts).predictions
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        index = pd.MultiIndex.from_tuples(texts.pairs, names=["item_id", "view"])
+        return pd.DataFrame(odds / odds.sum(axis=1, keepdims=True), index=index, columns=["other", "soe"])
+
+    return predict
 
 
 def measure(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Seconds, F1 with its interval, and peak memory of one variant, in this process."""
+    """Time one variant in this process, and write its test predictions to `arguments.predictions`."""
     import peft  # noqa: F401  (imports are not what is measured)
     import transformers  # noqa: F401
 
-    from silvertune.evaluation import metrics, predictions
+    from silvertune.evaluation import predictions
     from silvertune.schema import Evaluation
 
     warnings.simplefilter("ignore")
-    train, test, task = data(arguments.protocols)
-    began = time.perf_counter()
-    probs = trainer(train, test, arguments) if variant == "trainer" else ours(variant, train, test, arguments)
-    seconds = time.perf_counter() - began
-    found = predictions.decide(probs, task, Evaluation(split="holdout")).join(test["group_id"])
-    scores = metrics.evaluate(found, test["label"], task, replicates=2000).metrics
-    return {
-        "variant": variant,
-        "seconds": seconds,
-        "texts_per_s": (arguments.epochs * 2 * len(train) + 2 * len(test)) / seconds,
-        "f1": scores["test/f1"],
-        "low": scores["test/f1_low"],
-        "high": scores["test/f1_high"],
-        "auprc": scores["test/auprc"],
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    }
+    train, test, task = data(arguments.protocols, arguments.test_protocols)
+    timed = test["group_id"].isin(test["group_id"].unique()[: max(arguments.protocols // 3, 1)])
+    wall, cpu = time.perf_counter(), time.process_time()
+    predict = tune_by_trainer(train, arguments) if variant == "trainer" else tune_ours(variant, train, arguments)
+    tuned = time.perf_counter()
+    probs = [predict(test[timed])]
+    wall, cpu, tuning = time.perf_counter() - wall, time.process_time() - cpu, tuned - wall
+    if not timed.all():
+        probs.append(predict(test[~timed]))
+    decided = predictions.decide(pd.concat(probs), task, Evaluation(split="holdout")).loc[test.index]
+    decided.assign(group_id=test["group_id"], gold=test["label"], fold=0).to_parquet(arguments.predictions)
+    texts = 2 * (arguments.epochs * len(train) + int(timed.sum()))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": wall, "tuning_s": tuning, "cpu_s": cpu, "texts_per_s": texts / wall, "peak_mb": peak}
+
+
+def compared(folder: Path, variants: list[str]) -> pd.DataFrame:
+    """F1 of each variant and its paired difference to the Trainer's, with 95% intervals over protocols."""
+    from silvertune.evaluation.comparison import FinishedRun, compare
+
+    runs = [
+        FinishedRun(name, name, "lora", "", 0, False, "", pd.read_parquet(folder / f"{name}.parquet"), {})
+        for name in variants
+    ]
+    return compare(runs, ["trainer"], ["soe"], replicates=REPLICATES).table.set_index("arm")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--protocols", type=int, default=20)
+    parser.add_argument("--protocols", type=int, default=8, help="to train on")
+    parser.add_argument("--test-protocols", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--variant", choices=VARIANTS)
-    parser.add_argument("--cache")
+    default = [name for name in MODELS if name != "all_layers"]
+    parser.add_argument("--variants", nargs="+", choices=tuple(MODELS), default=default, help="beside the Trainer")
+    parser.add_argument("--measured", choices=VARIANTS, help=argparse.SUPPRESS)  # one variant, in this process
+    parser.add_argument("--cache", help=argparse.SUPPRESS)
+    parser.add_argument("--predictions", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.variant:
-        print(json.dumps(measure(arguments.variant, arguments)))
+    if arguments.measured:
+        print(json.dumps(measure(arguments.measured, arguments)))
         return
-    rows = {}
-    with tempfile.TemporaryDirectory() as kept, tempfile.TemporaryDirectory() as apart:
-        for variant in VARIANTS:
-            own = ["--variant", variant, "--cache", apart if variant.endswith("float32") else kept]
-            same = ["--protocols", str(arguments.protocols), "--epochs", str(arguments.epochs)]
-            command = [sys.executable, "-W", "ignore", __file__, *own, *same, "--device", arguments.device]
+    variants = ["trainer", *arguments.variants]
+    rows: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for variant in variants:
+            files = ["--cache", f"{folder}/cache", "--predictions", f"{folder}/{variant}.parquet"]
+            sizes = ["--protocols", str(arguments.protocols), "--test-protocols", str(arguments.test_protocols)]
+            how = ["--epochs", str(arguments.epochs), "--device", arguments.device]
+            command = [sys.executable, "-W", "ignore", __file__, "--measured", variant, *files, *sizes, *how]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             rows[variant] = json.loads(done.stdout.splitlines()[-1])
-            print(
-                {key: value if key == "variant" else round(value, 3) for key, value in rows[variant].items()},
-                flush=True,
-            )
-    base, first, later = rows["trainer"], rows["cached_first"], rows["cached_later"]
-    print(
-        json.dumps(
-            {
-                "speedup_first_arm": round(base["seconds"] / first["seconds"], 2),
-                "speedup_later_arms": round(base["seconds"] / later["seconds"], 2),
-                "delta_f1": round(first["f1"] - base["f1"], 4),
-                "peak_mb": round(first["peak_mb"]),
-                "speedup_all_layers": round(base["seconds"] / rows["all_layers"]["seconds"], 2),
-                "speedup_first_arm_float32": round(base["seconds"] / rows["cached_first_float32"]["seconds"], 2),
-                "peak_mb_trainer": round(base["peak_mb"]),
-                "within_interval": base["low"] <= first["f1"] <= base["high"],
-                "later_texts_per_s": round(later["texts_per_s"], 1),
-            }
-        )
-    )
+            print({"variant": variant, **{key: round(value, 2) for key, value in rows[variant].items()}}, flush=True)
+        table = compared(Path(folder), variants)
+    print(table[[name for name in table if name.startswith(("test/f1", "delta/trainer/f1"))]].round(3).to_string())
+    trainer = rows["trainer"]
+    result: dict[str, Any] = {
+        "f1_trainer": round(float(table.at["trainer", "test/f1"]), 4),
+        "peak_mb_trainer": round(trainer["peak_mb"]),
+    }
+    for variant in arguments.variants:
+        delta = table.loc[variant]
+        result[variant] = {
+            "speedup": round(trainer["seconds"] / rows[variant]["seconds"], 2),
+            "speedup_cpu": round(trainer["cpu_s"] / rows[variant]["cpu_s"], 2),
+            "delta_f1": round(float(delta["delta/trainer/f1"]), 4),
+            "delta_f1_low": round(float(delta["delta/trainer/f1_low"]), 4),
+            "delta_f1_high": round(float(delta["delta/trainer/f1_high"]), 4),
+            "peak_mb": round(rows[variant]["peak_mb"]),
+        }
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":
