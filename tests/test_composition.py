@@ -426,3 +426,32 @@ def test_an_encoder_that_a_filter_reads_is_checked_before_anything_is_labelled(
         composition.build(usable)
     usable["encoder"]["max_tokens"] = 64
     composition.build(usable)
+
+
+# ------------------------------------------------------------------------------------------------------- backends
+
+BACKEND = """
+class Whole:
+    def check(self, model): {check}
+    def probe(self, model): return []
+    def estimate(self, model, sets): return None
+    def tune(self, model, sets): return iter(())
+class WithoutTune:
+    check = probe = estimate = Whole.check
+"""
+
+
+def test_a_backend_that_lacks_a_method_is_refused_before_anything_is_labelled(
+    usable: dict[str, Any], user: Any
+) -> None:
+    module = user(BACKEND.format(check="pass"))
+    composition.build(changed(usable, "backend", {"_target_": f"{module}.Whole"}))
+    with made.refused(f"backend: {module}.WithoutTune has no method tune"):
+        composition.build(changed(usable, "backend", {"_target_": f"{module}.WithoutTune"}))
+
+
+def test_a_backend_whose_check_falls_over_is_said_in_one_line(usable: dict[str, Any], user: Any) -> None:
+    module = user(BACKEND.format(check="import no_such_library_of_a_provider"))
+    words = "No module named 'no_such_library_of_a_provider'"
+    with made.refused(f"backend: {module}.Whole.check failed (ModuleNotFoundError: {words})"):
+        composition.build(changed(usable, "backend", {"_target_": f"{module}.Whole"}))

@@ -19,6 +19,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from silvertune import fallback_budget, identity, import_path, part_inputs, votes
+from silvertune.backends import checks
 from silvertune.datasets import class_names
 from silvertune.errors import UserError, check_whole_number, either, in_one_line
 from silvertune.evaluation import predictions
@@ -127,7 +128,7 @@ def build(config: Mapping[str, Any]) -> Parts:
     backend = backend_of(config)
     model = None if config["model"] is None else _make(config["model"], "model", "model", inputs)
     if model is not None:
-        backend.check(model)
+        checks.check_model(backend, model, config["backend"]["_target_"])
     if config["preselect"] is not None and config["preselect"].get("labeler") == config["labeler"]:
         raise UserError(
             "preselect: by the labeler that labels, every item that goes on would have one label; choose another"
@@ -162,6 +163,7 @@ def backend_of(config: Mapping[str, Any]) -> Backend:
     """Make the backend that `config["backend"]` describes; of a run it needs the task and the folders alone."""
     inputs = {"task": task_of(config["task"]), "cache": _cache_folder(config)}
     backend: Backend = _make(config["backend"], "backend", "backend", inputs)
+    checks.check_methods(backend, config["backend"]["_target_"])
     return backend
 
 

@@ -114,9 +114,12 @@ def test_a_budget_stops_before_the_job_that_would_pass_it(tmp_path: Path) -> Non
     assert paid(tmp_path) == ([1, 1, 1], 3 * PRICE_USD / 2)
 
 
-def test_a_run_that_fits_into_the_budget_waits_for_room_and_goes_on(tmp_path: Path) -> None:
+def test_a_run_that_fits_into_the_budget_waits_for_room_and_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert len(tune(tmp_path, 5, budget_usd=3 * PRICE_USD)) == 5
     assert paid(tmp_path) == ([1] * 5, 5 * PRICE_USD / 2)
+    assert "may cost $2.00; waiting for jobs to end that cost less than was set aside" in capsys.readouterr().err
 
 
 def test_jobs_of_another_run_that_have_ended_make_room(tmp_path: Path) -> None:

@@ -180,11 +180,11 @@ class Remote:
         while True:
             try:
                 return self._submit(model, training_set)
-            except BudgetError:
-                if not self._ends({other.key for other in sets}):
+            except BudgetError as error:
+                if not self._ends({other.key for other in sets}, str(error)):
                     raise
 
-    def _ends(self, keys: set[str]) -> bool:
+    def _ends(self, keys: set[str], why_waiting: str) -> bool:
         """Whether a running job of the ledger ends, while one of these keys runs."""
         deadline, before = time.monotonic() + self.deadline_s, 0
         while True:
@@ -196,6 +196,9 @@ class Remote:
             before = len(running)
             if has_ended or time.monotonic() > deadline or not keys & {entry.key for entry in running}:
                 return has_ended
+            if why_waiting:
+                _say(f"{why_waiting.partition(';')[0]}; waiting for jobs to end that cost less than was set aside")
+                why_waiting = ""
             time.sleep(self.poll_s)
 
     def _submit(self, model: Any, training_set: TrainingSet, *, new_attempt: bool = True) -> None:
@@ -264,7 +267,8 @@ class Remote:
     def _unknown(self, key: str, message: str) -> UserError:
         return UserError(
             f"backend: it is unknown whether a tuning job was made ({message}), and it is not sent again by itself: "
-            f"look at the provider; if it is not there, forget key {key} in the ledger {self.ledger.address}"
+            f"look at the provider; if it is not there, forget key {key} in the ledger {self.ledger.address} "
+            "(silvertune-jobs forget)"
         )
 
     def _succeeded(self, model: Any, training_set: TrainingSet) -> Entry:
@@ -341,7 +345,7 @@ class Remote:
         if jobs := [entry.job for entry in by_state["running"]]:
             _say(
                 f"{len(jobs)} tuning job(s) run on and bill at the provider: {', '.join(jobs)}; the same command "
-                "collects them, or cancel them there"
+                "collects them, or silvertune-jobs cancel ends them"
             )
         if labels := [entry.label for entry in (*by_state["sent"], *by_state["unknown"])]:
             _say(
