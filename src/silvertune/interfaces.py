@@ -159,8 +159,8 @@ class ModelTraits(_Traits):
 class Model(Protocol):
     """What is tuned: settings. A backend says what else it needs; `ModelTraits` are the optional attributes.
 
-    The local backend needs `fit(train, validation, seed) -> Predictor`. `evidence.student` may have a method
-    `dynamics(train, seed)` as well (`silvertune.evidence.computed`).
+    The local backend needs `fit(train, validation, seed) -> Predictor`. `evidence.student` may have the
+    methods `dynamics(train, seed)` and `prepare(items)` as well (`silvertune.evidence.computed`).
     """
 
 

@@ -1,6 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -72,7 +72,9 @@ def test_each_text_is_embedded_once() -> None:
 
 def test_no_student_sees_the_group_that_it_is_asked_about(tmp_path: Path) -> None:
     student, items, labels = Student(), made.items(40), noisy()
-    found = computed.out_of_fold_probs(made.resources(student=student, cache=tmp_path), items, labels, made.SOE.classes)
+    found = computed.OutOfFold(
+        made.resources(student=student, cache=tmp_path), items, made.SOE.classes
+    ).mean_over_views(labels)
     assert len(student.fitted) == 4
     for train, held_out in zip(student.fitted, student.asked, strict=True):
         assert not set(train["group_id"]) & set(held_out["group_id"])
@@ -86,7 +88,9 @@ def test_no_student_sees_the_group_that_it_is_asked_about(tmp_path: Path) -> Non
 
 def test_the_probabilities_are_the_mean_over_the_views(tmp_path: Path) -> None:
     student, items, labels = Student(), made.items(40), noisy()
-    found = computed.out_of_fold_probs(made.resources(student=student, cache=tmp_path), items, labels, made.SOE.classes)
+    found = computed.OutOfFold(
+        made.resources(student=student, cache=tmp_path), items, made.SOE.classes
+    ).mean_over_views(labels)
     last = student.asked[-1]
     want = student.predictor.predict_proba(last).groupby(level="item_id").mean()
     pd.testing.assert_frame_equal(
@@ -97,23 +101,41 @@ def test_the_probabilities_are_the_mean_over_the_views(tmp_path: Path) -> None:
 def test_other_labels_give_other_probabilities_of_each_view(tmp_path: Path) -> None:
     items, labels = made.items(40), noisy()
     resources = made.resources(cache=tmp_path)
-    found = computed.out_of_fold(resources, items, labels, made.SOE.classes)
+    found = computed.OutOfFold(resources, items, made.SOE.classes)(labels)
     assert found.index.names == ["item_id", "view"]
     assert set(found.index.get_level_values("item_id")) == set(items.index)
     mean = found.groupby(level="item_id").mean().loc[items.index]
-    whole = computed.out_of_fold_probs(resources, items, labels, made.SOE.classes)
+    whole = computed.OutOfFold(resources, items, made.SOE.classes).mean_over_views(labels)
     pd.testing.assert_frame_equal(mean, whole, check_names=False, check_index_type=False, check_dtype=False)
-    some = computed.out_of_fold(resources, items, labels.iloc[:20], made.SOE.classes)
+    some = computed.OutOfFold(resources, items, made.SOE.classes)(labels.iloc[:20])
     assert set(some.index) == set(found.index)
     assert not np.allclose(some.loc[found.index], found)
-    assert computed.out_of_fold(resources, items.iloc[:0], labels.iloc[:0], made.SOE.classes).empty
+    assert computed.OutOfFold(resources, items.iloc[:0], made.SOE.classes)(labels.iloc[:0]).empty
+
+
+def test_a_student_may_read_the_pool_once_for_all_folds_and_labels(tmp_path: Path) -> None:
+    class Reader(Student):
+        prepared: ClassVar[list[pd.Index]] = []
+
+        def prepare(self, items: pd.DataFrame) -> None:
+            assert not self.fitted
+            self.prepared.append(items.index)
+
+    student, items, labels = Reader(), made.items(40), noisy()
+    out_of_fold = computed.OutOfFold(made.resources(student=student, cache=tmp_path), items, made.SOE.classes)
+    out_of_fold(labels)
+    out_of_fold(labels.iloc[:20])
+    assert len(student.fitted) == 8
+    assert [set(index) for index in student.prepared] == [set(items.index)]
 
 
 def test_a_class_that_a_fold_never_saw_is_impossible_there(tmp_path: Path, colours: Task) -> None:
     labels = noisy(colours)
     first = made.items(40)["group_id"] == "g00"
     labels = labels.where((labels != "blue") | first, "red").where(~first, "blue")
-    found = computed.out_of_fold_probs(made.resources(cache=tmp_path), made.items(40, colours), labels, colours.classes)
+    found = computed.OutOfFold(
+        made.resources(cache=tmp_path), made.items(40, colours), colours.classes
+    ).mean_over_views(labels)
     assert (found.loc[first, "blue"] == 0).all()
     assert found.sum(axis=1).to_numpy() == pytest.approx(1.0)
 
@@ -121,23 +143,23 @@ def test_a_class_that_a_fold_never_saw_is_impossible_there(tmp_path: Path, colou
 def test_an_item_without_a_view_may_be_any_class(tmp_path: Path) -> None:
     items = made.items(40)
     items.loc["i003", ["json", "text"]] = None
-    found = computed.out_of_fold_probs(made.resources(cache=tmp_path), items, noisy(), made.SOE.classes)
+    found = computed.OutOfFold(made.resources(cache=tmp_path), items, made.SOE.classes).mean_over_views(noisy())
     assert found.loc["i003"].tolist() == [0.5, 0.5]
 
 
 def test_one_class_is_certain_and_no_label_leaves_all_open(tmp_path: Path) -> None:
     items, resources = made.items(40), made.resources(cache=tmp_path)
     one = pd.Series("soe", items.index, dtype=object)
-    assert (computed.out_of_fold_probs(resources, items, one, made.SOE.classes)["soe"] == 1).all()
+    assert (computed.OutOfFold(resources, items, made.SOE.classes).mean_over_views(one)["soe"] == 1).all()
     none = pd.Series(None, items.index, dtype=object)
-    assert (computed.out_of_fold_probs(resources, items, none, made.SOE.classes) == 0.5).all(axis=None)
+    assert (computed.OutOfFold(resources, items, made.SOE.classes).mean_over_views(none) == 0.5).all(axis=None)
 
 
 def test_one_group_can_not_be_folded(tmp_path: Path) -> None:
     items = made.items(6).assign(group_id="g")
     labels = made.gold(6)
     with made.refused("evidence.folds=4", "has 1 group"):
-        computed.out_of_fold_probs(made.resources(cache=tmp_path), items, labels, made.SOE.classes)
+        computed.OutOfFold(made.resources(cache=tmp_path), items, made.SOE.classes).mean_over_views(labels)
 
 
 # ------------------------------------------------------------------------------------------------------- dynamics
@@ -177,10 +199,10 @@ def test_a_students_own_dynamics_are_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["out_of_fold_probs", "training_dynamics"])
 class TestOnDisk:
     def compute(self, name: str, folder: Path, items: pd.DataFrame, labels: pd.Series, **changes: Any) -> pd.DataFrame:
-        found: pd.DataFrame = getattr(computed, name)(
-            made.resources(cache=folder, **changes), items, labels, made.SOE.classes
-        )
-        return found
+        resources = made.resources(cache=folder, **changes)
+        if name == "training_dynamics":
+            return computed.training_dynamics(resources, items, labels, made.SOE.classes)
+        return computed.OutOfFold(resources, items, made.SOE.classes).mean_over_views(labels)
 
     def files(self, folder: Path) -> list[str]:
         return sorted(file.name for file in (folder / "evidence").glob("*.parquet"))

@@ -6,8 +6,11 @@ import pandas as pd
 import pytest
 from tests import made
 
-from silvertune.filters.out_of_fold import _apart, _distance, _mixture, iterated
+from silvertune.filters import iterated
+from silvertune.filters import out_of_fold as out_of_fold_module
+from silvertune.filters.out_of_fold import RESAMPLES
 from silvertune.filters.selection import views_agree
+from silvertune.stats import two_gaussians
 
 SETTINGS = {"agreed_only": True, "separation": 2.0, "rounds": 10, "settled": 0.005}
 
@@ -114,15 +117,41 @@ def test_it_refuses_settings_that_mean_nothing(settings: dict[str, Any]) -> None
         iterated(votes, labels, student(truth, sees=1.0)[0], **SETTINGS | settings)
 
 
+def test_labels_that_come_back_are_not_tuned_on_again() -> None:
+    votes, labels, truth = silver(OVER_CALLED)
+    full, _ = student(truth, sees=5.0)
+    asked: list[frozenset[str]] = []
+
+    def out_of_fold(given: pd.Series) -> pd.DataFrame:
+        """Every other student can't see the classes: labels come back and go again."""
+        asked.append(frozenset(given.index))
+        return full(given) if len(given) == len(labels) else full(given) * 0 + 0.5
+
+    answer = iterated(votes, labels, out_of_fold, **SETTINGS | {"rounds": 5, "settled": 0.0})
+    assert len(asked) == len(set(asked)) == 2
+    assert len(kept(answer)) < len(labels)
+
+
+def test_a_class_with_very_many_labels_is_split_by_some_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    votes, labels, truth = silver(OVER_CALLED)
+    fitted: list[int] = []
+    fit = two_gaussians.fit
+    monkeypatch.setattr(out_of_fold_module, "MOST", 100)
+    monkeypatch.setattr(two_gaussians, "fit", lambda values: (fitted.append(len(values)), fit(values))[1])
+    answer = iterated(votes, labels, student(truth, sees=5.0)[0], **SETTINGS)
+    assert set(fitted) == {100}
+    assert (answer["keep"] == (labels["label"] == truth)).mean() > 0.97
+
+
 def test_two_groups_that_chance_may_have_set_apart_are_one() -> None:
     """A class of one kind, in whose scores the best two halves happen to stand two standard deviations apart."""
     rng = np.random.default_rng(1)
     clouds = [rng.normal(size=(60, 2)) for _ in range(40)]
-    apart = [cloud for cloud in clouds if _distance(_mixture(cloud)) >= 2]
+    apart = [cloud for cloud in clouds if two_gaussians.fit(cloud).distance() >= 2]
     assert len(apart) > 5
-    assert not any(_apart(cloud, _mixture(cloud), 2.0) for cloud in apart)
+    assert not any(two_gaussians.are_apart(cloud, two_gaussians.fit(cloud), 2.0, RESAMPLES) for cloud in apart)
     two = np.concatenate([rng.normal(size=(30, 2)), rng.normal(size=(30, 2)) + 4])
-    assert _apart(two, _mixture(two), 2.0)
+    assert two_gaussians.are_apart(two, two_gaussians.fit(two), 2.0, RESAMPLES)
 
 
 def test_views_agree_where_each_says_so_by_the_most_of_its_votes() -> None:

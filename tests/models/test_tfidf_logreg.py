@@ -11,7 +11,7 @@ from sklearn.base import clone
 from tests.models.tea_and_oil import ITEMS, NOTHING, training
 
 from silvertune.errors import UserError
-from silvertune.models import saved
+from silvertune.models import saved, term_counts
 from silvertune.models.tfidf_logreg import TfidfLogreg
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
@@ -65,6 +65,22 @@ def test_remembered_features_are_those_that_scikit_learn_finds() -> None:
     plain = clone(vectorizer)
     assert (plain.fit_transform(train["text"]) != vectorizer.transform(train["text"])).nnz == 0
     assert plain.vocabulary_ == vectorizer.vocabulary_
+
+
+def test_a_saved_model_reads_texts_as_the_one_that_has_read_them(tmp_path: Path) -> None:
+    predictor = replace(MODEL, min_df=2, max_features=20).fit(training(), NOTHING, 0)
+    predictor.save(tmp_path / "model")
+    loaded = saved.load(tmp_path / "model")
+    for items in (training().drop(columns=["label", "weight"]), ITEMS):
+        pd.testing.assert_frame_equal(loaded.predict_proba(items), predictor.predict_proba(items), check_exact=True)
+
+
+def test_reading_ahead_changes_nothing() -> None:
+    plain = MODEL.fit(training(), NOTHING, 0).predict_proba(ITEMS)
+    term_counts.forget()
+    MODEL.prepare(pd.concat([ITEMS, training()]))
+    ahead = MODEL.fit(training(), NOTHING, 0).predict_proba(ITEMS)
+    pd.testing.assert_frame_equal(ahead, plain, rtol=1e-6)
 
 
 # ------------------------------------------------------------------------------ scripts without blanks between words

@@ -6,6 +6,7 @@ that have the same pool therefore share it, on disk (`silvertune.evidence.cache`
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ class Resources:
         encoder: The encoder.
         encoder_key: The digest of what determines its output (`silvertune.identity.of_part`).
         student: The model that is tuned for evidence. It has `fit(train, validation, seed)` as a local model has, and
-            may have `dynamics(train, seed)`, which gives its logits after each epoch.
+            may have `dynamics(train, seed)`, which gives its logits after each epoch, and `prepare(items)`, which is
+            called with the whole pool before the first fit, to read its texts once for all folds and labels.
         student_key: The digest of what determines its output.
         folds: The number of folds of `out_of_fold`, from 2.
         epochs: The number of epochs of `training_dynamics`, from 1, if the student has no `dynamics`.
@@ -73,72 +75,82 @@ def embeddings(resources: Resources, items: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(np.divide(total, length, out=total, where=length > 0), index=items.index)
 
 
-def out_of_fold(resources: Resources, items: pd.DataFrame, labels: pd.Series, classes: Sequence[str]) -> pd.DataFrame:
-    """Predict every item by a student that never saw the item's group.
+class OutOfFold:
+    """Predicts every item of one training pool by a student that never saw the item's group, for any labels of it.
 
     The groups are divided into folds (as many as there are groups, if these are fewer). Without labels in the other
     folds the classes are equally likely; with labels of one class only, that class is certain.
 
     Args:
         resources: What evidence is computed with.
-        items: The items.
-        labels: The silver class of some or all of the items, by item_id.
+        items: The pool.
         classes: The classes.
-
-    Returns:
-        (item_id, view) x class, 0-1, rows sum to 1.
-
-    Raises:
-        UserError: If all items are of one group.
     """
 
-    def build() -> pd.DataFrame:
-        ordered = items.sort_index()
-        ordered_labels = labels.reindex(ordered.index)
-        parts = []
-        for held_out in _folds(ordered["group_id"], resources.folds):
-            train = ordered[~held_out & ordered_labels.notna()]
-            train = train.assign(label=ordered_labels[train.index], weight=1.0)
-            parts.append(_predicted(resources.student, train, ordered[held_out], classes))
-        return pd.concat(parts)
+    def __init__(self, resources: Resources, items: pd.DataFrame, classes: Sequence[str]) -> None:
+        self._resources, self._classes = resources, list(classes)
+        self._index, self._items = items.index, items.sort_index()
 
-    if items.empty:
-        index = pd.MultiIndex.from_arrays([[], []], names=["item_id", "view"])
-        return pd.DataFrame(index=index, columns=list(classes), dtype=float)
-    determined_by = [
-        resources.student_key,
-        str(resources.folds),
-        repr(list(classes)),
-        _source(),
-        _digest_of(items, labels),
-    ]
-    return cached(resources.cache / "evidence", "out_of_fold", determined_by, build)
+    def __call__(self, labels: pd.Series) -> pd.DataFrame:
+        """Predict.
 
+        Args:
+            labels: The silver class of some or all of the items, by item_id.
 
-def out_of_fold_probs(
-    resources: Resources, items: pd.DataFrame, labels: pd.Series, classes: Sequence[str]
-) -> pd.DataFrame:
-    """Average `out_of_fold` over each item's views.
+        Returns:
+            (item_id, view) x class, 0-1, rows sum to 1.
 
-    Args:
-        resources: What evidence is computed with.
-        items: The items.
-        labels: The silver class of each item, by item_id; null where it has none.
-        classes: The classes.
+        Raises:
+            UserError: If all items are of one group.
+        """
+        if self._items.empty:
+            index = pd.MultiIndex.from_arrays([[], []], names=["item_id", "view"])
+            return pd.DataFrame(index=index, columns=self._classes, dtype=float)
+        ordered = none_if_null(labels.reindex(self._items.index))
+        return cached(
+            self._resources.cache / "evidence",
+            "out_of_fold",
+            [*self._determined_by, content_of(ordered.to_frame("label"))],
+            lambda: pd.concat([self._predicted(held_out, ordered) for held_out in self._folds]),
+        )
 
-    Returns:
-        Indexed like `items`, one column a class, 0-1, rows sum to 1. The classes are equally likely for an item without
-        a view to read, and where no item has a label.
+    def mean_over_views(self, labels: pd.Series) -> pd.DataFrame:
+        """Predict, and average over each item's views.
 
-    Raises:
-        UserError: If all items are of one group.
-    """
-    probs = pd.DataFrame(1 / len(classes), index=items.index, columns=list(classes))
-    if labels.isna().all():
+        Args:
+            labels: The silver class of each item, by item_id; null where it has none.
+
+        Returns:
+            (item_id) x class in the order of the pool, 0-1, rows sum to 1. The classes are equally likely for an item
+            without a view to read, and where no item has a label.
+
+        Raises:
+            UserError: If all items are of one group.
+        """
+        probs = pd.DataFrame(1 / len(self._classes), index=self._index, columns=self._classes)
+        if labels.isna().all():
+            return probs
+        mean = self(labels).groupby(level="item_id").mean()
+        probs.loc[mean.index] = mean
         return probs
-    mean = out_of_fold(resources, items, labels, classes).groupby(level="item_id").mean()
-    probs.loc[mean.index] = mean
-    return probs
+
+    @cached_property
+    def _determined_by(self) -> list[str]:
+        resources = self._resources
+        pool = [repr(self._classes), _source(), content_of(self._items)]
+        return [resources.student_key, str(resources.folds), *pool]
+
+    @cached_property
+    def _folds(self) -> list[np.ndarray]:
+        """For each fold, whether it holds out each item. The student reads the texts once, for all folds and labels."""
+        if callable(prepare := getattr(self._resources.student, "prepare", None)):
+            prepare(self._items)
+        return _folds(self._items["group_id"], self._resources.folds)
+
+    def _predicted(self, held_out: np.ndarray, labels: pd.Series) -> pd.DataFrame:
+        is_train = ~held_out & labels.notna().to_numpy()
+        train = self._items[is_train].assign(label=labels[is_train], weight=1.0)
+        return _predicted(self._resources.student, train, self._items[held_out], self._classes)
 
 
 def training_dynamics(

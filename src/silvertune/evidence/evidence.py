@@ -71,11 +71,12 @@ class Evidence:
         return computed.embeddings(self.resources, self.items)
 
     @cached_property
-    def out_of_fold_probs(self) -> pd.DataFrame:
-        return computed.out_of_fold_probs(self.resources, self.items, self.labels["label"], self.task.classes)
+    def out_of_fold(self) -> computed.OutOfFold:
+        return computed.OutOfFold(self.resources, self.items, self.task.classes)
 
-    def out_of_fold(self, labels: pd.Series) -> pd.DataFrame:
-        return computed.out_of_fold(self.resources, self.items, labels, self.task.classes)
+    @cached_property
+    def out_of_fold_probs(self) -> pd.DataFrame:
+        return self.out_of_fold.mean_over_views(self.labels["label"])
 
     @cached_property
     def training_dynamics(self) -> pd.DataFrame:

@@ -1,16 +1,18 @@
 """The filter that tunes students to find wrong labels, each student on the labels that the one before left."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from silvertune.errors import check_number, check_whole_number
 from silvertune.filters.selection import views_agree
+from silvertune.stats import two_gaussians
 
 FEWEST = 50
 """A class with fewer distinct scores is not split into two components."""
+MOST = 10_000
+"""A class with more labels is split by the components of so many of them, drawn at random."""
 RESAMPLES = 99
 """Bootstrap samples of a class; its two components must be apart in each of them."""
 
@@ -68,10 +70,14 @@ def iterated(
         candidates = candidates[views_agree(votes, candidates)]
     kept = pd.Series(True, index=candidates.index)
     score = pd.Series(1.0, index=candidates.index)
+    scores_by_kept: dict[bytes, pd.Series] = {}  # rounds may come back to labels that an earlier one began with
     for _ in range(rounds):
         if candidates[kept].nunique() < 2:
             break
-        score = _better_group(_log_odds(out_of_fold(candidates[kept]), candidates), candidates, separation)
+        if (score_of_kept := scores_by_kept.get(kept.to_numpy().tobytes())) is None:
+            odds = _log_odds(out_of_fold(candidates[kept]), candidates)
+            score_of_kept = scores_by_kept[kept.to_numpy().tobytes()] = _better_group(odds, candidates, separation)
+        score = score_of_kept
         changed = ((score > 0.5) != kept).mean()
         kept = score > 0.5
         if changed < settled:
@@ -83,11 +89,16 @@ def iterated(
 
 def _log_odds(probs: pd.DataFrame, labels: pd.Series) -> np.ndarray:
     """Log-odds of each item's label, (items, views). A view that an item lacks has the mean of its others, or 0."""
-    column = probs.columns.get_indexer(pd.Index(labels.reindex(probs.index.get_level_values("item_id"))))
-    chance = np.where(column >= 0, probs.to_numpy(dtype=float)[np.arange(len(probs)), column], 0.0)
-    chance = chance.clip(1e-6, 1 - 1e-6)
-    by_view = pd.Series(np.log(chance / (1 - chance)), index=probs.index).unstack("view").reindex(labels.index)
-    filled: np.ndarray = by_view.T.fillna(by_view.mean(axis=1)).T.fillna(0.0).to_numpy()
+    item = labels.index.get_indexer(probs.index.get_level_values("item_id"))
+    view, views = pd.factorize(probs.index.get_level_values("view"), sort=True)
+    is_labelled = item >= 0
+    item, view = item[is_labelled], view[is_labelled]
+    column = probs.columns.get_indexer(pd.Index(labels))[item]
+    chance = np.where(column >= 0, probs.to_numpy(dtype=float)[is_labelled, column], 0.0).clip(1e-6, 1 - 1e-6)
+    odds, has_view = np.zeros((len(labels), len(views))), np.zeros((len(labels), len(views)), dtype=bool)
+    odds[item, view], has_view[item, view] = np.log(chance / (1 - chance)), True
+    mean = odds.sum(axis=1, keepdims=True) / has_view.sum(axis=1, keepdims=True).clip(min=1)
+    filled: np.ndarray = np.where(has_view, odds, mean)
     return filled
 
 
@@ -96,7 +107,7 @@ def _better_group(odds: np.ndarray, labels: pd.Series, separation: float) -> pd.
     from threadpoolctl import threadpool_limits
 
     score = pd.Series(1.0, index=labels.index)
-    # Hundreds of fits of a few hundred points: threads would wait for each other, on a busy machine for minutes.
+    # Products of small matrices: threads would wait for each other, on a busy machine for minutes.
     with threadpool_limits(1):
         for name in sorted(labels.unique()):
             is_class = (labels == name).to_numpy()
@@ -105,38 +116,19 @@ def _better_group(odds: np.ndarray, labels: pd.Series, separation: float) -> pd.
 
 
 def _posterior_of_upper(odds: np.ndarray, separation: float) -> np.ndarray:
-    if len(np.unique(odds, axis=0)) < FEWEST:
+    """(items,), 0-1."""
+    some = odds
+    if len(odds) > MOST:
+        some = odds[np.random.default_rng(0).choice(len(odds), MOST, replace=False)]
+    if len(np.unique(some, axis=0)) < FEWEST:
         return np.ones(len(odds))
-    two = _mixture(odds)
-    if not _apart(odds, two, separation):
+    two = two_gaussians.fit(some)
+    if not two_gaussians.are_apart(some, two, separation, RESAMPLES):
         return np.ones(len(odds))
-    low, high = np.argsort(two.means_.sum(axis=1))
-    direction = np.linalg.solve(two.covariances_.mean(axis=0), two.means_[high] - two.means_[low])
+    low, high = np.argsort(two.means.sum(axis=1))
+    direction = np.linalg.solve(two.covariances.mean(axis=0), two.means[high] - two.means[low])
     # A wide component has the higher posterior on both sides of a narrow one: beyond the means, the side decides.
-    position, (lower, upper) = odds @ direction, two.means_[[low, high]] @ direction
-    posterior: np.ndarray = two.predict_proba(odds)[:, high]
+    position, (lower, upper) = odds @ direction, two.means[[low, high]] @ direction
+    log = two.log_densities(odds)
+    posterior: np.ndarray = np.exp(log[high] - np.logaddexp(log[low], log[high]))
     return np.where(position <= lower, 0.0, np.where(position >= upper, 1.0, posterior))
-
-
-def _mixture(odds: np.ndarray, start: Any = None) -> Any:
-    """Fit two Gaussians; from those of the mixture `start` on, if there is one."""
-    from sklearn.mixture import GaussianMixture
-
-    if start is None:
-        return GaussianMixture(2, n_init=3, random_state=0).fit(odds)
-    return GaussianMixture(2, weights_init=start.weights_, means_init=start.means_, random_state=0).fit(odds)
-
-
-def _apart(odds: np.ndarray, two: Any, separation: float) -> bool:
-    """Whether the components are apart, here and in bootstrap samples of the same items."""
-    if _distance(two) < separation:
-        return False
-    rng = np.random.default_rng(0)
-    samples = (odds[rng.integers(len(odds), size=len(odds))] for _ in range(RESAMPLES))
-    return all(_distance(_mixture(sample, two)) >= separation for sample in samples)
-
-
-def _distance(two: Any) -> float:
-    """Ashman's D: the distance of the means, in standard deviations (root of the mean variance) along their line."""
-    difference = two.means_[1] - two.means_[0]
-    return float(np.sqrt(difference @ np.linalg.solve(two.covariances_.mean(axis=0), difference)))
