@@ -168,10 +168,41 @@ def test_an_alternative_that_is_a_part_of_a_character_counts_for_the_word_that_g
         '<|channel|>analysis<|message|>hm<|end|><|channel|>final<|message|>{"label": "YES"}',
         '```JSON\n{"label": "YES"}```',
         '\ufeff{"label": "YES"}',
+        '<seed:think>hm</seed:think>{"label": "YES"}',
+        '<|START_THINKING|>hm<|END_THINKING|><|START_RESPONSE|>{"label": "YES"}<|END_RESPONSE|>',
+        '<think>hm</think><answer>{"label": "YES"}</answer>',
+        '<|begin_of_thought|>hm<|end_of_thought|>\n<|begin_of_solution|>\n{"label": "YES"}\n<|end_of_solution|>',
+        '<Reasoning>a <reasoning>b</reasoning></Reasoning>\n<answer>\n```json\n{"label": "YES"}\n```\n</answer>',
+        "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final <|constrain|>json<|message|>"
+        '{"label": "YES"}<|return|>',
+        '{"label": "YES"}<|im_end|>',
+        '{"label": "YES"}\n</s><|endoftext|>',
+        '```json\n{"label": "YES"}\n```\nThe text is a schedule, as its columns are visits.',
+        '<think>hm</think>\n```\n{"label": "YES"}\n```\n\n**Why**: it is one.',
     ],
 )
 def test_thinking_and_a_fence_are_taken_off(text: str) -> None:
     assert answers.read(said(text), ASKED) == answers.Reading("ok", "YES")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '```json\n{"label": "YES"}\n```\nOr rather:\n```json\n{"label": "NO"}\n```',
+        '```json\n{"label": "YES"}\n```\nOr rather {"label": "NO"}',
+        'It says:\n```json\n{"label": "YES"}\n```',
+        '<think>{"label": "YES"}',
+        'The text says <b>so</b>{"label": "YES"}',
+        '<answer>{"label": "YES"}',
+    ],
+)
+def test_an_answer_that_says_two_things_or_quotes_one_is_no_label(text: str) -> None:
+    assert answers.read(said(text), ASKED) == answers.Reading("parse_error")
+
+
+def test_thinking_before_an_object_that_quotes_its_end_is_taken_off() -> None:
+    text = '<think>hm</think>{"reason": "it says </think> and stops", "label": "NO", "confidence": 0.5}'
+    assert answers.read(said(text), ALL) == answers.Reading("ok", "NO", None, 0.5)
 
 
 def test_a_mark_of_thinking_inside_the_object_stays() -> None:

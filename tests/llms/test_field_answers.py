@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from aiohttp import web
 from tests import made
@@ -14,6 +15,7 @@ from tests.llms import made_llms
 from tests.llms.openai_double import served
 
 from silvertune.llms.asking import MOST_UNREADABLE_IN_A_ROW
+from silvertune.llms.interface import Price
 from silvertune.schema import Task
 
 Body = dict[str, Any]
@@ -165,6 +167,8 @@ def takes_all_but(*members: str, quotes: str = "") -> Callable[[Body], Body | we
             words = "could not process; received {'response_format': {...}, 'logprobs': True, 'seed': None}"
             return web.json_response({"error": {"message": words}}, status=400)
         told = logprobs(('{"label": "', 0.0), ("YES", math.log(0.9)), ('"}', 0.0)) if "logprobs" in body else None
+        if told:
+            told["content"][1]["top_logprobs"].append({"token": "NO", "logprob": math.log(0.1)})
         return completion(logprobs=told)
 
     return says
@@ -194,7 +198,104 @@ def test_what_a_server_refuses_is_left_out_and_said_once(
     assert sum(member not in body for body in requests for member in members[:1]) >= 12
 
 
+@pytest.mark.parametrize("trouble", ["429", "503", "lost"])
+def test_trouble_during_the_probe_is_no_verdict(task: Task, tmp_path: Path, trouble: str) -> None:
+    probes = 0
+
+    def says(body: Body) -> Body | web.Response:
+        nonlocal probes
+        if "a short text" in str(body["messages"]):
+            probes += 1
+            if probes <= 3:
+                if trouble == "lost":
+                    raise ConnectionResetError  # the connection ends without an answer that can be read
+                return web.json_response({"error": {"message": "busy"}}, status=int(trouble))
+        return takes_all_but("logprobs")(body)
+
+    table, requests = votes_of(task, tmp_path, says, n=12, limits_=made_llms.limits(retries=6, concurrency=8))
+    assert set(table["status"]) == {"ok"}
+    assert sum("logprobs" not in body for body in requests) >= 12
+    assert all("response_format" in body for body in requests)
+
+
+def test_an_error_of_the_server_that_quotes_the_request_is_tried_again(task: Task, tmp_path: Path) -> None:
+    failed: set[str] = set()
+
+    def says(body: Body) -> Body | web.Response:
+        text = str(body["messages"])
+        if "a short text" not in text and text not in failed:
+            failed.add(text)
+            return web.json_response({"error": {"message": f"crashed at {sorted(body)}"}}, status=500)
+        return takes_all_but()(body)
+
+    table, requests = votes_of(task, tmp_path, says)
+    assert set(table["status"]) == {"ok"}
+    assert all("response_format" in body and "logprobs" in body for body in requests)
+
+
+# ---------------------------------------------------------------------------------------------- what answers cost
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": None, "completion_tokens": None}, "none"])
+def test_an_answer_that_does_not_tell_its_tokens_counts_more_than_most_do(
+    task: Task, tmp_path: Path, usage: Any
+) -> None:
+    def says(_: Body) -> Body:
+        return completion() | {"usage": usage}
+
+    table, requests = votes_of(task, tmp_path, says, n=2, price=Price(1000.0, 1000.0))
+    sent = sum(len(turn["content"]) for turn in requests[0]["messages"])
+    assert table["tokens_in"].between(sent / 4, sent).all()
+    assert (table["tokens_out"] > 0).all()
+    assert (table["cost_usd"] > 0).all()
+
+
+def test_a_budget_holds_where_the_server_tells_no_tokens(task: Task, tmp_path: Path) -> None:
+    def says(_: Body) -> Body:
+        return completion() | {"usage": None}
+
+    with answering(says) as (url, requests):
+        llm = made_llms.openai(url, price=Price(1000.0, 1000.0), limits_=made_llms.limits(concurrency=2))
+        labeler = made_llms.labeler(task, {"gpt": llm}, tmp_path, views=["text"], budget_usd=10.0)
+        with made.refused("labeler.budget_usd=10"):
+            labeler.label(made.items(200))
+    assert 2 <= len(requests) < 100
+
+
+@pytest.mark.parametrize("price", [(-1.0, 1.0), (1.0, math.inf), ("1", 1.0), (math.nan, 1.0), (True, 1.0)])
+def test_a_price_that_is_none_is_told_before_anything_is_paid(price: Any) -> None:
+    with made.refused("labeler.llm.<name>.price."):
+        Price(*price)
+
+
+# ----------------------------------------------------------------------------------------------- half a character
+
+
+def test_half_a_character_in_a_text_is_left_out(task: Task, tmp_path: Path) -> None:
+    items = made.items(3)
+    items["text"] = pd.Series([f"{text} \ud83d" for text in items["text"]], index=items.index, dtype=object)
+    with answering(lambda _: completion()) as (url, requests):
+        labeler = made_llms.labeler(task, {"gpt": made_llms.openai(url)}, tmp_path, views=["text"])
+        table = labeler.label(items)
+        assert labeler.estimate(items)["gpt"].stored == 3
+    assert set(table["status"]) == {"ok"}
+    assert len(requests) == 3
+
+
 # -------------------------------------------------------------------------------------------- answers without end
+
+
+def test_the_llm_that_never_gives_a_label_is_named_among_several(task: Task, tmp_path: Path) -> None:
+    def says(body: Body) -> Body:
+        return completion(LABEL if body["model"] == "good" else "As an assistant I would rather not say.")
+
+    with answering(says) as (url, requests):
+        llms = {name: made_llms.openai(url, model=name) for name in ("good", "chatty")}
+        labeler = made_llms.labeler(task, llms, tmp_path, views=["text"])
+        with made.refused("labeler.llm.chatty: double gave no label"):
+            labeler.label(made.items(60))
+        assert sum(body["model"] == "good" for body in requests) == 60
+        assert labeler.estimate(made.items(60))["good"].stored == 60
 
 
 def test_an_llm_that_never_gives_a_label_is_not_asked_on(task: Task, tmp_path: Path) -> None:

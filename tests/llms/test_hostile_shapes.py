@@ -17,7 +17,9 @@ SHAPES = {
     "tags with blanks": "< ", "brackets": "[", "brackets and capitals": "[INST", "orders": "ignore ", "verbs": "say ",
     "verbs and words": "answer a b c ", "roles": "system ", "nested JSON": '{"label":', "zero-width": "\u200b",
     "piles of marks": "\u0301\u0323", "backslashes": "\\", "escapes": "\\u0301", "fences": "```json\n",
-    "think": "<think>", "rows of cells": "a | b\n", "one word": "a", "class words": "classif",
+    "think": "<think>", "ends of thinking": '</think>{"label": "', "closing tags": "</",
+    "fences that close": "```\n```json\n",
+    "answers": "<answer>", "stops": "<|im_end|>", "rows of cells": "a | b\n", "one word": "a", "class words": "classif",
 }  # fmt: skip
 
 

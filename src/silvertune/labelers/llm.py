@@ -127,7 +127,7 @@ class LLMLabeler:
                 for key in stored.lacking(texts)
             ]
             if missing:
-                with _progress(name, len(missing)) as on_progress:
+                with _named(name), _progress(name, len(missing)) as on_progress:
                     outcomes.update(ask_all(model, missing, self._open(), on_progress))
         return self._votes(items.index, rounds, outcomes)
 
@@ -260,7 +260,7 @@ def _keys(llm: LLM, prompt: Prompt, repeat: int, texts: Sequence[str | None]) ->
             keys.append(None)
         else:
             digest = base.copy()
-            digest.update(text.encode())
+            digest.update(text.encode("utf-8", "surrogatepass"))
             keys.append(digest.hexdigest())
     return keys
 
@@ -306,6 +306,15 @@ def _examples(
             texts = [text for text in training.loc[ids, view] if text is not None][: few_shot.per_class]
             examples_by_view.setdefault(view, []).extend(Example(text, name) for text in texts)
     return examples_by_view
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Puts the name of the LLM into the keys of a message: an LLM does not know it."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(str(error).replace("labeler.llm.<name>", f"labeler.llm.{name}")) from None
 
 
 @contextmanager

@@ -4,25 +4,33 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Literal
 
 from silvertune.llms.interface import Answer, Request, Token
 
-_FENCE = re.compile(r"\A```(?:json)?\s(.*)```\Z", re.DOTALL | re.IGNORECASE)
-_END_OF_THINKING = (
-    "</think>",
-    "</thinking>",
-    "</thought>",
-    "</reasoning>",
-    "[/THINK]",
-    "◁/think▷",
-    "<|channel|>final<|message|>",
-    "<|end_of_thought|>",
+_FENCE = re.compile(r"```(?:json)?\s(.*?)```[^`{}]*\Z", re.DOTALL | re.IGNORECASE)
+"""A fence with the answer, and perhaps words after it that are no other answer."""
+_END_OF_THINKING = re.compile(
+    r"</[\w:.|-]{0,20}(?:think|thought|reason|reflect|analy)[\w:.|-]{0,20}>"
+    r"|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|END_THINKING\|>"
+    r"|<\|channel\|>\s{0,3}final\s{0,3}(?:<\|constrain\|>\s{0,3}\w{0,10}\s{0,3})?<\|message\|>",
+    re.IGNORECASE,
 )
 """What models write between their thinking and their answer. Some chat templates open the block themselves."""
+_MOST_ENDS = 20
+"""So many marks of the end of thinking are tried, the first ones: more stand in an answer that repeats a text."""
+_WRAPPED = re.compile(
+    r"(?:<(answer|response|output|solution|result|final)>|<\|begin_of_solution\|>|<\|START_RESPONSE\|>)"
+    r"(.*)"
+    r"(?:</\1>|<\|end_of_solution\|>|<\|END_RESPONSE\|>)",
+    re.DOTALL | re.IGNORECASE,
+)
+_STOPS = re.compile(r"(?:\s*(?:<\|(?!end_of_solution|END_RESPONSE)\w{1,30}\|>|</s>|<eos>|<end_of_turn>)){1,4}\Z")
+"""Marks of the end of a turn, which some servers leave in the text."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +53,9 @@ class Reading:
 def read(answer: Answer, request: Request) -> Reading:
     """Read an answer: one JSON object with exactly the request's fields, or no label at all.
 
-    Thinking before the object and a code fence around it are taken off. A word of the answers that merely stands
-    somewhere in a sentence, in other letters, or in an object with other members is no label. A number or a truth
-    value is a label where the answers have a word for it.
+    Thinking before the object is taken off, and so is a code fence around it, with the words after the fence. A word
+    of the answers that merely stands somewhere in a sentence, in other letters, or in an object with other members is
+    no label. A number or a truth value is a label where the answers have a word for it.
 
     Args:
         answer: What came back.
@@ -74,16 +82,20 @@ def read(answer: Answer, request: Request) -> Reading:
 def _object_in(text: str) -> dict[str, object] | None:
     """The JSON object that an answer is, with or without thinking before it; None where it is none."""
     text = text.strip().lstrip("\ufeff")
-    ends = [place + len(mark) for mark in _END_OF_THINKING if (place := text.rfind(mark)) >= 0]
-    for candidate in (text, text[max(ends, default=0) :].strip()):
-        fenced = _FENCE.match(candidate)
-        try:
-            content = json.loads(fenced[1] if fenced else candidate, object_pairs_hook=_without_duplicates)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(content, dict):
-            return content
-    return None
+    text = text[:-200] + _STOPS.sub("", text[-200:])
+    ends = [match.end() for match in islice(_END_OF_THINKING.finditer(text), _MOST_ENDS)]
+    return next((content for end in (0, *ends[::-1]) if (content := _object(text[end:].strip())) is not None), None)
+
+
+def _object(text: str) -> dict[str, object] | None:
+    wrapped = _WRAPPED.fullmatch(text)
+    text = wrapped[2].strip() if wrapped else text
+    fenced = _FENCE.match(text) if text.startswith("```") else None
+    try:
+        content = json.loads(fenced[1] if fenced else text, object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def _word(label: object, words: Sequence[str]) -> str | None:
@@ -157,6 +169,8 @@ def word_probs(tokens: Sequence[Token], words: Sequence[str], answered: str) -> 
             continue
         # What stands of the label before this token, and what of the token stands before the label.
         before, lead = written[start:begin] if begin > start else b"", written[begin:start] if begin < start else b""
+        if _is_alone(token) and _parts_words(before + token.content[len(lead) :], endings):
+            return None
         going = 0.0
         for alternative, log_probability in token.alternatives.items():
             if not alternative.startswith(lead):
@@ -175,6 +189,16 @@ def word_probs(tokens: Sequence[Token], words: Sequence[str], answered: str) -> 
     if not probs[answered] > 0 or not math.isfinite(total):
         return None
     return {word: value / total for word, value in probs.items()}
+
+
+def _is_alone(token: Token) -> bool:
+    """Whether the API tells of no other token, though this one is not certain: what else was likely is not known."""
+    return len(token.alternatives) == 1 and not max(token.alternatives.values()) > math.log(0.99)
+
+
+def _parts_words(written: bytes, endings: Mapping[str, bytes]) -> bool:
+    """Whether what stands of the label leaves out a word."""
+    return not all(ending.startswith(written) or written.startswith(ending) for ending in endings.values())
 
 
 def _spelling(label: bytes, answered: str) -> Callable[[str], bytes] | None:

@@ -83,10 +83,13 @@ class _Asking:
         self.limiter = RateLimiter(llm.limits)
         self.stopping = asyncio.Event()
         self.claimed: asyncio.Queue[str | None] = asyncio.Queue(llm.limits.concurrency)
-        self.answered: asyncio.Queue[tuple[str, Outcome, asyncio.Future[None]]] = asyncio.Queue()
+        self.answered: list[tuple[str, Outcome, asyncio.Future[None]]] = []
+        self.to_write = asyncio.Event()
+        self.no_more_answers = False
 
     async def run(self) -> dict[str, Outcome]:
-        helpers = [asyncio.create_task(work()) for work in (self._claim, self._write, self._renew)]
+        helpers = [asyncio.create_task(work()) for work in (self._claim, self._renew)]
+        writer = asyncio.create_task(self._write())
         try:
             async with self.llm.connect() as ask:
                 workers = [asyncio.create_task(self._work(ask)) for _ in range(self.llm.limits.concurrency)]
@@ -102,8 +105,10 @@ class _Asking:
                     await _ended(workers)
         finally:
             await _ended(helpers)
-            left = [self.answered.get_nowait() for _ in range(self.answered.qsize())]
-            await self._in_thread(self.store.save, {key: outcome for key, outcome, _ in left})
+            # Not cancelled: it may hold answers that are paid for and wait for the thread.
+            self.no_more_answers = True
+            self.to_write.set()
+            await writer
             await self._in_thread(self.store.close)
             self.thread.shutdown()
         if self.failure is not None:
@@ -141,13 +146,17 @@ class _Asking:
         while (key := await self.claimed.get()) is not None and not self.stopping.is_set():
             try:
                 outcome = await self._outcome(ask, self.questions[key])
-                committed = asyncio.get_running_loop().create_future()
-                self.answered.put_nowait((key, outcome, committed))
-                await committed
+                await self._to_be_written(key, outcome)
             except UnusableError as error:
                 self._stop(error)
             finally:
                 self.under_way -= 1
+
+    def _to_be_written(self, key: str, outcome: Outcome) -> "asyncio.Future[None]":
+        committed = asyncio.get_running_loop().create_future()
+        self.answered.append((key, outcome, committed))
+        self.to_write.set()
+        return committed
 
     async def _outcome(self, ask: Ask, question: Question) -> Outcome:
         request, signs = question.render(), question.signs()
@@ -165,13 +174,16 @@ class _Asking:
                 pass  # the first answer is paid for and stands as it is
             except UnusableError as error:
                 self._stop(error)
+            except asyncio.CancelledError:
+                self._to_be_written(question.key, self._paid(request, answers, reading, signs))
+                raise
         self._notice(reading, answers[-1])
-        return self._paid(answers, reading, signs)
+        return self._paid(request, answers, reading, signs)
 
     def _notice(self, reading: Reading, answer: Answer) -> None:
         """Stop where an LLM answers, and never with a label."""
         # A text that alone is too long for the model is its item's matter: nothing was written of its answer.
-        unreadable = reading.status == "parse_error" or (reading.status == "truncated" and answer.tokens_out > 0)
+        unreadable = reading.status == "parse_error" or (reading.status == "truncated" and answer.tokens_out != 0)
         self.unreadable_in_a_row = self.unreadable_in_a_row + 1 if unreadable else 0
         if self.unreadable_in_a_row >= MOST_UNREADABLE_IN_A_ROW:
             self._stop(UnusableError(
@@ -180,8 +192,9 @@ class _Asking:
                 "A model that thinks aloud needs a larger max_tokens, or thinking switched off"
             ))  # fmt: skip
 
-    def _paid(self, answers: Sequence[Answer], reading: Reading, signs: str | None) -> Outcome:
-        tokens_in, tokens_out = sum(each.tokens_in for each in answers), sum(each.tokens_out for each in answers)
+    def _paid(self, request: Request, answers: Sequence[Answer], reading: Reading, signs: str | None) -> Outcome:
+        tokens = [_tokens_of(request, answer) for answer in answers]
+        tokens_in, tokens_out = sum(sent for sent, _ in tokens), sum(received for _, received in tokens)
         cost, said = self.llm.price.of(tokens_in, tokens_out), answers[-1]
         return Outcome(
             reading.status, reading.word, reading.probs, reading.confidence, said.text, signs, said.model,
@@ -193,11 +206,14 @@ class _Asking:
 
         Answers come in bursts, and each commit waits for the disk: those that are being read now go with the first.
         """
-        while True:
-            some = [await self.answered.get()]
+        while self.answered or not self.no_more_answers:
+            await self.to_write.wait()
+            self.to_write.clear()
             for _ in range(_STEPS_OF_A_BURST):
                 await asyncio.sleep(0)
-            some += [self.answered.get_nowait() for _ in range(self.answered.qsize())]
+            some, self.answered = self.answered, []
+            if not some:
+                continue
             try:
                 await self._in_thread(self.store.save, {key: outcome for key, outcome, _ in some})
             except Exception as error:  # where nothing can be kept, nothing more may be paid for
@@ -226,7 +242,7 @@ class _Asking:
             self.claimed.put_nowait(None)
 
     def _tokens(self, request: Request) -> float:
-        return sum(truncation.tokens(turn.content) for turn in request.messages) + self.llm.max_tokens
+        return _tokens_sent(request) + self.llm.max_tokens
 
     def _reserve(self, key: str) -> float:
         """The most that a question can cost: no token is shorter than a byte, and it may be asked a second time."""
@@ -238,6 +254,16 @@ class _Asking:
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.thread, function, *arguments)
+
+
+def _tokens_sent(request: Request) -> int:
+    return sum(truncation.tokens(turn.content) for turn in request.messages)
+
+
+def _tokens_of(request: Request, answer: Answer) -> tuple[int, int]:
+    """Tokens sent and received; where the LLM does not tell them, more than most count."""
+    sent = _tokens_sent(request) if answer.tokens_in is None else answer.tokens_in
+    return sent, truncation.tokens(answer.text) if answer.tokens_out is None else answer.tokens_out
 
 
 def _read(answer: Answer, request: Request) -> Reading:

@@ -254,8 +254,8 @@ def _schema(request: Request) -> "types.Schema":
 
 def _answer(response: "types.GenerateContentResponse", model: str) -> Answer:
     usage = response.usage_metadata
-    tokens_in = (usage.prompt_token_count or 0) if usage else 0
-    tokens_out = ((usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0)) if usage else 0
+    tokens_in = (usage.prompt_token_count or 0) if usage else None
+    tokens_out = ((usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0)) if usage else None
     said = response.model_version or model
     feedback = response.prompt_feedback
     if feedback is not None and feedback.block_reason is not None:

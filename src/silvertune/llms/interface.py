@@ -69,6 +69,8 @@ class Answer:
     Attributes:
         finish: `stop`, `length` (cut off: the answer's own limit, or a prompt too long for the model) or `refused`.
         model: The model that answered, as it calls itself.
+        tokens_in: Tokens of the request; None where they are not told.
+        tokens_out: Tokens of the answer; None where they are not told.
         tokens: The generated tokens, where the LLM tells their probabilities.
         probs: Word -> probability, where the LLM scores the words instead of generating one.
     """
@@ -76,8 +78,8 @@ class Answer:
     text: str
     finish: Literal["stop", "length", "refused"]
     model: str
-    tokens_in: int
-    tokens_out: int
+    tokens_in: int | None
+    tokens_out: int | None
     tokens: tuple[Token, ...] = ()
     probs: Mapping[str, float] | None = None
 
@@ -104,6 +106,11 @@ class Price:
 
     input: float | None
     output: float | None
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None:
+                check_number(f"labeler.llm.<name>.price.{name}", value)
 
     def of(self, tokens_in: float, tokens_out: float) -> float:
         """Dollars for so many tokens; an unknown price counts nothing."""

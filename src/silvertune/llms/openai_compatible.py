@@ -2,19 +2,16 @@
 
 import asyncio
 import json
-import re
 import sys
-import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from silvertune.errors import UserError
 from silvertune.interfaces import CheckResult
-from silvertune.llms import credentials, untrusted_text
+from silvertune.llms import credentials, openai_answers, untrusted_text
 from silvertune.llms.interface import (
     Answer,
     Ask,
@@ -23,10 +20,10 @@ from silvertune.llms.interface import (
     Price,
     RejectedError,
     Request,
-    Token,
     TransientError,
     UnusableError,
 )
+from silvertune.llms.openai_answers import ServerError
 
 if TYPE_CHECKING:
     import aiohttp
@@ -47,14 +44,6 @@ _PROBE = Request(
     repeat=1,
 )
 """A question like those about items, whose words no item chose: by it a server shows which members it takes."""
-_FINISHES: dict[Literal["length", "refused", "error"], tuple[str, ...]] = {
-    "length": ("length", "max_tokens", "max_output_tokens", "max_completion_tokens", "model_length",
-               "model_context_window_exceeded"),
-    "refused": ("content_filter", "content_filtered", "refusal", "refused", "safety", "recitation", "blocklist",
-                "prohibited_content", "spii", "guardrail_intervened", "sensitive"),
-    "error": ("error", "failed", "malformed_function_call", "network_error"),
-}  # fmt: skip
-"""Why an answer ended -> the words of providers and proxies for it, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +125,7 @@ class OpenAICompatible:
                                     print(f"silvertune: {self.model} does not take {error.member}; asking without it",
                                           file=sys.stderr)  # fmt: skip
                         if error.member in sent or error.member in taken:
-                            raise RejectedError(error.words) from None
+                            raise error.failure from None
 
             yield ask
 
@@ -175,17 +164,15 @@ class OpenAICompatible:
         except (aiohttp.ClientError, OSError) as error:
             raise TransientError(f"{type(error).__name__} on the way to {_KEY}.base_url") from None
         text = content.decode(errors="replace")
-        if status == 200:
-            try:
-                body = json.loads(text)
-                if body.get("choices") or not body.get("error"):
-                    return _answer(body)
-            except (TransientError, UnusableError):
-                raise
-            except Exception as error:  # an unforeseen form costs its item, not the run
-                raise TransientError(f"an answer that is not as the API's should be ({type(error).__name__})") from None
-            status = _status(body["error"])
-        return self._failed(status, headers, credentials.hidden(text, key), without)
+        answer = openai_answers.body_of(text)
+        if failure := openai_answers.error_of(status, answer):
+            return self._failed(failure, headers, credentials.hidden(text, key), without, key)
+        try:
+            return openai_answers.answer_of(answer)
+        except TransientError:
+            raise
+        except Exception as error:  # an unforeseen form costs its item, not the run
+            raise TransientError(f"an answer that is not as the API's should be ({type(error).__name__})") from None
 
     def _body(self, request: Request, without: frozenset[str]) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -204,16 +191,18 @@ class OpenAICompatible:
             body |= {"logprobs": True, "top_logprobs": self.top_logprobs}
         return body | dict(self.extra_body)
 
-    def _failed(self, status: int, headers: Mapping[str, str], text: str, without: frozenset[str]) -> Answer:
+    def _failed(
+        self, error: ServerError, headers: Mapping[str, str], text: str, without: frozenset[str], key: str | None
+    ) -> Answer:
         """What an error answer means: raised, unless it says something about the item itself."""
-        code, message = _error(text)
+        status, code, message = error.status, error.code, credentials.hidden(error.message, key)
         if status in (401, 403):
             # The server's own words are left out: many repeat the key.
             raise UnusableError(
                 f"{_KEY}.api_key_env={self.api_key_env}: the server refused the key ({status}); check that it is "
                 f"valid and may use {self.model}"
             )
-        if status == 402 or code in ("insufficient_quota", "billing_hard_limit_reached"):
+        if error.is_of_quota:
             raise UnusableError(
                 f"{_KEY}: the account's quota is used up ({status} {code}); add credit, or wait until it renews"
             )
@@ -221,17 +210,19 @@ class OpenAICompatible:
             raise UnusableError(
                 f"{_KEY}.model={self.model}, base_url={self.base_url}: not there ({status}: {message}); check both"
             )
+        if status in (408, 409, 425, 429) or status >= 500:
+            failure: Exception = TransientError(f"{status}: {message}", openai_answers.retry_after(headers))
+        else:
+            failure = RejectedError(f"{status}: {message}")
         if status in (400, 422, 500, 501):  # llama-cpp-python answers 500 to a response_format that it does not know
             for member, names in _OPTIONAL.items():
                 if member not in without and any(name in text for name in names):
-                    raise _SuspectError(member, f"{status}: {message}")
-        if status in (408, 409, 425, 429) or status >= 500:
-            raise TransientError(f"{status}: {message}", _retry_after(headers))
+                    raise _SuspectError(member, failure)
         if code in ("content_filter", "content_policy_violation"):
             return Answer(message, "refused", self.model, 0, 0)
         if code == "context_length_exceeded":
             return Answer(message, "length", self.model, 0, 0)
-        raise RejectedError(f"{status}: {message}")
+        raise failure
 
     def check(self) -> list[CheckResult]:
         """Package, key, address and model; nothing is generated."""
@@ -268,7 +259,7 @@ class OpenAICompatible:
             except (aiohttp.ClientError, OSError) as error:
                 raise TransientError(f"{type(error).__name__}") from None
         if status in (401, 403):
-            self._failed(status, {}, "", frozenset())
+            self._failed(ServerError(status, "", ""), {}, "", frozenset(), key)
         try:
             return [str(entry["id"]) for entry in json.loads(content)["data"]] if status == 200 else []
         except (ValueError, KeyError, TypeError):
@@ -280,12 +271,12 @@ class _SuspectError(Exception):
 
     Attributes:
         member: The member that it names.
-        words: The server's words.
+        failure: What the error is where the server takes the member.
     """
 
-    def __init__(self, member: str, words: str) -> None:
-        super().__init__(words)
-        self.member, self.words = member, words
+    def __init__(self, member: str, failure: Exception) -> None:
+        super().__init__(str(failure))
+        self.member, self.failure = member, failure
 
 
 def _proxy(url: str) -> str | None:
@@ -298,95 +289,3 @@ def _proxy(url: str) -> str | None:
 
     parts = urlsplit(url)
     return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
-
-
-def _status(error: Any) -> int:
-    """The status that an error body in an answer of status 200 stands for; 502 where it tells none."""
-    code = str(error.get("code")) if isinstance(error, Mapping) else ""
-    return int(code) if code.isdigit() and 400 <= int(code) < 600 else 502
-
-
-def _words(error: Any) -> str:
-    message = error.get("message") or error if isinstance(error, Mapping) else error
-    return " ".join(str(message).split())[:200]
-
-
-def _answer(body: Mapping[str, Any]) -> Answer:
-    """What a completion says. Raises whatever it does where it is not as the API's should be."""
-    if not body["choices"]:
-        raise TransientError("an answer without a choice")
-    choice = body["choices"][0]
-    finish = _finish(choice)
-    if choice.get("error") or finish == "error":
-        raise TransientError(f"the provider ended the answer with an error: {_words(choice.get('error') or 'error')}")
-    message, usage = choice["message"], body.get("usage") or {}
-    # Some servers put all that a reasoning model says into the field of its thoughts.
-    text = _text(message.get("content")) or _text(message.get("reasoning_content") or message.get("reasoning"))
-    return Answer(
-        text=_text(message.get("refusal")) or text,
-        finish="refused" if message.get("refusal") else finish,
-        model=str(body.get("model") or ""),
-        tokens_in=int(usage.get("prompt_tokens") or 0),
-        tokens_out=int(usage.get("completion_tokens") or 0),
-        tokens=_tokens((choice.get("logprobs") or {}).get("content") or ()),
-    )
-
-
-def _finish(choice: Mapping[str, Any]) -> Literal["stop", "length", "refused", "error"]:
-    """The provider's word for why the answer ended, in whatever spelling, as one of ours."""
-    reason = str(choice.get("finish_reason") or "stop").lower()
-    return next((finish for finish, reasons in _FINISHES.items() if reason in reasons), "stop")
-
-
-def _text(content: Any) -> str:
-    """The text of a message: a string, or the text parts of a list of parts. Thoughts and images are no text."""
-    if isinstance(content, list):
-        parts = [part if isinstance(part, Mapping) else {"type": "text", "text": part} for part in content]
-        return "".join(_text(part.get("text")) for part in parts if part.get("type") in ("text", "output_text"))
-    return content if isinstance(content, str) else ""
-
-
-def _tokens(entries: Sequence[Mapping[str, Any]]) -> tuple[Token, ...]:
-    """The generated tokens; none where a log probability is missing, as then no distribution is told."""
-    listed = [(entry, [entry, *(entry.get("top_logprobs") or ())]) for entry in entries]
-    if any(one.get("logprob") is None for _, alternatives in listed for one in alternatives):
-        return ()
-    return tuple(
-        Token(_bytes(entry), {_bytes(one): float(one["logprob"]) for one in reversed(alternatives)})
-        for entry, alternatives in listed
-    )
-
-
-def _bytes(token: Mapping[str, Any]) -> bytes:
-    """A token's bytes: the text of a part of a character is a stand-in that each server writes in its own way."""
-    return bytes(token["bytes"]) if token.get("bytes") else str(token["token"]).encode("utf-8", "surrogatepass")
-
-
-def _error(text: str) -> tuple[str, str]:
-    """The code and the message of an error, whatever shape the server gives it."""
-    try:
-        body = json.loads(text)
-    except ValueError:
-        return "", " ".join(re.sub(r"<[^>]*>", " ", text).split())[:200]
-    error = body.get("error", body) if isinstance(body, dict) else body
-    if not isinstance(error, dict):
-        return "", str(error)[:200]
-    message = error.get("message") or error.get("detail") or error
-    return str(error.get("code") or error.get("type") or ""), " ".join(str(message).split())[:200]
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds, from `retry-after-ms`, or `Retry-After` as seconds or a date (RFC 9110, 10.2.3)."""
-    for name, unit in (("retry-after-ms", 1e-3), ("Retry-After", 1.0)):
-        value = headers.get(name)
-        if value is None:
-            continue
-        try:
-            return max(float(value) * unit, 0.0)
-        except ValueError:
-            pass
-        try:
-            return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
-        except ValueError:
-            pass
-    return None

@@ -57,7 +57,8 @@ class RateLimiter:
                 raise GaveUpError(f"{type(error).__name__}: {error}") from None
             else:
                 self._failed_in_row = 0
-                self._tokens.correct(answer.tokens_in + answer.tokens_out - tokens)
+                if answer.tokens_in is not None and answer.tokens_out is not None:
+                    self._tokens.correct(answer.tokens_in + answer.tokens_out - tokens)
                 return answer
             # Full jitter: many that failed together do not come back together (Brooker, "Exponential Backoff and
             # Jitter", AWS 2015). What the server asks for comes first.

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 # Control characters but for line break and tab; and what is there and is not seen: zero-width, bidirectional and
-# filler characters, variation selectors, tags. Not the private use area: symbol fonts in PDFs put their marks there.
+# filler characters, variation selectors, tags; and halves of characters, which can't be sent. Not the private use area:
+# symbol fonts in PDFs put their marks there.
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
-    "\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
+    "\u202a-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb"
+    "\U000e0000-\U000e0fff]"
 )
 _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
 _OPENERS = re.compile(r"<(?=[<|｜/!?A-Za-z])|\[(?=/?[A-Z_]{3,}\])")
