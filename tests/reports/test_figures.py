@@ -9,8 +9,9 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 
-from silvertune.reports import figures
+from silvertune.reports import drawing, figures
 from silvertune.reports.drawing import PALETTE
 
 ARMS = ("base", "all", "filtered", "expert")
@@ -127,9 +128,7 @@ def test_the_colours_can_all_be_told_apart() -> None:
 @pytest.mark.parametrize("name", ["zero_shot/none", "ärm #1", "<b>", "$x_{$", "a" * 60])
 def test_any_arm_name_can_be_drawn(name: str) -> None:
     figure = figures.arms(table((name, "expert")), ["expert"], figures.styles([name, "expert"]))
-    made = io.BytesIO()
-    figure.savefig(made, format="png")
-    assert made.getvalue().startswith(b"\x89PNG")
+    assert drawing.png(figure).startswith(b"\x89PNG")
     assert labels(figure)[0].replace("\\$", "$") == name
 
 
@@ -235,3 +234,13 @@ def test_groups_are_drawn_where_they_are_more_than_single_items(n_positive: int,
     assert (figure is not None) == drawn
     if figure is not None:
         assert [text.get_text() for text in figure.axes[1].get_xticklabels()] == list(ARMS)
+
+
+# ------------------------------------------------------------------------------------------------------------ png
+
+
+def test_a_figure_drawn_once_is_the_image_that_matplotlib_saves() -> None:
+    saved = io.BytesIO()
+    figures.arms(table(), ["expert"], STYLES).savefig(saved, format="png")
+    ours = drawing.png(figures.arms(table(), ["expert"], STYLES))
+    assert np.array_equal(imread(io.BytesIO(ours)), imread(io.BytesIO(saved.getvalue())))

@@ -8,10 +8,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 from rich.console import Console
 
-from silvertune.reports import figures, tables
+from silvertune.reports import drawing, figures, tables
 
 METRICS = ("precision", "recall", "f1", "accuracy")
 
@@ -49,7 +48,7 @@ def terminal(table: pd.DataFrame, references: Sequence[str] = ("expert",)) -> st
 def page(
     table: pd.DataFrame, references: Sequence[str] = ("expert",), title: str = "pets", notes: Sequence[str] = ()
 ) -> str:
-    return tables.page([("arms", tables.cells(table, references)), ("picture", Figure())], title, notes)
+    return tables.page([("arms", tables.cells(table, references)), ("picture", b"\x89PNG")], title, notes)
 
 
 class Page(HTMLParser):
@@ -155,7 +154,7 @@ def test_the_terminal_shows_brackets_as_they_are(text: str) -> None:
 
 def test_the_page_needs_nothing_else() -> None:
     picture = figures.arms(TABLE, ["expert"], figures.styles(list(TABLE["arm"])))
-    text = tables.page([("arms", tables.cells(TABLE, ["expert"])), ("F1", picture)], "pets", ["a note"])
+    text = tables.page([("arms", tables.cells(TABLE, ["expert"])), ("F1", drawing.png(picture))], "pets", ["a note"])
     found = Page(text)
     assert len(found.refers) == 1
     assert found.refers[0].startswith("data:image/png;base64,iVBOR")

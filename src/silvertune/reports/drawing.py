@@ -1,5 +1,6 @@
 """The look of every figure: colours, canvas, axes."""
 
+import io
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -24,6 +25,24 @@ def canvas(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained", dpi=130)
+
+
+def png(figure: "Figure") -> bytes:
+    """Draw a figure.
+
+    `Figure.savefig` would draw a canvas whose layout is constrained twice: once to place things, once to show them.
+
+    Args:
+        figure: A figure on a `canvas`.
+
+    Returns:
+        The image, PNG.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    image = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(image)
+    return image.getvalue()
 
 
 def tidy(ax: "Axes", grid: Literal["x", "y", "both"]) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from silvertune.evaluation.findings import NO_FINDING, Finding, markdown
 from silvertune.evaluation.label_quality import Report, tables
-from silvertune.reports import html_page, label_figures
+from silvertune.reports import drawing, html_page, label_figures
 
 HEADINGS = {
     "by_class": "Labels by class, before and after the filter",
@@ -39,13 +39,12 @@ def write(report: Report, findings: list[Finding], folder: Path, title: str) -> 
     """
     for name in ("label_quality", "figures"):
         (folder / name).mkdir(exist_ok=True)
-    figures = label_figures.draw(report)
+    images = {name: drawing.png(figure) for name, figure in label_figures.draw(report).items()}
     for name, table in tables(report).items():
         table.to_csv(folder / "label_quality" / f"{name}.csv", index=False)
-    for name, figure in figures.items():
-        figure.savefig(folder / "figures" / f"{name}.png")
+    for name, image in images.items():
+        (folder / "figures" / f"{name}.png").write_bytes(image)
     (folder / "findings.md").write_text(markdown(findings), encoding="utf-8")
-    images = {name: (folder / "figures" / f"{name}.png").read_bytes() for name in figures}
     (folder / "label_quality.html").write_text(_page(report, findings, images, title), encoding="utf-8")
 
 

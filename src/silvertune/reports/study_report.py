@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from silvertune.evaluation.comparison import Comparison
-from silvertune.reports import figures, tables
+from silvertune.reports import drawing, figures, tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,11 +56,12 @@ def write(
         "groups": ("Precision and F1 by group", figures.groups_by_arm(result.by_group, styles)),
         "cost": ("Cost of the labels, and F1", figures.cost(result.table, styles)),
     }
-    drawn = {name: (heading, figure) for name, (heading, figure) in figure_by_name.items() if figure is not None}
-    for name, (_, figure) in drawn.items():
-        figure.savefig(folder / f"{name}.png")
-    sections: list[tuple[str, pd.DataFrame | Figure]] = [("Arms", tables.cells(result.table, references))]
-    sections += list(drawn.values())
+    sections: list[tuple[str, pd.DataFrame | bytes]] = [("Arms", tables.cells(result.table, references))]
+    for name, (heading, figure) in figure_by_name.items():
+        if figure is not None:
+            image = drawing.png(figure)
+            (folder / f"{name}.png").write_bytes(image)
+            sections.append((heading, image))
     if len(tests := tables.tests(result.table, references)):
         sections.append(("Differences and their tests", tests))
     if len(result.ensembles):

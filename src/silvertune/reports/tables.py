@@ -1,7 +1,6 @@
 """The tables of a comparison, for the terminal and for one HTML page."""
 
 import html
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,7 +9,6 @@ import pandas as pd
 from silvertune.reports import figures, html_page
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from rich.table import Table
 
 
@@ -179,11 +177,11 @@ def groups(by_group: pd.DataFrame) -> pd.DataFrame:
     return shown if (sizes["n_positive"] < sizes["n"]).any() else shown.drop(columns="positive")
 
 
-def page(sections: Sequence[tuple[str, "pd.DataFrame | Figure"]], title: str, notes: Sequence[str]) -> str:
+def page(sections: Sequence[tuple[str, pd.DataFrame | bytes]], title: str, notes: Sequence[str]) -> str:
     """Make one self-contained HTML page of tables and figures. Only the first table is open; the others unfold.
 
     Args:
-        sections: Headings, each with its table or figure.
+        sections: Headings, each with its table or its figure (PNG).
         title: The heading of the page.
         notes: Sentences for the end of the page.
 
@@ -198,9 +196,7 @@ def page(sections: Sequence[tuple[str, "pd.DataFrame | Figure"]], title: str, no
             fold = "<details open>" if n_tables == 1 else "<details>"
             parts.append(f"{fold}<summary>{html.escape(heading)}</summary>{body}</details>")
         else:
-            image = io.BytesIO()
-            shown.savefig(image, format="png")
-            parts.append(f"<h2>{html.escape(heading)}</h2>\n{html_page.picture(image.getvalue(), heading)}")
+            parts.append(f"<h2>{html.escape(heading)}</h2>\n{html_page.picture(shown, heading)}")
     return html_page.page(title, "\n".join([*parts, html_page.bullets(list(notes))]))
 
 

@@ -23,7 +23,7 @@ from silvertune.errors import UserError, cause_and_place
 from silvertune.evaluation import findings
 from silvertune.interfaces import PredictorTraits
 from silvertune.items import Data
-from silvertune.reports import figures, label_files
+from silvertune.reports import drawing, figures, label_files
 from silvertune.runner import Result
 from silvertune.tracking import disk, processes, store, unlogged
 
@@ -254,9 +254,9 @@ def _write_artifacts(result: Result, folder: Path, title: str) -> list[findings.
     result.report.groups.to_csv(folder / "groups.csv")
     run_findings = findings.find(result.labels)
     label_files.write(result.labels, run_findings, folder, title)
-    figures.groups(result.report.groups, title).savefig(folder / "figures" / "groups.png")
+    (folder / "figures" / "groups.png").write_bytes(drawing.png(figures.groups(result.report.groups, title)))
     if (matrix := figures.agreement(result.labels.agreement)) is not None:
-        matrix.savefig(folder / "figures" / "agreement.png")
+        (folder / "figures" / "agreement.png").write_bytes(drawing.png(matrix))
     epochs = [
         {"fold": fold, "epoch": number, **epoch}
         for fold, student in enumerate(result.students)
