@@ -1,10 +1,13 @@
 """From a command line and a study to the jobs of a sweep, each composed and checked."""
 
+import copy
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -13,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from silvertune import composition, identity, splits
+from silvertune import composition, identity, progress_bar, splits
 from silvertune.errors import UserError, check_whole_number, either, in_one_line
 from silvertune.runner import Parts
 from silvertune.study.job import Job, names_of_parts, run_name
@@ -59,22 +62,24 @@ def expand(arguments: Sequence[str], config: DictConfig, loader: ConfigLoader) -
     names = [name for name, _ in composed]
     if duplicates := [name for name in names if names.count(name) > 1]:
         raise UserError(f"two jobs are called {duplicates[0]!r}: what the sweep varies must show in the arm's name")
-    return [Job(*job, parts=_built(job.config)) for job in composed.values()]
+    return [Job(*job, parts=_built(job.config)) for job in progress_bar.over(composed.values(), "checking jobs")]
 
 
 def _composed(
     overrides: list[Override], config: DictConfig, loader: ConfigLoader, parser: OverridesParser
 ) -> Iterator[_Composed]:
+    compose = _composer(config, loader, parser)
     points = BasicSweeper.split_arguments(overrides, None)[0]
     swept_keys = {override.get_key_element() for override in overrides if override.is_sweep_override()}
     seeds = [] if any(override.get_key_element() == "seed" for override in overrides) else _seeds(config)
-    for (arm, fixed), point in itertools.product(_arms(config, parser).items(), _without_seed(points)):
+    arms_and_points = list(itertools.product(_arms(config, parser).items(), _without_seed(points)))
+    for (arm, fixed), point in progress_bar.over(arms_and_points, "composing jobs"):
         texts = _joined(arm, fixed, point[0])
         # In a study the arm is the arm and the rest of the sweep a variant of it; ad hoc, filter=... names the arm.
         variant = ", ".join(text for text in texts if text.split("=")[0] in swept_keys and _is_variant(text, arm))
         texts += [f"variant={_quoted(variant)}"] if variant else []
         texts += [f"arm={_quoted(arm)}"] if arm else []
-        cfg = _compose(loader, config, texts)
+        cfg = compose(texts)
         choices, sources = cfg.hydra.runtime.choices, cfg.hydra.runtime.config_sources
         for seed in point[1] or seeds:
             with open_dict(cfg):
@@ -159,11 +164,33 @@ def _is_variant(text: str, arm: str) -> bool:
     return key not in ("model", *names_arm)
 
 
-def _compose(loader: ConfigLoader, config: DictConfig, overrides: list[str]) -> DictConfig:
-    try:
-        return loader.load_sweep_config(config, overrides)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"{' '.join(overrides)}: {in_one_line(error)}") from None
+def _composer(
+    config: DictConfig, loader: ConfigLoader, parser: OverridesParser
+) -> Callable[[Sequence[str]], DictConfig]:
+    """What composes jobs. Those that choose the same configs of groups differ in values alone, and these share it."""
+
+    @cache
+    def parsed(text: str) -> Override:
+        return parser.parse_overrides([text])[0]
+
+    @cache
+    def with_choices(texts: tuple[str, ...]) -> DictConfig:
+        return loader.load_sweep_config(config, list(texts))
+
+    @cache
+    def is_group(key: str) -> bool:
+        return bool(loader.get_group_options(key))
+
+    def compose(texts: Sequence[str]) -> DictConfig:
+        try:
+            is_value = {text: not is_group(parsed(text).key_or_group) for text in texts}
+            cfg = copy.deepcopy(with_choices(tuple(text for text in texts if not is_value[text])))
+            ConfigLoaderImpl._apply_overrides_to_config([parsed(text) for text in texts if is_value[text]], cfg)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(f"{' '.join(texts)}: {in_one_line(error)}") from None
+        return cfg
+
+    return compose
 
 
 def _quoted(text: str) -> str:

@@ -1,0 +1,82 @@
+"""From a command line to the jobs of a sweep."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+
+import pytest
+from hydra import initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+from tests import made
+
+from silvertune.schema import SHIPPED
+from silvertune.study import expand
+
+JOBS: dict[str, list[list[str]]] = {
+    "values": [["filter=confidence", f"filter.confidence.top={top}"] for top in (0.2, 0.5, "null")],
+    "values that were added": [["labeler=expert", f"+dataset.annotations.more={{column: c{n}}}"] for n in range(3)],
+    "values that were taken away": [["labeler=expert", "~dataset.annotations"], ["labeler=expert"]],
+    "groups": [[f"filter={name}"] for name in ("none", "agreement", "[agreement,confidence]", "confidence")],
+    "groups within groups": [["labeler=openai_compatible", "labeler/llm=gemini"], ["labeler=gemini"]],
+    "groups in one place and values in another": [
+        ["model=none", "seed=3"],
+        ["seed=3", "model=minilm_lora", "model.rank=4"],
+    ],
+    "interpolations": [["dataset.path=${oc.env:HOME}/x.jsonl", f"evaluation.threshold={t}"] for t in (0.1, 0.2)],
+}
+
+
+@pytest.fixture(scope="module")
+def loader() -> "Sequence[ConfigLoader]":
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(SHIPPED / "conf"), version_base="1.3"):
+        return [GlobalHydra.instance().config_loader()]
+
+
+@pytest.mark.parametrize("jobs", JOBS.values(), ids=JOBS.keys())
+def test_jobs_that_share_their_groups_are_what_hydra_composes_one_by_one(
+    loader: Sequence[ConfigLoader], jobs: list[list[str]]
+) -> None:
+    config = loader[0].load_configuration("config", [], RunMode.MULTIRUN)
+    compose = expand._composer(config, loader[0], OverridesParser.create(config_loader=loader[0]))
+    for texts in [*jobs, *jobs]:
+        expected, composed = loader[0].load_sweep_config(config, texts), compose(texts)
+        assert composed.hydra.runtime == expected.hydra.runtime
+        settings, expected_settings = OmegaConf.to_container(composed), OmegaConf.to_container(expected)
+        del settings["hydra"], expected_settings["hydra"]  # type: ignore[arg-type]
+        assert settings == expected_settings
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("evaluation.no_such=1", "evaluation.no_such=1: evaluation.no_such: no such setting"),
+        ("filter=no_such", "filter=no_such: "),
+        ("+seed=3", "+seed=3: Could not append to config. An item is already at 'seed'"),
+    ],
+)
+def test_a_job_that_can_not_be_composed_is_told_with_its_overrides(
+    loader: Sequence[ConfigLoader], text: str, told: str
+) -> None:
+    config = loader[0].load_configuration("config", [], RunMode.MULTIRUN)
+    compose = expand._composer(config, loader[0], OverridesParser.create(config_loader=loader[0]))
+    with made.refused(told):
+        compose([text])
+
+
+def test_jobs_that_differ_in_values_are_composed_once(
+    loader: Sequence[ConfigLoader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = loader[0].load_configuration("config", [], RunMode.MULTIRUN)
+    compositions = []
+    counting = SimpleNamespace(
+        load_sweep_config=lambda *asked: compositions.append(asked) or loader[0].load_sweep_config(*asked),
+        get_group_options=loader[0].get_group_options,
+    )
+    compose = expand._composer(config, counting, OverridesParser.create(config_loader=loader[0]))  # type: ignore[arg-type]
+    for number in range(20):
+        assert compose([f"seed={number}", "filter=none"]).seed == number
+    assert len(compositions) == 1
