@@ -1,14 +1,24 @@
 """Fixtures that every test may use. The data makers are plain functions in `made`."""
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests import made
+from tests import made, stores
 
 from silvertune import import_path
 from silvertune.schema import Task
+from silvertune.tracking import database
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_database() -> Iterator[None]:
+    """A new MLflow database is a copy of one that was made."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(database, "_open", stores.copy_or_open)
+        yield
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tests import cli
+from mlflow.entities import Run
+from tests import cli, stores
 
 EXTENSIONS = Path(__file__).parent / "extensions"
 FILES = {
@@ -20,7 +21,7 @@ FILES = {
     "launcher": ["hydra_plugins/my_launcher.py", "conf/hydra/launcher/fresh_process.yaml"],
 }
 PARTS = ["dataset=lines", "dataset.path=lines.tsv", "aggregation=unanimous", "filter=short_text", "model=length"]
-FAST = ["evaluation.replicates=50", "evaluation.folds=3", "evaluation.decision=mean"]
+FAST = ["evaluation.replicates=50", "evaluation.folds=2", "evaluation.decision=mean"]
 
 
 @pytest.fixture
@@ -34,6 +35,7 @@ def folder(tmp_path: Path) -> Path:
         words = ["visit", "screening"] if soe else ["dose", "mg"]
         lines.append(f"group{number % 8}\t{'soe' if soe else 'other'}\t{' '.join(rng.choices(words, k=3 + 9 * soe))}\n")
     (tmp_path / "lines.tsv").write_text("".join(lines))
+    stores.write(tmp_path)
     return tmp_path
 
 
@@ -49,12 +51,27 @@ def test_an_example_is_the_size_of_a_commit(kind: str) -> None:
     assert lines <= 80, f"{kind}: {lines} lines"
 
 
-@pytest.mark.parametrize("labeler", ["keywords", "rule"])
-def test_a_run_is_made_of_parts_of_a_users_own(folder: Path, labeler: str) -> None:
-    elsewhere = ("backend=processes", "hydra/launcher=fresh_process") if labeler == "keywords" else ()
-    done = cli.silvertune(folder, f"labeler={labeler}", *PARTS, *FAST, *elsewhere)
+def test_runs_are_made_of_parts_of_a_users_own_and_their_student_labels_in_its_turn(folder: Path) -> None:
+    done = cli.silvertune(
+        folder, "labeler=keywords", *PARTS, *FAST, "backend=processes", "hydra/launcher=fresh_process"
+    )
     assert done.returncode == 0, done.stderr
     (run,) = cli.runs(folder, "silvertune")
+    check(folder, run, "keywords", "keywords")
+    model = cli.client(folder).download_artifacts(run.info.run_id, "model/fold0", str(folder))
+    done = cli.silvertune(folder, "labeler=tuned_model", f"labeler.path={model}", *PARTS, "model=none", *FAST)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_run_asks_an_llm_of_a_users_own(folder: Path) -> None:
+    done = cli.silvertune(folder, "labeler=rule", *PARTS, *FAST)
+    assert done.returncode == 0, done.stderr
+    (run,) = cli.runs(folder, "silvertune")
+    check(folder, run, "rule", "rule")
+
+
+def check(folder: Path, run: Run, labeler: str, annotator: str) -> None:
+    """The run is made of the parts, and they work."""
     names = {
         "dataset": "lines",
         "labeler": labeler,
@@ -65,13 +82,4 @@ def test_a_run_is_made_of_parts_of_a_users_own(folder: Path, labeler: str) -> No
     assert names.items() <= run.data.tags.items()
     assert run.data.metrics["test/f1"] > 0.9
     votes = pd.read_parquet(cli.client(folder).download_artifacts(run.info.run_id, "votes.parquet", str(folder)))
-    assert set(votes["annotator"]) == {"keywords" if labeler == "keywords" else "rule"}
-
-
-def test_a_student_of_a_users_own_is_saved_and_labels_in_its_turn(folder: Path) -> None:
-    done = cli.silvertune(folder, "labeler=keywords", *PARTS, *FAST)
-    assert done.returncode == 0, done.stderr
-    (run,) = cli.runs(folder, "silvertune")
-    model = cli.client(folder).download_artifacts(run.info.run_id, "model/fold0", str(folder))
-    done = cli.silvertune(folder, "labeler=tuned_model", f"labeler.path={model}", *PARTS, "model=none", *FAST)
-    assert done.returncode == 0, done.stderr
+    assert set(votes["annotator"]) == {annotator}

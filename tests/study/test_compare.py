@@ -10,17 +10,6 @@ import pytest
 from tests import cli
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished study of four arms and two seeds."""
-    made = tmp_path_factory.mktemp("study")
-    cli.write_tables(made)
-    cli.write_study(made)
-    done = cli.silvertune(made, "experiments=tiny")
-    assert done.returncode == 0, done.stderr
-    return made
-
-
 def compare(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "silvertune.study.compare", *arguments],
@@ -31,44 +20,44 @@ def compare(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]"
     )
 
 
-def parents_table(folder: Path) -> pd.DataFrame:
-    client, (parent,) = cli.client(folder), cli.parents(folder, "tiny")
-    return pd.read_csv(client.download_artifacts(parent.info.run_id, "comparison.csv", str(folder)))
+def parents_table(finished: Path) -> pd.DataFrame:
+    client, (parent,) = cli.client(finished), cli.parents(finished, "tiny")
+    return pd.read_csv(client.download_artifacts(parent.info.run_id, "comparison.csv", str(finished)))
 
 
-def test_a_study_is_compared_again_as_its_sweep_did(folder: Path) -> None:
-    done = compare(folder, "tiny", "--replicates", "200", "--out", "again")
+def test_a_study_is_compared_again_as_its_sweep_did(finished: Path) -> None:
+    done = compare(finished, "tiny", "--replicates", "200", "--out", "again")
     assert done.returncode == 0, done.stderr
-    names = {path.name for path in (folder / "again").iterdir()}
+    names = {path.name for path in (finished / "again").iterdir()}
     assert names == {"comparison.csv", "groups.csv", "comparison.html", "arms.png", "groups.png", "cost.png"}
-    pd.testing.assert_frame_equal(pd.read_csv(folder / "again" / "comparison.csv"), parents_table(folder))
-    page = (folder / "again" / "comparison.html").read_text()
+    pd.testing.assert_frame_equal(pd.read_csv(finished / "again" / "comparison.csv"), parents_table(finished))
+    page = (finished / "again" / "comparison.html").read_text()
     assert page.count("data:image/png;base64,") == 3
     assert "http" not in page.replace("data:image", "")
     assert "8 runs; written to again/comparison.html" in done.stdout
 
 
-def test_some_arms_and_other_references(folder: Path) -> None:
-    done = compare(folder, "tiny", "--arms", "confident,all", "--references", "base", "--out", "some")
+def test_some_arms_and_other_references(finished: Path) -> None:
+    done = compare(finished, "tiny", "--arms", "confident,all", "--references", "base", "--out", "some")
     assert done.returncode == 0, done.stderr
-    table = pd.read_csv(folder / "some" / "comparison.csv")
+    table = pd.read_csv(finished / "some" / "comparison.csv")
     assert table["arm"].to_list() == ["confident", "all", "base"]
     assert table["delta/base/f1"].notna().to_list() == [True, True, False]
     assert "delta/expert/f1" not in table
 
 
-def test_some_arms_come_with_the_references_of_the_study(folder: Path) -> None:
-    done = compare(folder, "tiny", "--arms", "confident", "--out", "few")
+def test_some_arms_come_with_the_references_of_the_study(finished: Path) -> None:
+    done = compare(finished, "tiny", "--arms", "confident", "--out", "few")
     assert done.returncode == 0, done.stderr
-    table = pd.read_csv(folder / "few" / "comparison.csv")
+    table = pd.read_csv(finished / "few" / "comparison.csv")
     assert table["arm"].to_list() == ["confident", "expert", "all"]
     assert table["delta/expert/f1"].notna().to_list() == [True, False, True]
 
 
-def test_a_query_chooses_runs(folder: Path) -> None:
-    done = compare(folder, "tiny", "--runs", "tags.seed = '1'", "--out", "one")
+def test_a_query_chooses_runs(finished: Path) -> None:
+    done = compare(finished, "tiny", "--runs", "tags.seed = '1'", "--out", "one")
     assert done.returncode == 0, done.stderr
-    assert (pd.read_csv(folder / "one" / "comparison.csv")["seeds"] == 1).all()
+    assert (pd.read_csv(finished / "one" / "comparison.csv")["seeds"] == 1).all()
 
 
 @pytest.mark.parametrize(
@@ -83,8 +72,8 @@ def test_a_query_chooses_runs(folder: Path) -> None:
         (("tiny", "--replicates", "1"), "--replicates=1: want a whole number from 2"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(folder: Path, arguments: tuple[str, ...], told: str) -> None:
-    done = compare(folder, *arguments)
+def test_what_is_wrong_is_told_in_one_line(finished: Path, arguments: tuple[str, ...], told: str) -> None:
+    done = compare(finished, *arguments)
     assert done.returncode == 1
     assert told in done.stderr
     assert done.stderr.startswith("silvertune-compare: ")
@@ -95,36 +84,36 @@ def test_what_is_wrong_is_told_in_one_line(folder: Path, arguments: tuple[str, .
     ("name", "change", "told"),
     [("split", "evaluation.folds=3", "have other folds"), ("data", "dataset.path=fewer.jsonl", "on different data")],
 )
-def test_what_is_not_comparable_is_refused(folder: Path, name: str, change: str, told: str) -> None:
-    lines = (folder / "tables.jsonl").read_text().splitlines()
-    (folder / "fewer.jsonl").write_text("\n".join(lines[:-1]) + "\n")
-    common = ("labeler=expert", "filter=none", f"tracking.experiment={name}", "evaluation.replicates=20")
+def test_what_is_not_comparable_is_refused(copied: Path, name: str, change: str, told: str) -> None:
+    lines = (copied / "tables.jsonl").read_text().splitlines()
+    (copied / "fewer.jsonl").write_text("\n".join(lines[:-1]) + "\n")
+    common = ("labeler=expert", "filter=none", "model=none", f"tracking.experiment={name}", "evaluation.replicates=20")
     for arm, setting in (("expert", "dataset.path=tables.jsonl"), ("other", change)):
         path = () if setting.startswith("dataset") else ("dataset.path=tables.jsonl",)
-        done = cli.silvertune(folder, *common, f"arm={arm}", setting, *path)
+        done = cli.silvertune(copied, *common, f"arm={arm}", setting, *path)
         assert done.returncode == 0, done.stderr
-    refused = compare(folder, name)
+    refused = compare(copied, name)
     assert refused.returncode == 1
     assert told in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.soak
-def test_runs_of_an_arm_with_other_settings_are_no_seeds_of_it(folder: Path) -> None:
+def test_runs_of_an_arm_with_other_settings_are_no_seeds_of_it(copied: Path) -> None:
     common = ("dataset.path=tables.jsonl", "labeler=expert", "filter=none", "tracking.experiment=mixed", "arm=mine")
     for settings in (["seed=0"], ["seed=1", "model.C=9"], ["seed=1", "evaluation.replicates=20", "model.C=8"]):
-        done = cli.silvertune(folder, *common, *settings)
+        done = cli.silvertune(copied, *common, *settings)
         assert done.returncode == 0, done.stderr
-    refused = compare(folder, "mixed")
+    refused = compare(copied, "mixed")
     assert refused.returncode == 1
     assert "of arm 'mine' with seeds 0 and 1 differ in more: model.C=" in refused.stderr
-    chosen = compare(folder, "mixed", "--runs", "params.`model.C` = '9'", "--out", "nine")
+    chosen = compare(copied, "mixed", "--runs", "params.`model.C` = '9'", "--out", "nine")
     assert chosen.returncode == 0, chosen.stderr
     assert "1 runs; written" in chosen.stdout
 
 
-def test_a_file_is_no_folder_to_write_into(folder: Path) -> None:
-    refused = compare(folder, "tiny", "--out", "tables.jsonl")
+def test_a_file_is_no_folder_to_write_into(finished: Path) -> None:
+    refused = compare(finished, "tiny", "--out", "tables.jsonl")
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
     assert "--out=tables.jsonl: can't be a folder" in refused.stderr
 

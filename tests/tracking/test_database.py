@@ -7,9 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import stores
 
 from silvertune.errors import UserError
 from silvertune.tracking import database, store
+
+
+@pytest.fixture(autouse=True)
+def made_by_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How a database is made is tried here."""
+    monkeypatch.setattr(database, "_open", stores.REAL_OPEN)
 
 
 def tables(path: Path) -> set[str]:

@@ -1,0 +1,44 @@
+"""MLflow's database, made once and copied: each of its hundred migrations costs CPU time, a second in all."""
+
+import shutil
+import sqlite3
+import tempfile
+from contextlib import closing
+from functools import cache
+from pathlib import Path
+
+from silvertune.tracking import database
+
+REAL_OPEN = database._open
+"""What makes a database; `conftest` puts `copy_or_open` in its place, but for the tests of the making itself."""
+
+
+def copy_or_open(path: Path, artifacts: str) -> None:
+    """In place of `database._open`: a copy of a made database where there is none yet."""
+    if path.exists():
+        REAL_OPEN(path, artifacts)
+    else:
+        shutil.copy(_made(), path)
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE experiments SET artifact_location = ?", (f"{artifacts}/0",))
+
+
+def write(folder: Path) -> None:
+    """The store that a sweep in `folder` would make, empty."""
+    (folder / "mlruns").mkdir()
+    path = folder / "mlruns" / "mlflow.db"
+    copy_or_open(path, (folder / "mlruns" / "artifacts").as_uri())
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+
+
+@cache
+def _made() -> Path:
+    path = Path(_folder().name) / "mlflow.db"
+    REAL_OPEN(path, "file:///artifacts")
+    return path
+
+
+@cache
+def _folder() -> "tempfile.TemporaryDirectory[str]":
+    return tempfile.TemporaryDirectory()
