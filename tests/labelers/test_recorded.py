@@ -351,3 +351,12 @@ def test_advice_about_a_votes_file_names_no_setting_that_it_has_not(
     with pytest.raises(UserError, match=part) as caught:
         of_file(tmp_path / "v.csv", task, ["a"])
     assert "dataset." not in str(caught.value)
+
+
+@pytest.mark.parametrize("cells", [{"repeat": -1}, {"repeat": "x"}, {"confidence": "high"}, {"cost_usd": "much"}])
+def test_what_stands_beside_a_vote_on_no_item_is_not_read(task: Task, tmp_path: Path, cells: dict[str, object]) -> None:
+    rows: list[dict[str, object]] = [{"item_id": item, "annotator": "gpt", "label": "soe"} for item in ("x", "a")]
+    table = of_file(save([rows[0] | cells, rows[1]], tmp_path / "votes.jsonl"), task, ["a"]).votes
+    assert table["item_id"].to_list() == ["a"]
+    with made.refused("votes.jsonl:2: "):  # beside a vote on an item it is, with the row of the file
+        of_file(save([rows[0], rows[1] | cells], tmp_path / "votes.jsonl"), task, ["a"])

@@ -159,8 +159,7 @@ def _votes_of(annotator: str, labels: Labels, rows: Rows, ids: Sequence[str], ke
     """The votes of one column specification: columns of a votes table, and the `row` and `key` of each."""
     where = f"{key}.column={labels.column}"
     numbers, annotators, values = _cells(annotator, labels, rows, key)
-    places = rows.places if len(numbers) == len(rows) else [rows.places[number] for number in numbers]
-    meanings = _meanings(values, places, labels, key, task)
+    meanings = _meanings(values, rows.places.of(numbers), labels, key, task)
     is_vote = np.array([meaning is not NoLabel.NOTHING for meaning in meanings], dtype=bool)
     confidences = [None] * len(rows) if labels.confidence is None else rows.values(labels.confidence)
     table = pd.DataFrame(

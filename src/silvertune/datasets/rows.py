@@ -24,22 +24,28 @@ class Places(Sequence[str]):
 
     Args:
         files: The columns of each file, one after the other.
+        rows: The numbers of some rows, from 0; None: all.
     """
 
-    def __init__(self, files: Sequence[Columns]) -> None:
+    def __init__(self, files: Sequence[Columns], rows: Sequence[int] | None = None) -> None:
         self._files = files
         self._starts = [sum(len(file.numbers) for file in files[:k]) for k in range(len(files))]
+        self._rows = range(sum(len(file.numbers) for file in files)) if rows is None else rows
 
     def __len__(self) -> int:
-        return sum(len(file.numbers) for file in self._files)
+        return len(self._rows)
 
-    def __getitem__(self, row: Any) -> Any:
-        """The place of the row with this number, from 0; a slice has the places of many."""
-        if isinstance(row, slice):
-            return [self[number] for number in range(*row.indices(len(self)))]
-        number = range(len(self))[row]
-        k = bisect_right(self._starts, number) - 1
-        return f"{self._files[k].place}{self._files[k].numbers[number - self._starts[k]]}"
+    def __getitem__(self, position: Any) -> Any:
+        """The place of one row; a slice has the places of many."""
+        if isinstance(position, slice):
+            return [self[number] for number in range(*position.indices(len(self)))]
+        row = self._rows[position]
+        k = bisect_right(self._starts, row) - 1
+        return f"{self._files[k].place}{self._files[k].numbers[row - self._starts[k]]}"
+
+    def of(self, rows: Sequence[int]) -> "Places":
+        """The places of some rows, by their numbers."""
+        return Places(self._files, rows)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)

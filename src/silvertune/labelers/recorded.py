@@ -2,6 +2,7 @@
 
 import fnmatch
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -98,23 +99,28 @@ def _read(path: str, task: Task, item_ids: pd.Index | None) -> pd.DataFrame:
     meanings = LabelValues({name: name for name in task.classes}, f"{key}, column label").read(
         rows.values("label"), rows.places
     )
+    # What else stands in a row counts only where the row is about an item.
+    chosen = [row for row, item in enumerate(items) if item is not None]
+    places = rows.places.of(chosen)
+
+    def values(column: str) -> list[Any]:
+        of_all_rows = rows.values(column)
+        return of_all_rows if len(chosen) == len(rows) else [of_all_rows[row] for row in chosen]
+
+    views, statuses = (names_of(values(name), places, f"{key}, column {name}") for name in ("view", "status"))
     probs = votes.prob_columns(task.classes)
     numbers = [name for name in ("confidence", "cost_usd", *probs) if name in rows.columns]
-    views, statuses = (names_of(rows.values(name), rows.places, f"{key}, column {name}") for name in ("view", "status"))
     columns = {
-        "item_id": items,
-        "annotator": annotators,
+        "item_id": [items[row] for row in chosen],
+        "annotator": [annotators[row] for row in chosen],
         "view": [view or votes.WHOLE_ITEM for view in views],
-        "repeat": _repeats(rows, key),
-        "label": [meaning if isinstance(meaning, str) else None for meaning in meanings],
+        "repeat": _repeats(values("repeat"), places, f"{key}, column repeat"),
+        "label": [meaning if isinstance(meaning := meanings[row], str) else None for row in chosen],
         "status": [status or None for status in statuses],
-        **{name: _numbers(rows, name, key) for name in numbers},
+        **{name: _numbers(values(name), places, f"{key}, column {name}") for name in numbers},
     }
-    written = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
-    is_of_item = np.array([item is not None for item in items])
-    table = votes.from_columns(
-        written[is_of_item].reset_index(drop=True), task.classes, probs=set(probs) <= rows.columns
-    )
+    written = pd.DataFrame({name: pd.Series(content, dtype=object) for name, content in columns.items()})
+    table = votes.from_columns(written, task.classes, probs=set(probs) <= rows.columns)
     return votes.check(table, task.classes, pd.Index(table["item_id"].unique()), key)
 
 
@@ -149,22 +155,20 @@ def _items_of(written_ids: list[str], item_ids: pd.Index, key: str) -> list[str 
     return items
 
 
-def _numbers(rows: Rows, column: str, key: str) -> np.ndarray:
+def _numbers(values: Sequence[Any], places: Sequence[str], where: str) -> np.ndarray:
     """The numbers that a column holds, NaN for null. UserError where a value is none."""
-    values = rows.values(column)
     numbers = [value if type(value) is float else number_of(value) for value in values]
     for row, (value, number) in enumerate(zip(values, numbers, strict=True)):
         if number is None and not is_null(value):
-            raise UserError(f"{rows.places[row]}: {key}, column {column}: {value!r} is no number")
+            raise UserError(f"{places[row]}: {where}: {value!r} is no number")
     return np.array([np.nan if number is None else float(number) for number in numbers], dtype=float)
 
 
-def _repeats(rows: Rows, key: str) -> np.ndarray:
+def _repeats(values: Sequence[Any], places: Sequence[str], where: str) -> np.ndarray:
     """The column `repeat`, 0 for null. UserError where a value is no whole number from 0."""
-    numbers = np.nan_to_num(_numbers(rows, "repeat", key), nan=0.0)
+    numbers = np.nan_to_num(_numbers(values, places, where), nan=0.0)
     wrong = np.flatnonzero((numbers < 0) | (numbers != np.floor(numbers)))
     if len(wrong):
-        place, value = rows.places[wrong[0]], rows.values("repeat")[wrong[0]]
-        raise UserError(f"{place}: {key}, column repeat: {value!r}; want a whole number from 0")
+        raise UserError(f"{places[wrong[0]]}: {where}: {values[wrong[0]]!r}; want a whole number from 0")
     repeats: np.ndarray = numbers.astype(int)
     return repeats
