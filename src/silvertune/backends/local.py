@@ -23,7 +23,7 @@ class Local:
             )
 
     def probe(self, model: Any) -> list[CheckResult]:
-        """Nothing has to be reached."""
+        """One result: there is nothing to reach."""
         return [CheckResult("tunes in this process", True)]
 
     def estimate(self, model: Any, sets: Sequence[TrainingSet]) -> Estimate:
@@ -31,7 +31,7 @@ class Local:
         return Estimate(calls=float(len(sets)))
 
     def tune(self, model: Any, sets: Sequence[TrainingSet]) -> Iterator[Tuned]:
-        """Tune the model on each set, when its result is asked for: only one set is in work at a time.
+        """Tune the model on each set when its result is read: one set at a time.
 
         Yields:
             The tuned models, in the order of the sets.

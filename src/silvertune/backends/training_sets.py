@@ -1,4 +1,4 @@
-"""From what the filters decided on a fold's training pool to what a model is tuned on."""
+"""Makes training sets: the items of a fold that have a training label, with their labels and weights."""
 
 from collections.abc import Sequence
 

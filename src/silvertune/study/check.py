@@ -19,9 +19,14 @@ from silvertune.tracking import store
 
 
 def show(console: Console, jobs: list[Job]) -> bool:
-    """Print what was looked at and how to mend what would fail; whether all is well. Labels nothing, asks nobody.
+    """Print what each part says of this machine, and how to mend what would fail. Nothing is labelled or paid for.
 
-    The jobs have been composed and bound to their data, so what the configuration says is known to be right.
+    Args:
+        console: Where to print.
+        jobs: All jobs of the sweep. Their parts are built, so their configuration is right.
+
+    Returns:
+        Whether all is well.
     """
     table = Table(title="check (nothing was done)", title_justify="left")
     for column in ("", "what", "to mend it"):

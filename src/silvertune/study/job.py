@@ -75,12 +75,16 @@ def _key(config: Mapping[str, Any]) -> str:
 
 
 def run(cfg: DictConfig, *, choices: Mapping[str, Any], sources: Iterable[Any], overrides: list[str]) -> str:
-    """Do the run that `cfg` describes, and log it as a child of `tracking.parent_run_id`. Returns its id.
+    """Do the run that `cfg` describes, and log it as a child of `tracking.parent_run_id`.
 
     Args:
+        cfg: The job's configuration, as Hydra composed it.
         choices: Hydra's group choices.
-        sources: Its search path.
-        overrides: What the job was given.
+        sources: Hydra's search path.
+        overrides: The command-line overrides of the job.
+
+    Returns:
+        The id of the run in MLflow.
     """
     config = composition.plain(cfg, sources)
     names = names_of_parts(config, choices)
