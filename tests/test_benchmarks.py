@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -38,3 +39,34 @@ def test_the_bare_bootstrap_computes_the_same_numbers(filters: Any, monkeypatch:
     assert set(ours) == set(bare)
     for name, values in bare.items():
         assert np.allclose(ours[name], values, equal_nan=True), name
+
+
+def test_the_exponent_of_growth_is_that_of_the_cpu_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import scale
+
+    def took(cpu: float) -> dict[str, Any]:
+        return {"wall": 9 * cpu, "cpu": cpu, "most_mb": 500.0, "cpu_seconds": {"tune": cpu}, "peak_mb": {"tune": 400.0}}
+
+    last = {"first_half_mb": 300.0, "second_half_mb": 310.0}
+    results = {n: {"none": took(n / 100), "predict_all": took(n**2 / 1e6) | last} for n in (1_000, 10_000)}
+    summary = scale.summary(results)
+    assert summary["exponents"] == {"1000-10000": {"none": 1.0, "predict_all": 2.0}}
+    assert summary["predict_half_mb"] == [300, 310]
+    assert summary["cpu_seconds"]["10000"]["none"] == 100.0
+
+
+def test_texts_of_the_scale_benchmark_are_the_same_every_time_and_some_votes_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import scale
+
+    for name in ("one", "other"):
+        scale.write_data(tmp_path / name, 2_000)
+    items, again = (pd.read_parquet(tmp_path / name / "items.parquet") for name in ("one", "other"))
+    pd.testing.assert_frame_equal(items, again)
+    votes = pd.read_parquet(tmp_path / "one" / "votes.parquet")
+    gold = votes["item_id"].map(items.set_index("id")["gold"])
+    assert (votes["label"] != gold).mean() == pytest.approx(scale.WRONG, abs=0.02)
+    assert votes.loc[votes["label"] != gold, "confidence"].mean() < votes["confidence"].mean() - 0.05
