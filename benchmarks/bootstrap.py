@@ -25,12 +25,12 @@ def made_predictions() -> list[pd.DataFrame]:
     rng = np.random.default_rng(0)
     group = np.array([f"g{k:03d}" for k in rng.integers(GROUPS, size=ITEMS)], dtype=object)
     positive = rng.random(ITEMS) < 0.15
-    made = []
+    tables = []
     for arm in range(ARMS):
         prob = 1 / (1 + np.exp(1.5 - rng.normal(size=ITEMS) - positive * (1 + arm / 8)))
         label, gold = (np.where(yes, "yes", "no").astype(object) for yes in (prob > 0.5, positive))
-        made.append(pd.DataFrame({"label": label, "gold": gold, "group_id": group, "prob:yes": prob}))
-    return made
+        tables.append(pd.DataFrame({"label": label, "gold": gold, "group_id": group, "prob:yes": prob}))
+    return tables
 
 
 def ours(predictions: list[pd.DataFrame]) -> list[dict[str, np.ndarray]]:
@@ -61,13 +61,13 @@ def bare(predictions: list[pd.DataFrame]) -> list[dict[str, np.ndarray]]:
         groups = bare_metrics(counts, *bare_areas(np.eye(GROUPS), group[order], gold[order]))
         chunks = [bare_areas(weights[at : at + 2000], group[order], gold[order]) for at in range(0, REPLICATES, 2000)]
         resampled = bare_metrics(weights @ counts, *(np.concatenate(area) for area in zip(*chunks, strict=True)))
-        found = {f"test/{name}": values for name, values in resampled.items()}
+        by_metric = {f"test/{name}": values for name, values in resampled.items()}
         for name, values in groups.items():
             defined = ~np.isnan(values)
-            found[f"test_by_group/{name}"] = (weights @ np.where(defined, values, 0.0)) / (weights @ defined)
-        for values in found.values():
+            by_metric[f"test_by_group/{name}"] = (weights @ np.where(defined, values, 0.0)) / (weights @ defined)
+        for values in by_metric.values():
             values.mean() + 1.96 * np.array([-1, 1]) * values.std()
-        by_arm.append(found)
+        by_arm.append(by_metric)
     return by_arm
 
 

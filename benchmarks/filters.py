@@ -39,7 +39,7 @@ from silvertune.schema import Task
 
 ITEMS = 500_000
 ROUNDS = 7
-PROTOCOLS = 36
+PROTOCOLS = 33
 """About 1,000 tables."""
 ROUNDS_OF_ITERATED = 3
 TASK = Task(name="soe", classes=["other", "soe"], positive="soe")
@@ -76,9 +76,9 @@ def bare_agreement(cast: pd.DataFrame, labels: pd.DataFrame) -> Any:
     label = labels["label"].reindex(ids).to_numpy()
     view, views = pd.factorize(cast["view"])
     behind = cast["label"].to_numpy() == label[item]
-    given = np.bincount(item * len(views) + view, minlength=len(ids) * len(views)) > 0
+    has_vote = np.bincount(item * len(views) + view, minlength=len(ids) * len(views)) > 0
     backed = np.bincount(item * len(views) + view, weights=behind, minlength=len(ids) * len(views)) > 0
-    share = backed.reshape(-1, len(views)).sum(axis=1) / given.reshape(-1, len(views)).sum(axis=1)
+    share = backed.reshape(-1, len(views)).sum(axis=1) / has_vote.reshape(-1, len(views)).sum(axis=1)
     return pd.Series(share >= 1, index=ids)
 
 
@@ -98,8 +98,8 @@ def bare_scores(cast: pd.DataFrame) -> pd.DataFrame:
 def bare_margin(cast: pd.DataFrame, labels: pd.DataFrame) -> Any:
     probs = bare_scores(cast).reindex(labels.index)
     soe = (labels["label"] == "soe").to_numpy()
-    own = np.where(soe, probs["prob:soe"], probs["prob:other"])
-    margin = pd.Series(2 * own - 1, index=labels.index)
+    score = np.where(soe, probs["prob:soe"], probs["prob:other"])
+    margin = pd.Series(2 * score - 1, index=labels.index)
     return margin >= margin.quantile(0.5)
 
 
@@ -112,8 +112,8 @@ def bare_entropy(cast: pd.DataFrame, labels: pd.DataFrame) -> Any:
 def bare_ranked(cast: pd.DataFrame, labels: pd.DataFrame) -> Any:
     probs = bare_scores(cast).reindex(labels.index)
     soe = (labels["label"] == "soe").to_numpy()
-    own = pd.Series(np.where(soe, probs["prob:soe"], probs["prob:other"]), index=labels.index)
-    order = own.sort_index().sort_values(ascending=False, kind="stable").index
+    score = pd.Series(np.where(soe, probs["prob:soe"], probs["prob:other"]), index=labels.index)
+    order = score.sort_index().sort_values(ascending=False, kind="stable").index
     label = labels["label"].reindex(order)
     rank = label.groupby(label).cumcount()
     return (rank < label.groupby(label).transform("size") * 0.5).reindex(labels.index)

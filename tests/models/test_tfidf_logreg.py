@@ -80,7 +80,7 @@ def test_reading_ahead_changes_nothing() -> None:
     term_counts.forget()
     MODEL.prepare(pd.concat([ITEMS, training()]))
     ahead = MODEL.fit(training(), NOTHING, 0).predict_proba(ITEMS)
-    pd.testing.assert_frame_equal(ahead, plain, rtol=1e-6)
+    pd.testing.assert_frame_equal(ahead, plain, check_exact=True)
 
 
 # ------------------------------------------------------------------------------ scripts without blanks between words
