@@ -4,9 +4,10 @@ import itertools
 import math
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -358,23 +359,76 @@ def test_a_result_that_can_not_be_collected_is_collected_by_the_next_command(tmp
 
 
 class Slow(FakeJobs):
-    """The provider makes the job only after a while, longer than the lease."""
+    """The provider makes the job only when the test says so, after the lease has ended."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, looks=1)
+        self.may_go_on = threading.Event()
 
     def submit(self, model: Any, training_set: TrainingSet, label: str) -> str:
-        time.sleep(0.4)
+        assert self.may_go_on.wait(60)
         return super().submit(model, training_set, label)
 
 
+class OldList(FakeJobs):
+    """A list without the newest job, which its sender writes down while somebody looks."""
+
+    def __init__(self, folder: Path, sender: Remote, slow: Slow) -> None:
+        super().__init__(folder, looks=1)
+        self.sender, self.slow = sender, slow
+
+    def find(self, label: str) -> str | None:
+        self.slow.may_go_on.set()
+        wait_for(lambda: state(self.sender) != "sent")
+        return None
+
+
+def state(remote: Remote) -> str:
+    entries = remote.ledger.entries()
+    return entries[0].state if entries else ""
+
+
+def wait_for(event: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not event():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def sent_long_ago(sender: Remote, thread: ThreadPoolExecutor) -> "Future[list[Tuned]]":
+    """A run that is submitting its job for longer than the lease of 0.1 s."""
+    answer = thread.submit(lambda: list(sender.tune(MODEL, sets(1))))
+    wait_for(lambda: state(sender) == "sent")
+    time.sleep(0.15)
+    return answer
+
+
 def test_a_submission_that_takes_longer_than_the_lease_is_not_sent_twice(tmp_path: Path) -> None:
-    slow = backend(tmp_path, Slow(tmp_path, looks=1), lease_s=0.1)
+    slow = Slow(tmp_path)
     with ThreadPoolExecutor(1) as thread:
-        answer = thread.submit(lambda: list(slow.tune(MODEL, sets(1))))
-        time.sleep(0.25)
+        answer = sent_long_ago(backend(tmp_path, slow, lease_s=0.1), thread)
         with made.refused("backend: it is unknown"):  # it looks like one that was lost
             tune(tmp_path, 1)
-        assert len(answer.result(30)) == 1
+        slow.may_go_on.set()
+        assert len(answer.result(60)) == 1
     assert len(tune(tmp_path, 1)) == 1
     assert made_and_billed(tmp_path) == ([1], PRICE_USD / 2)
+
+
+def test_a_job_that_another_process_finds_meanwhile_is_not_in_doubt(tmp_path: Path) -> None:
+    slow = Slow(tmp_path)
+    sender = backend(tmp_path, slow, lease_s=0.1)
+    with ThreadPoolExecutor(1) as thread:
+        answer = sent_long_ago(sender, thread)
+        assert len(tune(tmp_path, 1, OldList(tmp_path, sender, slow))) == 1
+        assert len(answer.result(60)) == 1
+    assert made_and_billed(tmp_path) == ([1], PRICE_USD / 2)
+
+
+def test_a_run_that_waits_for_room_says_that_its_job_is_paused(tmp_path: Path) -> None:
+    with made.refused("neither goes on nor ends (JOB_STATE_PAUSED): decide at the provider"):
+        tune(tmp_path, 2, FakeJobs(tmp_path, looks=0, ends="JOB_STATE_PAUSED"), budget_usd=PRICE_USD)
+    assert made_and_billed(tmp_path)[0] == [1]
 
 
 class RefusesOnce(FakeJobs):

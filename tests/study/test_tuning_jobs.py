@@ -1,7 +1,6 @@
 """`silvertune-jobs`: what a person sees of a ledger, and does to it."""
 
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with a remote backend and its ledger, which has a job in each of `STATES`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])
-    ledger = Ledger("sqlite:///ledger.sqlite", budget_usd=None, lease_s=0.05)
+    ledger = Ledger("sqlite:///ledger.sqlite", budget_usd=None, lease_s=60)
     for state in STATES:
         entry = ledger.claim(f"{state}-key", PRICE_USD)
         ledger.mark_sent(entry)
@@ -29,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         elif state != "sent":
             ledger.mark_running(entry, f"jobs/of-{state}")
     ledger.mark_ended(next(entry for entry in ledger.entries() if entry.key == "succeeded-key"), "succeeded", 1.25)
-    time.sleep(0.06)
+    ledger.release("sent-key")
     backend = {
         "_target_": "silvertune.backends.Remote",
         "service": {"_target_": "tests.backends.fake_remote.FakeJobs", "folder": "provider", "ends": "cancelled"},

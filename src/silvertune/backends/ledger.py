@@ -231,12 +231,16 @@ class Ledger:
                 "at the provider"
             )
 
-    def mark_unknown(self, entry: Entry, message: str) -> None:
-        """Say that a request was sent and nobody knows whether it took."""
+    def mark_unknown(self, entry: Entry, message: str) -> bool:
+        """Say that a request was sent and nobody knows whether it took.
+
+        Returns:
+            Whether that is so: another process may have found the job meanwhile.
+        """
         with self._writing() as connection:
             values = {"state": "unknown", "message": _storable(message), "changed_at": _now(connection)}
             sent = sa.update(_jobs).where(_same_attempt(entry), _jobs.c.state == "sent")
-            connection.execute(sent.values(**values))
+            return connection.execute(sent.values(**values)).rowcount == 1
 
     def mark_ended(self, entry: Entry, state: str, cost_usd: float, message: str = "") -> None:
         """Say how a job ended, and what it cost; where another process has said so before, nothing changes.

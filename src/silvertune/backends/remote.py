@@ -191,8 +191,11 @@ class Remote:
             running = [entry for entry in self.ledger.entries() if entry.state == "running"]
             has_ended = len(running) < before  # another process may have seen it
             for entry in running:
-                with suppress(UserError):  # its own run says so
+                try:
                     has_ended |= self._look(entry) == "ended"
+                except UserError:
+                    if entry.key in keys:
+                        raise  # what is wrong with another run's job, that run says
             before = len(running)
             if has_ended or time.monotonic() > deadline or not keys & {entry.key for entry in running}:
                 return has_ended
@@ -225,7 +228,8 @@ class Remote:
             if not self.ledger.mark_sent(entry):
                 return  # another process has taken over
             job = self._sent(model, training_set, entry)
-        self.ledger.mark_running(entry, job)
+        if job is not None:
+            self.ledger.mark_running(entry, job)
 
     def _job_of(self, entry: Entry) -> str | None:
         """The name of the job that the provider has under the entry's label."""
@@ -236,8 +240,8 @@ class Remote:
         except Exception as error:
             raise UserError(f"backend: the provider does not answer ({_in_words(error)})") from error
 
-    def _sent(self, model: Any, training_set: TrainingSet, entry: Entry) -> str:
-        """Send the one request that makes the job; its name."""
+    def _sent(self, model: Any, training_set: TrainingSet, entry: Entry) -> str | None:
+        """Send the one request that makes the job; its name, as `_looked_up` gives it where no answer comes back."""
         try:
             if job := self.service.submit(model, training_set, entry.label):
                 return job
@@ -249,8 +253,11 @@ class Remote:
             reason = _in_words(error)
         return self._looked_up(entry, reason)
 
-    def _looked_up(self, entry: Entry, reason: str) -> str:
-        """The name of a job that was sent and has none yet: providers may list it only after a while."""
+    def _looked_up(self, entry: Entry, reason: str) -> str | None:
+        """The name of a job that was sent and has none yet; None where another process has found it meanwhile.
+
+        Providers may list a job only after a while.
+        """
         for look in range(LOOKS_AFTER_A_LOST_ANSWER):
             time.sleep(self.poll_s * 2**look / 4)
             try:
@@ -261,8 +268,9 @@ class Remote:
             except Exception:  # it does not answer now, and may do so at the next look
                 continue
         message = f"{reason}; the provider lists no job with the label {entry.label}"
-        self.ledger.mark_unknown(entry, message)
-        raise self._unknown(entry.key, message)
+        if self.ledger.mark_unknown(entry, message):
+            raise self._unknown(entry.key, message)
+        return None
 
     def _unknown(self, key: str, message: str) -> UserError:
         return UserError(
