@@ -131,7 +131,7 @@ def load_network(auto_class: str, folder: Path, setting: str, *, new_head: bool,
 
     _make_transformers_quiet()
     try:
-        network, about = getattr(transformers, auto_class).from_pretrained(
+        network, loading_info = getattr(transformers, auto_class).from_pretrained(
             folder,
             local_files_only=True,
             trust_remote_code=False,
@@ -142,11 +142,11 @@ def load_network(auto_class: str, folder: Path, setting: str, *, new_head: bool,
         )
     except Exception as error:
         raise UserError(f"{setting}: {_reason(error, 'model', folder)}") from None
-    not_loaded = {*about["missing_keys"], *(entry[0] for entry in about["mismatched_keys"])}
+    not_loaded = {*loading_info["missing_keys"], *(entry[0] for entry in loading_info["mismatched_keys"])}
     if lacking := sorted(name for name in not_loaded if not (new_head and _in_head(name, network))):
         raise UserError(
             f"{setting}: {len(lacking)} of {len(network.state_dict())} weights of {type(network).__name__} are not in "
-            f"{folder}, such as {lacking[0]}: {_advice(about['unexpected_keys'])}"
+            f"{folder}, such as {lacking[0]}: {_advice(loading_info['unexpected_keys'])}"
         )
     return network.eval()
 

@@ -244,11 +244,11 @@ class Encoder:
         count, size = math.ceil(len(keys) / self.batch_size), TOKENISED * self.batch_size
         with torch.inference_mode(), progress_bar.shown(f"{verb} {len(keys)} texts", count) as advance:
             for start in range(0, len(keys), size):
-                some = keys[start : start + size]
-                tokens = dict(zip(some, self.tokens([texts[key] for key in some]), strict=True))
-                some.sort(key=lambda key: (len(tokens[key]), key))
-                for first in range(0, len(some), self.batch_size):
-                    batch = some[first : first + self.batch_size]
+                chunk = keys[start : start + size]
+                tokens = dict(zip(chunk, self.tokens([texts[key] for key in chunk]), strict=True))
+                chunk.sort(key=lambda key: (len(tokens[key]), key))
+                for first in range(0, len(chunk), self.batch_size):
+                    batch = chunk[first : first + self.batch_size]
                     yield batch, _padded(tokenizer, [tokens[key] for key in batch])
                     advance("")
 

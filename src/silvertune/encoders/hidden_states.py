@@ -38,9 +38,9 @@ def rows_of(database: sqlite3.Connection, table: str, keys: Sequence[str]) -> It
     """
     unique = list(dict.fromkeys(keys))
     for start in range(0, len(unique), 500):
-        some = unique[start : start + 500]
-        marks = ",".join("?" * len(some))
-        yield from database.execute(f"SELECT * FROM {table} WHERE key IN ({marks})", some)
+        chunk = unique[start : start + 500]
+        marks = ",".join("?" * len(chunk))
+        yield from database.execute(f"SELECT * FROM {table} WHERE key IN ({marks})", chunk)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,8 @@ class Store:
         places = [place_by_key[key] for key in keys]
         # Complete rows: a killed process may have left a part of one at the end.
         rows = self.size() // (self.width * HALF.itemsize)
-        mapped = np.memmap(self.file, dtype=HALF, mode="r", shape=(rows, self.width))
+        # Copy on write: the file never changes, and torch takes the rows as they are.
+        mapped = np.memmap(self.file, dtype=HALF, mode="c", shape=(rows, self.width))
         return [mapped[start : start + length] for start, length in places]
 
     def size(self) -> int:

@@ -107,16 +107,14 @@ class EncoderPredictor:
         """
         if not self.frozen or not texts:
             return
-        some = sorted(set(texts), key=lambda text: (len(text), text))[:4]
-        exact = dataclasses.replace(self, bfloat16=False)
-        whole = dataclasses.replace(exact, frozen=0)
+        shortest = sorted(set(texts), key=lambda text: (len(text), text))[:4]
+        above = dataclasses.replace(self, bfloat16=False)
+        whole_network = dataclasses.replace(above, frozen=0)
         try:
-            (kept, kept_logits), (wanted, wanted_logits) = (
-                exact._states_and_logits(some),
-                whole._states_and_logits(some),
-            )
-            distance = (np.linalg.norm(kept - wanted, axis=1) / np.linalg.norm(wanted, axis=1)).max()
-            difference = np.abs(kept_logits - wanted_logits).max()
+            states, logits = above._states_and_logits(shortest)
+            exact_states, exact_logits = whole_network._states_and_logits(shortest)
+            distance = (np.linalg.norm(states - exact_states, axis=1) / np.linalg.norm(exact_states, axis=1)).max()
+            difference = np.abs(logits - exact_logits).max()
             reason = f"hidden states differ by {distance:.1%}, log-odds by {difference:.2f}"
         except (LookupError, AttributeError, TypeError, RuntimeError, ValueError) as error:
             distance = difference = np.inf
@@ -232,18 +230,20 @@ def _base(folder: Path, encoder: Encoder, weights: str, content: str | None) -> 
     tuned_on = f"{folder}: was tuned on {encoder.setting} with weights {weights[:12]}..."
     try:
         # A folder that is gone: the hub's cache or the package may have the same weights.
-        is_there = encoder.path is None or Path(encoder.path).is_dir()
-        found = encoder if is_there else dataclasses.replace(encoder, path=None)
-        found_weights, place = found.verify(), found.folder()
+        has_folder = encoder.path is None or Path(encoder.path).is_dir()
+        encoder_now = encoder if has_folder else dataclasses.replace(encoder, path=None)
+        weights_now, folder_now = encoder_now.verify(), encoder_now.folder()
     except UserError as error:
         raise UserError(f"{tuned_on}, which is not on this machine ({error}); {advice}") from None
-    if found_weights != weights and found is not encoder:
+    if weights_now != weights and encoder_now is not encoder:
         raise UserError(f"{tuned_on}, which is no longer there; {advice}")
-    if found_weights != weights:
-        raise UserError(f"{tuned_on}, and those in {place} are {found_weights[:12]}...; {advice}")
-    if content is not None and found.content_key() != content:
-        raise UserError(f"{tuned_on}, and the tokenizer or {checkpoint.CONFIG} in {place} has changed since; {advice}")
-    return dataclasses.replace(found, sha256=weights)
+    if weights_now != weights:
+        raise UserError(f"{tuned_on}, and those in {folder_now} are {weights_now[:12]}...; {advice}")
+    if content is not None and encoder_now.content_key() != content:
+        raise UserError(
+            f"{tuned_on}, and the tokenizer or {checkpoint.CONFIG} in {folder_now} has changed since; {advice}"
+        )
+    return dataclasses.replace(encoder_now, sha256=weights)
 
 
 @contextlib.contextmanager
@@ -301,7 +301,7 @@ class Inputs:
         predictor: Its network reads them.
         states: For each text (tokens, width); None where the whole network runs.
         tokens: For each text its token ids, where the whole network runs.
-        padding: Token id that fills short rows.
+        padding: Token id that fills short rows; 0 for states.
     """
 
     predictor: EncoderPredictor
@@ -332,17 +332,11 @@ class Inputs:
         """What the network takes: the texts `rows`, padded to the longest of them."""
         import torch
 
-        some = [self.rows[row] for row in rows]
-        lengths = np.array([len(row) for row in some])
-        mask = np.arange(lengths.max())[None, :] < lengths[:, None]
-        if self.states is None:
-            padded = np.full(mask.shape, self.padding, dtype=np.int64)
-        else:
-            padded = np.zeros((*mask.shape, some[0].shape[1]), dtype=np.float32)
-        padded[mask] = np.concatenate(some)
+        texts = [torch.as_tensor(self.rows[row]) for row in rows]
+        padded = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=self.padding)
+        lengths = torch.tensor([len(text) for text in texts])
+        mask = (torch.arange(padded.shape[1]) < lengths[:, None]).long()
         device = self.predictor.network.device
-        name = "input_ids" if self.states is None else "inputs_embeds"
-        return {
-            name: torch.from_numpy(padded).to(device),
-            "attention_mask": torch.from_numpy(mask.astype(np.int64)).to(device),
-        }
+        if self.states is None:
+            return {"input_ids": padded.to(device), "attention_mask": mask.to(device)}
+        return {"inputs_embeds": padded.to(device).float(), "attention_mask": mask.to(device)}
