@@ -149,9 +149,9 @@ def _probs_by_word(texts: Sequence[str | None], words: Iterable[str]) -> dict[st
     """`prob:<word>` -> probabilities. A thousand objects at a time: that is few calls and never many objects."""
     columns: dict[str, list[float | None]] = {word: [] for word in words}
     for start in range(0, len(texts), 1000):
-        told = json.loads(f"[{','.join([text or '{}' for text in texts[start : start + 1000]])}]")
+        probs_by_item = json.loads(f"[{','.join([text or '{}' for text in texts[start : start + 1000]])}]")
         for word, column in columns.items():
-            column.extend([probs.get(word) for probs in told])
+            column.extend([probs.get(word) for probs in probs_by_item])
     return {f"prob:{word}": column for word, column in columns.items()}
 
 
@@ -260,15 +260,15 @@ class AnswerStore:
             leased = sa.select(_leases.c.key, _leases.c.owner).where(self._of_keys(_leases))
             owners = {row[0]: row[1] for row in self._connection.execute(leased, {"keys": json.dumps(keys)})}
             # Only now: whoever gave a lease back before we took it has committed its answer before that.
-            known = self._known(keys)
-            answered = [key for key in keys if key in known and owners.get(key) == self.owner]
+            answers = self._known(keys)
+            answered = [key for key in keys if key in answers and owners.get(key) == self.owner]
             if answered:
                 self._give_back(answered)
         return Claim(
-            known,
-            [key for key in keys if key not in known and owners.get(key) == self.owner],
-            [key for key in keys if key not in known and owners.get(key, self.owner) != self.owner],
-            [key for key in too_dear if key not in known and key not in owners],
+            answers,
+            [key for key in keys if key not in answers and owners.get(key) == self.owner],
+            [key for key in keys if key not in answers and owners.get(key, self.owner) != self.owner],
+            [key for key in too_dear if key not in answers and key not in owners],
         )
 
     def save(self, outcomes: Mapping[str, Outcome]) -> None:

@@ -169,10 +169,10 @@ class Gemini:
         """What an error answer means, raised."""
         message = credentials.hidden(" ".join(str(error.message or error.status).split()), key)[:200]
         if error.code in (401, 403) or "API_KEY_INVALID" in str(error.details):
-            what = f"{_KEY}.api_key_env={self.api_key_env}" if key else f"{_KEY}.project={self.project}"
+            setting = f"{_KEY}.api_key_env={self.api_key_env}" if key else f"{_KEY}.project={self.project}"
             raise UnusableError(
-                f"{what}: Google refused it ({error.code} {error.status}); check the key, or the role Vertex AI User, "
-                f"and that the API is enabled"
+                f"{setting}: Google refused it ({error.code} {error.status}); check the key, or the role "
+                f"Vertex AI User, and that the API is enabled"
             )
         if error.code == 429 and re.search(r"per ?day|billing|free.?tier.*limit: 0", str(error.details), re.IGNORECASE):
             raise UnusableError(

@@ -140,13 +140,13 @@ class ProtocolTables:
     def visits(self, unit: str) -> list[Visit]:
         """A plan of visits: screening, treatment by `unit`, end, follow-up."""
         pick, blocks = self.pick, self.random.sample(words.BLOCKS, 3)
-        found: list[Visit] = []
+        plan: list[Visit] = []
 
         def add(stage: str, time: str, block: str = "", short: str = "") -> None:
             period = self.style.periods["sbtef".index(stage)]
-            number = self.style.visit.format(n=len(found) + 1)
-            window = "" if stage in "sb" else self.style.window.format(n=1 + len(found) // 3)
-            found.append(Visit(stage, period, block, number, time, short or time, window))
+            number = self.style.visit.format(n=len(plan) + 1)
+            window = "" if stage in "sb" else self.style.window.format(n=1 + len(plan) // 3)
+            plan.append(Visit(stage, period, block, number, time, short or time, window))
 
         for _ in range(pick((0, 1, 1, 1, 2))):
             add("s", pick(words.SCREENING))
@@ -159,7 +159,7 @@ class ProtocolTables:
             add("e", pick(words.END))
         for _ in range(pick((0, 1, 1, 2, 3))):
             add("f", self.say(pick(words.FOLLOW_UP)))
-        return found
+        return plan
 
     def _times(self, unit: str, count: int) -> Iterator[tuple[int, str]]:
         pick = self.pick
@@ -231,17 +231,17 @@ class ProtocolTables:
         done = []
         for i, visit in enumerate(visits):
             if when in stages:
-                there = visit.stage in stages[when]
+                is_done = visit.stage in stages[when]
             elif visit.stage in "bt":
-                there = i % every == 0 or (when == "o" and visit.stage == "b")
+                is_done = i % every == 0 or (when == "o" and visit.stage == "b")
             else:
-                there = {"s": first, "e": last, "f": last and every < 3}[visit.stage] and when in "lm"
-            done.append(there != self.chance(0.03))
+                is_done = {"s": first, "e": last, "f": last and every < 3}[visit.stage] and when in "lm"
+            done.append(is_done != self.chance(0.03))
         if when == "c" or (when in "moe" and self.chance(0.06)):
             return self._merged(self.say(self.pick(words.CONTINUOUS)), len(visits))
         if not any(done):
             done[self.random.randrange(len(done))] = True
-        return [self._mark() if there else "" for there in done]
+        return [self._mark() if is_done else "" for is_done in done]
 
     def _mark(self) -> str:
         if self.chance(0.025):
@@ -256,12 +256,12 @@ class ProtocolTables:
     def _by_list(self, rows: list[list[str]], head: int, visits: list[Visit]) -> list[list[str]]:
         """The same grid with a column a period, and in its cells the visits at which there is a mark."""
         periods = list(dict.fromkeys(visit.period for visit in visits))
-        found = [[self.cased(self.style.corner), *periods]]
+        grid = [[self.cased(self.style.corner), *periods]]
         for row in rows[head:]:
             marked = [(visit.period, visit.number) for visit, cell in zip(visits, row[1:], strict=False) if cell]
             lists = (", ".join(number for period, number in marked if period == name) for name in periods)
-            found.append([row[0], *lists])
-        return found
+            grid.append([row[0], *lists])
+        return grid
 
     # -------------------------------------------------------------------------------------- other tables
 
