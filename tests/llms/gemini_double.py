@@ -1,5 +1,6 @@
 """A loopback double of Gemini's generateContent, which holds requests and answers to google-genai's own types."""
 
+import asyncio
 import hashlib
 import json
 from collections import Counter
@@ -21,6 +22,7 @@ class Double:
         self.tells_logprobs = tells_logprobs
         self.fixed: Callable[[], web.Response] | None = None
         self.drops = False
+        self.hang_s = 0.0
         self.requests: list[dict[str, Any]] = []
         self.paths: list[str] = []
         self.headers: list[dict[str, str]] = []
@@ -36,6 +38,7 @@ class Double:
         for turn in body["contents"]:
             _TURN.model_validate(turn, extra="forbid")
         config = _CONFIG.model_validate(body["generationConfig"], extra="forbid")
+        await asyncio.sleep(self.hang_s)
         if self.drops:
             assert request.transport is not None
             request.transport.close()  # read, perhaps answered and billed; the answer is lost

@@ -168,6 +168,16 @@ def test_a_budget_is_shared_and_counts_what_is_under_way(opened: Open) -> None:
     assert one.spent_usd() == pytest.approx(0.2)
 
 
+def test_a_claim_counts_what_others_have_paid_since_the_last_one(opened: Open) -> None:
+    one, other = opened(budget_usd=1.0), opened(budget_usd=1.0)
+    for key, paid in (("a", 0.5), ("b", 0.25), ("c", 0.0)):
+        assert claim(one, key, usd=0.25) == [key]
+        one.release([key])
+        other.save({key: OK._replace(cost_usd=paid)})
+    assert claim(one, "d", "e", usd=0.25) == ["d"]
+    assert opened().spent_usd() == 0.75
+
+
 def test_many_claim_the_same_and_each_key_is_one_s(opened: Open) -> None:
     keys = [f"k{i}" for i in range(200)]
     stores = [opened(budget_usd=37.5) for _ in range(6)]

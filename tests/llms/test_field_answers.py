@@ -14,6 +14,7 @@ from tests import made
 from tests.llms import made_llms
 from tests.llms.openai_double import served
 
+from silvertune.labelers.llm import StorePlace
 from silvertune.llms.asking import MOST_UNREADABLE_IN_A_ROW
 from silvertune.llms.interface import Price
 from silvertune.schema import Task
@@ -248,6 +249,26 @@ def test_an_answer_that_does_not_tell_its_tokens_counts_more_than_most_do(
     assert table["tokens_in"].between(sent / 4, sent).all()
     assert (table["tokens_out"] > 0).all()
     assert (table["cost_usd"] > 0).all()
+
+
+EMPTY = {"model": "double", "choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 10}}
+
+
+@pytest.mark.parametrize(
+    "failed",
+    [EMPTY, completion('{"lab', finish_reason="error"), EMPTY | {"choices": [{"message": []}]}],
+    ids=["without a choice", "ended with an error", "unforeseen"],
+)
+def test_an_attempt_that_failed_and_is_paid_for_counts(task: Task, tmp_path: Path, failed: Body) -> None:
+    answers = iter([failed, failed, completion()])
+    table, requests = votes_of(task, tmp_path / "later", lambda _: next(answers), n=1, price=Price(1.0, 1.0))
+    assert len(requests) == 3
+    assert (table["status"][0], table["tokens_in"][0], table["tokens_out"][0]) == ("ok", 300, 30)
+    table, requests = votes_of(task, tmp_path / "never", lambda _: failed, n=1, price=Price(1.0, 1.0))
+    assert (table["status"][0], table["tokens_in"][0], table["cost_usd"][0]) == ("api_error", 300, 330e-6)
+    store = StorePlace(None, 60.0, 3600.0).open(tmp_path / "never", None)
+    assert store.spent_usd() == pytest.approx(330e-6)
+    store.close()
 
 
 def test_a_budget_holds_where_the_server_tells_no_tokens(task: Task, tmp_path: Path) -> None:

@@ -157,8 +157,20 @@ def test_what_google_blocks_or_cuts_off_is_told(double: Double, changed: dict[st
 def test_an_empty_candidate_is_worth_another_try(double: Double) -> None:
     text = gemini_double.answer("YES", ["YES", "NO"], False, candidate={"content": None})
     double.fixed = lambda: web.Response(text=text, content_type="application/json")
-    with pytest.raises(TransientError, match="an empty candidate"):
+    with pytest.raises(TransientError, match="an empty candidate") as caught:
         answer(double, top_logprobs=None)
+    assert (caught.value.tokens_in, caught.value.tokens_out) == (100, 7)  # it is paid for all the same
+
+
+def test_a_probe_that_is_not_answered_holds_nothing_up_for_ever(double: Double) -> None:
+    double.hang_s = 30.0
+
+    async def go() -> None:
+        async with asyncio.timeout(10), model(double, limits=made_llms.limits(timeout_s=0.2)).connect():
+            pass
+
+    asyncio.run(go())
+    assert len(double.requests) == 1
 
 
 def test_it_labels(double: Double, tmp_path: Path) -> None:

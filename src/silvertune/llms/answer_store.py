@@ -202,6 +202,7 @@ class AnswerStore:
     def __init__(self, url: str, *, lease_s: float, remember_s: float, budget_usd: float | None) -> None:
         self.url, self.lease_s, self.remember_s, self.budget_usd = url, lease_s, remember_s, budget_usd
         self.owner = new_owner()
+        self._spent_usd, self._last_payment = 0.0, -1
 
     @cached_property
     def _engine(self) -> sa.Engine:
@@ -278,11 +279,12 @@ class AnswerStore:
         answers = [row for row in rows if row["status"] == "ok"]
         paid = [{**row, "at": now} for row in rows if row["status"] != "api_error" or row["cost_usd"]]
         with self._connection.begin():
+            # First, as a claim locks the leases: it never sees a payment before one with a lower number.
+            self._give_back(list(outcomes))
             if answers:
                 self._connection.execute(self._insert(_answers).on_conflict_do_nothing(), answers)
             if paid:
                 self._connection.execute(sa.insert(_payments), paid)
-            self._give_back(list(outcomes))
 
     def release(self, keys: Sequence[str]) -> None:
         """Give leases back without an outcome."""
@@ -315,7 +317,7 @@ class AnswerStore:
 
     def _known(self, keys: Sequence[str]) -> Outcomes:
         outcomes = self._outcomes(_answers, keys)
-        if rest := outcomes.lacking(keys):
+        if len(outcomes) < len(keys) and (rest := outcomes.lacking(keys)):
             lately = _payments.c.at > max(time.time() - self.remember_s, _asked_again_since)
             without_label = _payments.c.status.not_in(["ok", "api_error"])
             outcomes.update(self._outcomes(_payments, rest, without_label, lately))
@@ -345,10 +347,18 @@ class AnswerStore:
         if void := [key for key, owner, expires in leases if expires < now or owner in gone]:
             self._connection.execute(sa.delete(_leases).where(self._of_keys(_leases)), {"keys": json.dumps(void)})
 
+    def _spent_until_now(self) -> float:
+        """What `spent_usd` says, by a look at the payments since the last claim: there may be millions."""
+        further = sa.select(sa.func.sum(_payments.c.cost_usd), sa.func.max(_payments.c.id))
+        usd, last = self._connection.execute(further.where(_payments.c.id > self._last_payment)).one()
+        if last is not None:
+            self._spent_usd, self._last_payment = self._spent_usd + (usd or 0.0), last
+        return self._spent_usd
+
     def _affordable(self, keys: Sequence[str], reserve: Sequence[float]) -> tuple[dict[str, float], list[str]]:
         if self.budget_usd is None:
             return dict(zip(keys, reserve, strict=True)), []
-        spent = self._connection.execute(sa.select(sa.func.sum(_payments.c.cost_usd))).scalar() or 0.0
+        spent = self._spent_until_now()
         set_aside = self._connection.execute(sa.select(sa.func.sum(_leases.c.reserved_usd))).scalar() or 0.0
         left, affordable, too_dear = self.budget_usd - spent - set_aside, {}, []
         for key, usd in zip(keys, reserve, strict=True):

@@ -163,7 +163,10 @@ class _Asking:
         try:
             answers = [await self.limiter.ask(ask, request, self._tokens(request))]
         except GaveUpError as error:
-            return Outcome("api_error", None, None, None, str(error)[:500], signs, "", 0, 0, 0.0)
+            cost = self.llm.price.of(error.tokens_in, error.tokens_out)
+            return Outcome(
+                "api_error", None, None, None, str(error)[:500], signs, "", error.tokens_in, error.tokens_out, cost
+            )
         reading = _read(answers[0], request)
         if reading.status == "parse_error" and not self.stopping.is_set():
             again = prompts.repair(request, answers[0].text)
@@ -263,7 +266,8 @@ def _tokens_sent(request: Request) -> int:
 def _tokens_of(request: Request, answer: Answer) -> tuple[int, int]:
     """Tokens sent and received; where the LLM does not tell them, more than most count."""
     sent = _tokens_sent(request) if answer.tokens_in is None else answer.tokens_in
-    return sent, truncation.tokens(answer.text) if answer.tokens_out is None else answer.tokens_out
+    received = truncation.tokens(answer.text) if answer.tokens_out is None else answer.tokens_out
+    return sent + answer.failed_in, received + answer.failed_out
 
 
 def _read(answer: Answer, request: Request) -> Reading:

@@ -117,12 +117,13 @@ class Gemini:
         if place not in _PROBES:
             probe = Request((Message("user", 'Answer {"label": "a"}'),), ("a", "b"), ("label",))
             try:
-                await self._ask(client, key, True, probe)
+                async with asyncio.timeout(self.limits.timeout_s):
+                    await self._ask(client, key, True, probe)
                 _PROBES[place] = True
             except RejectedError as error:
                 _PROBES[place] = False
                 print(f"silvertune: {self.model} tells no log probabilities ({error}); asking without", file=sys.stderr)
-            except TransientError:
+            except (TransientError, TimeoutError):
                 return True
         return _PROBES[place]
 
@@ -261,13 +262,13 @@ def _answer(response: "types.GenerateContentResponse", model: str) -> Answer:
     if feedback is not None and feedback.block_reason is not None:
         return Answer(f"blocked: {feedback.block_reason.value}", "refused", said, tokens_in, tokens_out)
     if not response.candidates:
-        raise TransientError("an answer without a candidate")
+        raise TransientError("an answer without a candidate", None, tokens_in or 0, tokens_out or 0)
     candidate = response.candidates[0]
     parts = (candidate.content.parts if candidate.content else None) or []
     text = "".join(part.text or "" for part in parts if not part.thought)
     reason = candidate.finish_reason.value if candidate.finish_reason else "STOP"
     if not text and reason == "STOP":
-        raise TransientError("an empty candidate")
+        raise TransientError("an empty candidate", None, tokens_in or 0, tokens_out or 0)
     return Answer(
         text=text or reason,
         finish="refused" if reason in _REFUSALS else "length" if reason == "MAX_TOKENS" else "stop",

@@ -73,6 +73,8 @@ class Answer:
         tokens_out: Tokens of the answer; None where they are not told.
         tokens: The generated tokens, where the LLM tells their probabilities.
         probs: Word -> probability, where the LLM scores the words instead of generating one.
+        failed_in: Tokens sent in attempts before it that failed and are paid for all the same.
+        failed_out: Tokens received in such attempts.
     """
 
     text: str
@@ -82,14 +84,22 @@ class Answer:
     tokens_out: int | None
     tokens: tuple[Token, ...] = ()
     probs: Mapping[str, float] | None = None
+    failed_in: int = 0
+    failed_out: int = 0
 
 
 class TransientError(Exception):
-    """No answer this time; asking again may help. retry_after: seconds that the server asks to be left alone."""
+    """No answer this time; asking again may help.
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
+    Attributes:
+        retry_after: Seconds that the server asks to be left alone.
+        tokens_in: Tokens of the request that are paid for all the same.
+        tokens_out: Tokens of the answer that are paid for all the same.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None, tokens_in: int = 0, tokens_out: int = 0) -> None:
         super().__init__(message)
-        self.retry_after = retry_after
+        self.retry_after, self.tokens_in, self.tokens_out = retry_after, tokens_in, tokens_out
 
 
 class RejectedError(Exception):

@@ -19,6 +19,7 @@ _FINISHES: dict[Literal["length", "refused", "error"], tuple[str, ...]] = {
     "error": ("error", "failed", "malformedfunctioncall", "networkerror", "abort", "aborted", "cancelled"),
 }  # fmt: skip
 """Why an answer ended -> the words of providers and proxies for it, letters only and in lower case."""
+_SENT, _RECEIVED = ("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens")
 _QUOTA = ("insufficient_quota", "billing_hard_limit_reached", "402")
 
 
@@ -108,12 +109,31 @@ def _status(error: Mapping[str, Any]) -> int:
 
 
 def answer_of(body: Any) -> Answer:
-    """What a completion says. Raises whatever it does where it is not as the API's should be."""
+    """What a completion says. Raises TransientError where it is not as the API's should be."""
+    try:
+        return _answer(body)
+    except TransientError:
+        raise
+    except Exception as error:  # an unforeseen form costs its item, not the run
+        raise TransientError(f"an answer that is not as the API's should be ({type(error).__name__})") from None
+
+
+def tokens_paid(body: Any) -> tuple[int, int]:
+    """Tokens sent and received that a body tells of, though it is no answer."""
+    usage = _usage(body)
+    return _count(usage, *_SENT) or 0, _count(usage, *_RECEIVED) or 0
+
+
+def _usage(body: Any) -> Mapping[str, Any]:
+    usage = body.get("usage") if isinstance(body, Mapping) else None
+    return usage if isinstance(usage, Mapping) else {}
+
+
+def _answer(body: Any) -> Answer:
     if not body["choices"]:
         raise TransientError("an answer without a choice")
     choice = body["choices"][0]
-    message, usage = choice.get("message") or {"content": choice["text"]}, body.get("usage")
-    usage = usage if isinstance(usage, Mapping) else {}
+    message, usage = choice.get("message") or {"content": choice["text"]}, _usage(body)
     refusal = _text(message.get("refusal")) or _refusal_part(message.get("content"))
     # Some servers put all that a reasoning model says into the field of its thoughts, or into the call of a tool.
     said = (_text(message.get(name)) for name in ("content", "reasoning_content", "reasoning", "thinking"))
@@ -122,8 +142,8 @@ def answer_of(body: Any) -> Answer:
         text=refusal or content,
         finish="refused" if refusal else _finish(choice),  # type: ignore[arg-type]  # an error is told before
         model=str(body.get("model") or ""),
-        tokens_in=_count(usage, "prompt_tokens", "input_tokens"),
-        tokens_out=_count(usage, "completion_tokens", "output_tokens"),
+        tokens_in=_count(usage, *_SENT),
+        tokens_out=_count(usage, *_RECEIVED),
         tokens=_tokens(choice.get("logprobs")),
     )
 

@@ -165,14 +165,13 @@ class OpenAICompatible:
             raise TransientError(f"{type(error).__name__} on the way to {_KEY}.base_url") from None
         text = content.decode(errors="replace")
         answer = openai_answers.body_of(text)
-        if failure := openai_answers.error_of(status, answer):
-            return self._failed(failure, headers, credentials.hidden(text, key), without, key)
         try:
+            if failure := openai_answers.error_of(status, answer):
+                return self._failed(failure, headers, credentials.hidden(text, key), without, key)
             return openai_answers.answer_of(answer)
-        except TransientError:
+        except TransientError as error:
+            error.tokens_in, error.tokens_out = openai_answers.tokens_paid(answer)
             raise
-        except Exception as error:  # an unforeseen form costs its item, not the run
-            raise TransientError(f"an answer that is not as the API's should be ({type(error).__name__})") from None
 
     def _body(self, request: Request, without: frozenset[str]) -> dict[str, Any]:
         body: dict[str, Any] = {

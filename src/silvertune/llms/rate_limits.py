@@ -3,12 +3,22 @@
 import asyncio
 import random
 import time
+from dataclasses import replace
 
 from silvertune.llms.interface import Answer, Ask, Limits, RejectedError, Request, TransientError, UnusableError
 
 
 class GaveUpError(Exception):
-    """No answer, after all that the limits allow. The message says what the last attempt met."""
+    """No answer, after all that the limits allow. The message says what the last attempt met.
+
+    Attributes:
+        tokens_in: Tokens sent in attempts that are paid for all the same.
+        tokens_out: Tokens received in attempts that are paid for all the same.
+    """
+
+    def __init__(self, message: str, tokens_in: int = 0, tokens_out: int = 0) -> None:
+        super().__init__(message)
+        self.tokens_in, self.tokens_out = tokens_in, tokens_out
 
 
 class RateLimiter:
@@ -26,13 +36,15 @@ class RateLimiter:
         self._failed_in_row = 0
 
     async def ask(self, ask: Ask, request: Request, tokens: float) -> Answer:
-        """The answer. tokens: what the request is expected to take, both ways.
+        """The answer, with the tokens of failed attempts that are paid for.
+
+        tokens: what the request is expected to take, both ways.
 
         Raises GaveUpError where this one has no answer, and UnusableError where no further request makes sense: the
         LLM said so, or nothing came of the last many.
         """
         deadline = time.monotonic() + self.limits.deadline_s
-        pause, failure = self.limits.backoff_s, ""
+        pause, failure, paid_in, paid_out = self.limits.backoff_s, "", 0, 0
         for attempt in range(self.limits.retries + 1):
             await self._requests.take(1)
             await self._tokens.take(tokens)
@@ -45,21 +57,22 @@ class RateLimiter:
                     answer = await ask(request)
             except RejectedError as error:
                 self._count_failure(str(error))
-                raise GaveUpError(str(error)) from None
+                raise GaveUpError(str(error), paid_in, paid_out) from None
             except TimeoutError:
                 failure, least = f"no answer within {self.limits.timeout_s:g} s", 0.0
             except TransientError as error:
                 failure, least = str(error), error.retry_after or 0.0
+                paid_in, paid_out = paid_in + error.tokens_in, paid_out + error.tokens_out
             except UnusableError:
                 raise
             except Exception as error:  # an answer that nobody foresaw costs its item, not the run
                 self._count_failure(f"{type(error).__name__}: {error}")
-                raise GaveUpError(f"{type(error).__name__}: {error}") from None
+                raise GaveUpError(f"{type(error).__name__}: {error}", paid_in, paid_out) from None
             else:
                 self._failed_in_row = 0
                 if answer.tokens_in is not None and answer.tokens_out is not None:
                     self._tokens.correct(answer.tokens_in + answer.tokens_out - tokens)
-                return answer
+                return replace(answer, failed_in=paid_in, failed_out=paid_out) if paid_in or paid_out else answer
             # Full jitter: many that failed together do not come back together (Brooker, "Exponential Backoff and
             # Jitter", AWS 2015). What the server asks for comes first.
             wait = least * random.uniform(1.0, 1.1) + random.uniform(0.0, pause)
@@ -68,7 +81,7 @@ class RateLimiter:
                 break
             await asyncio.sleep(wait)
         self._count_failure(failure)
-        raise GaveUpError(failure)
+        raise GaveUpError(failure, paid_in, paid_out)
 
     def _count_failure(self, failure: str) -> None:
         self._failed_in_row += 1
