@@ -121,7 +121,10 @@ def test_why_an_answer_ended_is_told_in_whatever_spelling(
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        ({"message": "Insufficient credits", "code": 402}, "the account's quota is used up (402"),
+        (
+            {"message": "Insufficient credits", "code": 402},
+            "the account's quota is used up (402: Insufficient credits)",
+        ),
         ({"message": "No auth credentials found", "code": 401}, "refused the key (401)"),
         ({"message": "quota", "code": "insufficient_quota"}, "the account's quota is used up"),
     ],
@@ -232,6 +235,20 @@ def test_an_error_of_the_server_that_quotes_the_request_is_tried_again(task: Tas
     table, requests = votes_of(task, tmp_path, says)
     assert set(table["status"]) == {"ok"}
     assert all("response_format" in body and "logprobs" in body for body in requests)
+
+
+def test_a_server_that_can_not_send_its_log_probabilities_is_asked_without_them(task: Task, tmp_path: Path) -> None:
+    def says(body: Body) -> Body | web.Response:
+        error = {"object": "error", "message": "Out of range float values are not JSON compliant: -inf", "code": 500}
+        return web.json_response(error, status=500) if "logprobs" in body else completion()
+
+    table, _ = votes_of(task, tmp_path, says)
+    assert set(table["status"]) == {"ok"}
+
+
+def test_a_page_in_place_of_an_answer_is_told(task: Task, tmp_path: Path) -> None:
+    table, _ = votes_of(task, tmp_path, lambda _: web.Response(text="<html><h1>Bad gateway</h1></html>"), n=2)
+    assert set(table["raw"]) == {"an answer that is not as the API's should be: 'Bad gateway'"}
 
 
 # ---------------------------------------------------------------------------------------------- what answers cost

@@ -110,6 +110,8 @@ def _status(error: Mapping[str, Any]) -> int:
 
 def answer_of(body: Any) -> Answer:
     """What a completion says. Raises TransientError where it is not as the API's should be."""
+    if isinstance(body, str):
+        raise TransientError(f"an answer that is not as the API's should be: {body[:160]!r}")
     try:
         return _answer(body)
     except TransientError:

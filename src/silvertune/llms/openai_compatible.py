@@ -29,8 +29,11 @@ if TYPE_CHECKING:
     import aiohttp
 
 _KEY = "labeler.llm.<name>"
-_OPTIONAL = {"response_format": ("response_format", "json_schema"), "logprobs": ("logprobs", "top_logprobs"),
-             "seed": ("seed",)}  # fmt: skip
+_OPTIONAL = {
+    "response_format": ("response_format", "json_schema"),
+    "logprobs": ("logprobs", "top_logprobs", "not JSON compliant"),  # vLLM, of a log probability of -inf
+    "seed": ("seed",),
+}
 """Members of a request that a server may do without, and by which words it names them where it refuses."""
 _PROBE = Request(
     (
@@ -203,7 +206,7 @@ class OpenAICompatible:
             )
         if error.is_of_quota:
             raise UnusableError(
-                f"{_KEY}: the account's quota is used up ({status} {code}); add credit, or wait until it renews"
+                f"{_KEY}: the account's quota is used up ({status}: {message}); add credit, or wait until it renews"
             )
         if status == 404 or status in (301, 302, 307, 308, 405):
             raise UnusableError(
