@@ -71,7 +71,7 @@ class Outcome(NamedTuple):
         probs: Word -> probability, where told.
         confidence: The one the LLM claims.
         raw: What it said, or why nothing came.
-        signs: See `untrusted.signs`.
+        signs: See `silvertune.llms.untrusted_text.signs`.
         tokens_in: Of all that was answered, a repair included.
         tokens_out: Of all that was answered, a repair included.
         cost_usd: Of all that was answered, a repair included.

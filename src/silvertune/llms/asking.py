@@ -16,9 +16,9 @@ from silvertune.llms.interface import LLM, Answer, Ask, Request, UnusableError
 from silvertune.llms.rate_limits import GaveUpError, RateLimiter
 
 GRACE_S = 5.0
+"""How long an interrupt waits for what is under way and perhaps already paid for."""
 MOST_UNREADABLE_IN_A_ROW = 36
 """After so many answers in a row that hold no label, nothing further is asked: the next will hold none either."""
-"""How long an interrupt waits for what is under way and perhaps already paid for."""
 _LOOK_AGAIN_S = 0.2
 _STEPS_OF_A_BURST = 5
 """Turns of the event loop from the arrival of an answer to its outcome."""
@@ -48,11 +48,18 @@ def ask_all(
     """The outcome of every question that the store does not have, asked or, where others ask it, waited for.
 
     Args:
-        on_progress: Told of each outcome, when it is committed.
+        llm: The LLM to ask.
+        questions: What to ask; each key stands once.
+        store: The answer store; it is closed in the end.
+        on_progress: Called with each outcome when it is committed.
+
+    Returns:
+        Key -> outcome, of every question.
 
     Raises:
-        what: Made it stop early (BudgetError, UnusableError, KeyboardInterrupt); what has been answered until then
-            is in the store.
+        BudgetError: The budget has no room for another request. Here as below, what was answered is in the store.
+        UnusableError: The LLM answers nothing, or never with a label.
+        KeyboardInterrupt: Somebody stopped it.
     """
     asking = _Asking(llm, {question.key: question for question in questions}, store, on_progress)
     try:
