@@ -37,6 +37,11 @@ WORDS = 20_000
 WRONG = 0.1
 """Share of an annotator's votes that are wrong."""
 PREDICTED_AT_ONCE = 50_000
+THREE_ROUNDS = (
+    "filter.iterated.agreed_only=false", "filter.iterated.separation=0", "filter.iterated.rounds=3",
+    "filter.iterated.settled=0",
+)  # fmt: skip
+"""The filter `iterated` splits every class and goes three rounds, so that it does the same with any number of texts."""
 
 
 def write_data(folder: Path, n: int) -> None:
@@ -184,7 +189,7 @@ def run_arm(folder: Path, arm: str) -> dict[str, Any]:
 
     TfidfLogreg.fit = fit_in_stage  # type: ignore[method-assign,assignment]
     os.chdir(folder)
-    filters = ["filter=iterated", "filter.iterated.agreed_only=false"] if arm == "iterated" else [f"filter={arm}"]
+    filters = [f"filter={arm}", *(THREE_ROUNDS if arm == "iterated" else ())]
     sys.argv = [
         "silvertune", *filters, "dataset=text_jsonl", f"dataset.path={folder / 'items.parquet'}",
         "dataset.group=source", "task=news", "labeler=recorded", "labeler.annotators=[first,second]",
