@@ -185,10 +185,10 @@ def served(add_routes: Callable[[web.Application], None]) -> Iterator[str]:
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0, backlog=2048)
         await site.start()
-        started.set()
 
     def run() -> None:
         loop.run_until_complete(start())
+        loop.call_soon(started.set)  # not earlier: a stop would end `start` and not what comes next
         loop.run_forever()
         loop.run_until_complete(runner.cleanup())
         hanging = asyncio.all_tasks(loop)

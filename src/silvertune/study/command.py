@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -20,10 +21,12 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from silvertune.errors import UserError, in_one_line
-from silvertune.interfaces import Backend
 from silvertune.schema import SHIPPED
 from silvertune.study import overrides as command_line_overrides
 from silvertune.study.result import SweepResult
+
+if TYPE_CHECKING:
+    from silvertune.interfaces import Backend
 
 VERSION_BASE = "1.3"
 CONFIG_FOLDER = str(SHIPPED / "conf")
@@ -63,7 +66,7 @@ def run(overrides: Sequence[str]) -> SweepResult:
     return result
 
 
-def backend_of(overrides: Sequence[str]) -> Backend:
+def backend_of(overrides: Sequence[str]) -> "Backend":
     """Make the backend that a command line names, and nothing else of its run.
 
     Args:
