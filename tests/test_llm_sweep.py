@@ -37,7 +37,7 @@ def llm(double: Double, *more: str) -> list[str]:
     return ["dataset.path=tables.jsonl", "labeler=openai_compatible", f"{name}.base_url={double.url}",
             f"{name}.model=double-1", f"{name}.api_key_env=PLANTED_KEY", f"{name}.price.input=1",
             f"{name}.price.output=2", "evaluation.replicates=50",
-            "evaluation.folds=3", *more]  # fmt: skip
+            "evaluation.folds=2", *more]  # fmt: skip
 
 
 def everything(folder: Path, *texts: str) -> bytes:

@@ -200,7 +200,7 @@ def slow_first(own: Own, task: Task) -> tuple[str, Fraction | None]:
     ],
 )
 def test_it_agrees_with_the_slow_reference(fast, slow, task: Task) -> None:  # type: ignore[no-untyped-def]
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=30, deadline=None)
     @given(casts(task))
     @example([("a", task.classes[0], 0), ("a", task.classes[1], 0)])
     def check(cast: Cast) -> None:
@@ -341,7 +341,7 @@ def test_disagreements_become_negative(colours: Task) -> None:
     assert labels.to_dict() == {"a": "red", "b": "green", "c": "red", "d": None}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(casts(made.SOE))
 def test_with_two_classes_and_relabel_is_all_views(cast: Cast) -> None:
     votes = table(cast, made.SOE)

@@ -140,11 +140,13 @@ def test_an_interrupted_sweep_leaves_nothing_running_and_goes_on_later(folder: P
 
 def test_joblib_workers_share_the_store(folder: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    two_arms = "".join(line for line in cli.STUDY.splitlines(True) if "base:" not in line and "confident" not in line)
+    cli.write_study(folder, two_arms)
     joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     done = cli.silvertune(folder, "experiments=tiny", "study.seeds=1", *joblib)
     assert done.returncode == 0, done.stderr
     runs = cli.runs(folder, "tiny")
-    assert sorted(cli.names(runs)) == FIRST_SEED
+    assert sorted(cli.names(runs)) == ["all/tfidf_logreg/s0", "expert/tfidf_logreg/s0"]
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert len({run.data.tags["pid"] for run in runs}) == 2
     assert all("delta/expert/f1" in run.data.metrics for run in runs if run.data.tags["arm"] != "expert")
@@ -257,7 +259,7 @@ def test_the_parts_of_a_job_are_built_once(folder: Path) -> None:
     )
     done = cli.silvertune(
         folder, "-m", "dataset.path=tables.jsonl", "labeler=expert", "labeler._target_=counting.counting",
-        "filter=none", "evaluation.replicates=50", "seed=0,1",
+        "filter=none", "model=none", "evaluation.replicates=50", "seed=0,1",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (folder / "built.txt").read_text().split() == ["built"] * 2
