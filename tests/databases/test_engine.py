@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from tests import made
 
+from silvertune.databases import engine
 from silvertune.databases.engine import opened, without_password
 from silvertune.errors import UserError
 
@@ -58,6 +60,28 @@ def test_eight_processes_open_a_new_database_at_once(new_database: Callable[[], 
             process.join()
         with opened(url, "x.url", TABLES).begin() as connection:
             assert len(connection.execute(sa.select(things)).all()) == 8
+
+
+class Switching:
+    """A connection to a new file into which others switch the journal mode as well: SQLite says at once it is locked."""
+
+    def __init__(self, *errors: str) -> None:
+        self.errors = list(errors)
+        self.statements: list[str] = []
+
+    def execute(self, statement: str) -> None:
+        self.statements.append(statement)
+        if self.errors and "journal_mode" in statement:
+            raise sqlite3.OperationalError(self.errors.pop(0))
+
+
+def test_the_journal_mode_of_a_new_file_is_tried_until_the_others_have_switched() -> None:
+    connection = Switching("database is locked", "database is locked")
+    engine._set_up_sqlite(connection, None)
+    assert sum("journal_mode" in statement for statement in connection.statements) == 3
+    assert connection.statements[-1] == "PRAGMA synchronous = FULL"
+    with pytest.raises(sqlite3.OperationalError, match="disk I/O error"):
+        engine._set_up_sqlite(Switching("disk I/O error"), None)
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"])

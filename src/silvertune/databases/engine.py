@@ -1,5 +1,7 @@
 """Databases at a SQLAlchemy URL, SQLite or PostgreSQL, opened so that many processes can write to them."""
 
+import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from silvertune.errors import UserError, in_one_line
 
 INSERTS: dict[str, Callable[..., Any]] = {"sqlite": sqlite_insert, "postgresql": postgres_insert}
 """Dialect -> its `insert`, which knows `on_conflict_do_nothing`."""
+_WAIT_S = 60
+"""Seconds that a connection waits for the lock of a SQLite file."""
 _LOCK_OF_TABLES = 0x53494C56
 """Number of the PostgreSQL lock that a process holds while it makes tables."""
 
@@ -91,8 +95,22 @@ def is_in_memory(address: sa.URL) -> bool:
 
 def _set_up_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # we begin transactions ourselves
-    for pragma in ("busy_timeout = 60000", "journal_mode = WAL", "synchronous = FULL"):
-        connection.execute(f"PRAGMA {pragma}")
+    connection.execute(f"PRAGMA busy_timeout = {_WAIT_S * 1000}")
+    _write_ahead(connection)
+    connection.execute("PRAGMA synchronous = FULL")
+
+
+def _write_ahead(connection: Any) -> None:
+    """Set the journal mode. SQLite's own timeout does not hold for the lock that a new database needs for that."""
+    until = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
 
 
 def _begin_immediate(connection: sa.Connection) -> None:
