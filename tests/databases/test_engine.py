@@ -63,7 +63,7 @@ def test_eight_processes_open_a_new_database_at_once(new_database: Callable[[], 
 
 
 class Switching:
-    """A connection to a new file into which others switch the journal mode as well: SQLite says at once it is locked."""
+    """A connection to a new file whose journal mode others set as well: SQLite says at once that it is locked."""
 
     def __init__(self, *errors: str) -> None:
         self.errors = list(errors)

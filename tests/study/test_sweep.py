@@ -87,7 +87,8 @@ def test_a_failing_arm_is_marked_and_listed_while_the_others_finish_and_only_it_
     conf = folder / "conf" / "filter"
     conf.mkdir(parents=True)
     (conf / "broken.yaml").write_text("broken:\n  _target_: mine.broken\n")
-    command = ("dataset.path=tables.jsonl", "labeler=expert", "filter=broken,none", "evaluation.replicates=50")
+    command = ("dataset.path=tables.jsonl", "labeler=expert", "filter=broken,none", "evaluation.replicates=50",
+               "evaluation.folds=2", "tracking.save_models=false")  # fmt: skip
     failed = cli.silvertune(folder, *command)
     assert failed.returncode == 1
     assert "expert/broken/tfidf_logreg/s0: RuntimeError: my filter fell over" in failed.stderr
@@ -138,6 +139,7 @@ def test_an_interrupted_sweep_leaves_nothing_running_and_goes_on_later(folder: P
     assert sorted(cli.names(finished)) == FIRST_SEED
 
 
+@pytest.mark.soak
 def test_joblib_workers_share_the_store(folder: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     two_arms = "".join(line for line in cli.STUDY.splitlines(True) if "base:" not in line and "confident" not in line)
@@ -156,7 +158,8 @@ def test_a_study_over_two_students_does_what_has_none_once(folder: Path) -> None
     (folder / "conf" / "model").mkdir(parents=True)
     (folder / "conf" / "model" / "strict.yaml").write_text("defaults: [tfidf_logreg, _self_]\nC: 0.1\n")
     cli.write_study(folder, "".join(line for line in cli.STUDY.splitlines(True) if "confident" not in line))
-    done = cli.silvertune(folder, "experiments=tiny", "study.seeds=1", "model=tfidf_logreg,strict")
+    done = cli.silvertune(folder, "experiments=tiny", "study.seeds=1", "evaluation.folds=2",
+                          "model=tfidf_logreg,strict", "tracking.save_models=false")  # fmt: skip
     assert done.returncode == 0, done.stderr
     runs = {run.info.run_name: run for run in cli.runs(folder, "tiny")}
     students = [f"{arm}/{model}/s0" for arm in ("all", "expert") for model in ("tfidf_logreg", "strict")]
@@ -165,7 +168,7 @@ def test_a_study_over_two_students_does_what_has_none_once(folder: Path) -> None
     assert runs["all/strict/s0"].data.metrics["delta/expert/f1"] == pytest.approx(gap)
 
 
-def test_a_lora_student_is_tuned_measured_kept_and_labels_in_its_turn(folder: Path) -> None:
+def test_a_lora_student_is_tuned_measured_and_kept(folder: Path) -> None:
     tiny.bert(folder / "encoder")
     encoder = ("encoder.path=encoder", "encoder.sha256=null", "encoder.kept_layer=1", "encoder.max_tokens=32")
     student = (
@@ -200,14 +203,6 @@ def test_a_lora_student_is_tuned_measured_kept_and_labels_in_its_turn(folder: Pa
     kept = {entry.path for entry in client.list_artifacts(run.info.run_id, "model")}
     assert kept == {"model/fold0", "model/fold1"}
     assert len(list((folder / "mlruns" / "cache").glob("states-*-layer1.f16"))) == 1  # one for all arms and folds
-
-    model = client.download_artifacts(run.info.run_id, "model/fold0", str(folder))
-    again = cli.silvertune(folder, "dataset.path=tables.jsonl", "labeler=tuned_model", f"labeler.path={model}",
-                           "filter=none", "model=none", "evaluation.replicates=50")  # fmt: skip
-    assert again.returncode == 0, again.stderr
-    (taught,) = cli.runs(folder, "silvertune")
-    assert taught.data.tags["labeler"] == "tuned_model"
-    assert taught.data.metrics["labels/noise_before"] < 0.3
 
 
 @pytest.mark.soak
