@@ -321,6 +321,8 @@ def test_a_byte_order_mark_is_no_part_of_a_votes_file(task: Task, tmp_path: Path
     [
         ({"confidence": "high"}, ["column confidence: 'high' is no number"]),
         ({"repeat": 0.5}, ["column repeat: 0.5; want a whole number"]),
+        ({"repeat": "1e400"}, ["column repeat: '1e400'; want a whole number"]),
+        ({"repeat": 1e30}, ["column repeat: 1e+30; want a whole number"]),
         ({"annotator": ["gpt"]}, ["column annotator: holds a list"]),
         ({"item_id": "a\ud800"}, ["column item_id: holds half a character"]),
         ({"label": "dog"}, ["column label: unknown label 'dog'; want other or soe"]),

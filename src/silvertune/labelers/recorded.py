@@ -167,7 +167,8 @@ def _numbers(values: Sequence[Any], places: Sequence[str], where: str) -> np.nda
 def _repeats(values: Sequence[Any], places: Sequence[str], where: str) -> np.ndarray:
     """The column `repeat`, 0 for null. UserError where a value is no whole number from 0."""
     numbers = np.nan_to_num(_numbers(values, places, where), nan=0.0)
-    wrong = np.flatnonzero((numbers < 0) | (numbers != np.floor(numbers)))
+    # From 2**53 on, a float is no exact number any more; infinity is no number of a repeat either.
+    wrong = np.flatnonzero(~((numbers >= 0) & (numbers < 2**53) & (numbers == np.floor(numbers))))
     if len(wrong):
         raise UserError(f"{places[wrong[0]]}: {where}: {values[wrong[0]]!r}; want a whole number from 0")
     repeats: np.ndarray = numbers.astype(int)
