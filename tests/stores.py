@@ -26,10 +26,7 @@ def copy_or_open(path: Path, artifacts: str) -> None:
 def write(folder: Path) -> None:
     """The store that a sweep in `folder` would make, empty."""
     (folder / "mlruns").mkdir()
-    path = folder / "mlruns" / "mlflow.db"
-    copy_or_open(path, (folder / "mlruns" / "artifacts").as_uri())
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
+    database.make(folder / "mlruns" / "mlflow.db", (folder / "mlruns" / "artifacts").as_uri(), print)
 
 
 @cache
