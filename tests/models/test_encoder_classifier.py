@@ -23,26 +23,6 @@ Student = Callable[..., EncoderClassifier]
 TEXTS = ["green leaf", "barrel price and a longer text about crude", "hot", "deep mine iron rail " * 4]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.bert(tmp_path_factory.mktemp("encoder") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
-def student(folder: Path, cache: Path) -> Student:
-    """LoRA on the top two layers, one epoch, unless told otherwise."""
-
-    def make(name: str = "minilm_lora", **settings: Any) -> EncoderClassifier:
-        return tiny.student(folder, cache, name, **({"epochs": 1} | settings))
-
-    return make
-
-
 def weights(predictor: EncoderPredictor) -> dict[str, Any]:
     return {name: weight.detach().clone() for name, weight in predictor.network.named_parameters()}
 

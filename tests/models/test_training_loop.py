@@ -1,12 +1,10 @@
 """The training loop: which epoch is kept, and the learning rate."""
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from tests import made, tiny
+from tests import made
 from tests.models.tea_and_oil import NOTHING, training
 
 from silvertune.models import training_loop
@@ -15,26 +13,6 @@ from silvertune.models.encoder_predictor import EncoderPredictor
 
 Student = Callable[..., EncoderClassifier]
 TEXTS = ["green leaf", "barrel price and a longer text about crude", "hot", "deep mine iron rail " * 4]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.bert(tmp_path_factory.mktemp("encoder") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
-def student(folder: Path, cache: Path) -> Student:
-    """LoRA on the top two layers, one epoch, unless told otherwise."""
-
-    def make(name: str = "minilm_lora", **settings: Any) -> EncoderClassifier:
-        return tiny.student(folder, cache, name, **({"epochs": 1} | settings))
-
-    return make
 
 
 def test_the_best_epoch_is_kept_and_tuning_ends_when_patience_does(
