@@ -21,6 +21,11 @@ def quick_database() -> Iterator[None]:
         yield
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes name no test: what a library packed may hold the time, and each worker must collect the same names."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture
 def task() -> Task:
     """Binary: soe against other, soe is positive."""
