@@ -6,16 +6,14 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from silvertune.errors import UserError
 from silvertune.interfaces import CheckResult
+from silvertune.llms import answer_scores
 from silvertune.llms.interface import Answer, Ask, Limits, Price, RejectedError, Request, UnusableError
-
-if TYPE_CHECKING:
-    import torch
 
 _KEY = "labeler.llm.<name>"
 
@@ -24,9 +22,7 @@ _KEY = "labeler.llm.<name>"
 class LocalCausalLM:
     """A causal language model of transformers.
 
-    The answer is begun for the model, up to the label's word, and each word's log probability there is taken: the mean
-    over its tokens and the closing quote, so that longer words are not at a disadvantage. The probabilities are the
-    softmax of these over the words. They are exact, and the same in any batch but for rounding.
+    The probabilities are exact (`silvertune.llms.answer_scores`), and the same in any batch but for rounding.
 
     Attributes:
         model: Hub id or folder.
@@ -116,6 +112,8 @@ class LocalCausalLM:
 
 
 def _failure(error: Exception) -> Exception:
+    if isinstance(error, UserError):
+        return UnusableError(str(error))
     if "out of memory" in str(error).lower():
         return UnusableError(f"{_KEY}.batch_size: out of memory; want a smaller one, or labeler.max_item_tokens")
     return RejectedError(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
@@ -142,12 +140,20 @@ class _Scorer:
 
     def answers(self, requests: Sequence[Request]) -> list[Answer]:
         """An answer to each request, scored in one batch."""
-        prompts = [self._ids(request) for request in requests]
+        import torch
+
+        prompts = [
+            answer_scores.prompt_tokens(answer_scores.prompt(request, self.tokenizer), self.tokenizer)
+            for request in requests
+        ]
         words = list(dict.fromkeys(word for request in requests for word in request.words))
-        endings = [self.tokenizer(f'{word}"', add_special_tokens=False)["input_ids"] for word in words]
+        endings = answer_scores.endings(words, self.tokenizer)
         room = self.longest - max(map(len, endings))
         fitting = [place for place, ids in enumerate(prompts) if len(ids) <= room]
-        scores = self._scores([prompts[place] for place in fitting], endings) if fitting else []
+        scores: list[list[float]] = []
+        if fitting:
+            with torch.inference_mode():
+                scores = answer_scores.scores(self.model, [prompts[place] for place in fitting], endings).tolist()
         answers = [Answer("prompt longer than the model reads", "length", self.name, len(ids), 0) for ids in prompts]
         for place, row in zip(fitting, scores, strict=True):
             request = requests[place]
@@ -157,65 +163,6 @@ class _Scorer:
                 json.dumps({"label": best}), "stop", self.name, len(prompts[place]), 0, probs=_softmax(score_by_word)
             )
         return answers
-
-    def _ids(self, request: Request) -> list[int]:
-        """The prompt's tokens, up to the place where the label's word comes."""
-        turns = [{"role": turn.role, "content": turn.content} for turn in request.messages]
-        if self.tokenizer.chat_template is None:
-            text = "\n\n".join(turn["content"] for turn in turns) + "\n\n"
-            special = True
-        else:
-            text, special = self._templated(turns), False
-        ids: list[int] = self.tokenizer(text + '{"label": "', add_special_tokens=special)["input_ids"]
-        # A tokenizer that ends what it reads with a mark of its own would end the answer before it began.
-        return ids[:-1] if special and ids and ids[-1] == self.tokenizer.eos_token_id else ids
-
-    def _templated(self, turns: list[dict[str, str]]) -> str:
-        import jinja2
-
-        render = partial(self.tokenizer.apply_chat_template, add_generation_prompt=True, tokenize=False)
-        try:
-            return str(render(turns))
-        except jinja2.TemplateError:  # some templates know no system turn
-            first = {"role": "user", "content": f"{turns[0]['content']}\n\n{turns[1]['content']}"}
-            return str(render([first, *turns[2:]]))
-
-    def _scores(self, prompts: Sequence[Sequence[int]], endings: Sequence[Sequence[int]]) -> list[list[float]]:
-        """Mean log probability per token of each ending after each prompt; a prompt is read once for all endings."""
-        import torch
-
-        device, longest, many = self.model.device, max(map(len, prompts)), len(endings)
-        # Padded on the left, so that every prompt ends in the last place.
-        ids = torch.tensor([[0] * (longest - len(tokens)) + list(tokens) for tokens in prompts], device=device)
-        mask = torch.tensor([[0] * (longest - len(tokens)) + [1] * len(tokens) for tokens in prompts], device=device)
-        with torch.inference_mode():
-            read = self.model(input_ids=ids, attention_mask=mask, position_ids=_positions(mask), use_cache=True)
-            first = read.logits[:, -1].float().log_softmax(-1)
-            width = max(map(len, endings))
-            ends = torch.tensor([list(tokens) + [0] * (width - len(tokens)) for tokens in endings], device=device)
-            is_token = torch.tensor(
-                [[1] * len(tokens) + [0] * (width - len(tokens)) for tokens in endings], device=device
-            )
-            scores = first[:, ends[:, 0]][..., None]
-            if width > 1:
-                cache = read.past_key_values
-                cache.batch_repeat_interleave(many)
-                after = torch.cat([mask.repeat_interleave(many, 0), is_token[:, :-1].repeat(len(prompts), 1)], dim=1)
-                rest = self.model(
-                    input_ids=ends[:, :-1].repeat(len(prompts), 1),
-                    attention_mask=after,
-                    position_ids=_positions(after)[:, longest:],
-                    past_key_values=cache,
-                ).logits.float().log_softmax(-1)  # fmt: skip
-                next_tokens = ends[:, 1:].repeat(len(prompts), 1)[..., None]
-                further = rest.gather(-1, next_tokens)[..., 0].view(len(prompts), many, width - 1)
-                scores = torch.cat([scores, further], dim=-1)
-            mean = (scores * is_token).sum(-1) / is_token.sum(-1)
-        return [[float(value) for value in row] for row in mean]
-
-
-def _positions(mask: "torch.Tensor") -> "torch.Tensor":
-    return (mask.cumsum(-1) - 1).clamp(min=0)
 
 
 def _softmax(scores: dict[str, float]) -> dict[str, float]:

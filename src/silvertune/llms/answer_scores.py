@@ -1,0 +1,172 @@
+"""How likely a causal language model's answers are: the prompt it reads, and the score of each word that may follow.
+
+Labelling and tuning both go through here, so that what is tuned is what predicts. The answer is begun for the model, up
+to the label's word, and each word's log probability there is taken: the mean over its tokens and the closing quote, so
+that longer words are not at a disadvantage. The probabilities of the words are the softmax of these scores.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
+
+from silvertune.errors import UserError
+from silvertune.llms.interface import Request
+
+if TYPE_CHECKING:
+    import torch
+
+OPENING = '{"label": "'
+"""The beginning of the answer, after which the label's word comes."""
+
+
+def prompt(request: Request, tokenizer: Any) -> str:
+    """The text that a model reads, up to the place where the label's word comes.
+
+    Args:
+        request: What is asked.
+        tokenizer: Its chat template puts the turns together; without one, blank lines stand between them.
+    """
+    turns = [{"role": turn.role, "content": turn.content} for turn in request.messages]
+    if tokenizer.chat_template is None:
+        return "\n\n".join(turn["content"] for turn in turns) + "\n\n" + OPENING
+    return _templated(turns, tokenizer) + OPENING
+
+
+def prompt_tokens(text: str, tokenizer: Any) -> list[int]:
+    """The token ids of what `prompt` gave."""
+    special = tokenizer.chat_template is None  # a template writes the special tokens itself
+    ids: list[int] = tokenizer(text, add_special_tokens=special)["input_ids"]
+    # A tokenizer that ends what it reads with a mark of its own would end the answer before it began.
+    return ids[:-1] if special and ids and ids[-1] == tokenizer.eos_token_id else ids
+
+
+def endings(words: Sequence[str], tokenizer: Any) -> list[list[int]]:
+    """The token ids of each word and the closing quote.
+
+    Raises:
+        UserError: A word has no tokens of its own, or two words have the same: they can't be told apart.
+    """
+    quote = tokenizer('"', add_special_tokens=False)["input_ids"]
+    word_by_tokens: dict[tuple[int, ...], str] = {}
+    for word in words:
+        tokens = tuple(tokenizer(f'{word}"', add_special_tokens=False)["input_ids"])
+        if not tokens or list(tokens) == quote:
+            raise UserError(
+                f"task.answers: the model's tokenizer makes nothing of the word {word!r}; want another word for it"
+            )
+        if (other := word_by_tokens.setdefault(tokens, word)) != word:
+            raise UserError(
+                f"task.answers: {other!r} and {word!r} are the same tokens to the model's tokenizer; want words that "
+                "it tells apart"
+            )
+    return [list(tokens) for tokens in word_by_tokens]
+
+
+def scores(
+    network: Any, prompts: Sequence[Sequence[int]], endings: Sequence[Sequence[int]], *, cache: bool = True
+) -> "torch.Tensor":
+    """The score of each ending after each prompt; gradients flow where they are on.
+
+    Args:
+        network: A causal language model of transformers.
+        prompts: Token ids of each prompt, none empty.
+        endings: Token ids of each ending, none empty.
+        cache: Read a prompt once for all endings, and keep its keys and values; else read it once for each ending,
+            which is what gradient checkpointing needs.
+
+    Returns:
+        Mean log probability per token, (prompts, endings) float32. The same in any batch but for rounding.
+    """
+    return _after_one_reading(network, prompts, endings) if cache else _in_rows(network, prompts, endings)
+
+
+def _after_one_reading(
+    network: Any, prompts: Sequence[Sequence[int]], endings: Sequence[Sequence[int]]
+) -> "torch.Tensor":
+    import torch
+
+    longest, many, width = max(map(len, prompts)), len(endings), max(map(len, endings))
+    ids, mask = left_padded(prompts, network.device)
+    ends, is_token = _right_padded(endings, network.device)
+    read = network(
+        input_ids=ids, attention_mask=mask, position_ids=positions(mask), use_cache=width > 1, **_only_last(network, 1)
+    )
+    by_token = read.logits[:, -1].float().log_softmax(-1)[:, ends[:, 0]][..., None]
+    if width > 1:
+        read_before = read.past_key_values
+        read_before.batch_repeat_interleave(many)
+        after = torch.cat([mask.repeat_interleave(many, 0), is_token[:, :-1].repeat(len(prompts), 1)], dim=1)
+        rest = network(
+            input_ids=ends[:, :-1].repeat(len(prompts), 1),
+            attention_mask=after,
+            position_ids=positions(after)[:, longest:],
+            past_key_values=read_before,
+            use_cache=True,
+        ).logits.float().log_softmax(-1)  # fmt: skip
+        next_tokens = ends[:, 1:].repeat(len(prompts), 1)[..., None]
+        further = rest.gather(-1, next_tokens)[..., 0].view(len(prompts), many, width - 1)
+        by_token = torch.cat([by_token, further], dim=-1)
+    means: torch.Tensor = (by_token * is_token).sum(-1) / is_token.sum(-1)
+    return means
+
+
+def _in_rows(network: Any, prompts: Sequence[Sequence[int]], endings: Sequence[Sequence[int]]) -> "torch.Tensor":
+    import torch
+
+    ids, mask = left_padded([[*tokens, *ending[:-1]] for tokens in prompts for ending in endings], network.device)
+    width = max(map(len, endings))
+    read = network(
+        input_ids=ids, attention_mask=mask, position_ids=positions(mask), use_cache=False, **_only_last(network, width)
+    )
+    log_probs = read.logits[:, -width:].float().log_softmax(-1).unflatten(0, (len(prompts), len(endings)))
+    means = []
+    for number, ending in enumerate(endings):
+        following = torch.tensor(ending, device=network.device).expand(len(prompts), -1)[..., None]
+        means.append(log_probs[:, number, -len(ending) :].gather(-1, following)[..., 0].mean(-1))
+    return torch.stack(means, dim=1)
+
+
+def left_padded(rows: Sequence[Sequence[int]], device: Any) -> "tuple[torch.Tensor, torch.Tensor]":
+    """Token ids, each row ending in the last place, and their attention mask; both (rows, longest)."""
+    import torch
+
+    longest = max(map(len, rows))
+    ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows], device=device)
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
+    return ids, mask
+
+
+def positions(mask: "torch.Tensor") -> "torch.Tensor":
+    """The place of each token in its text, from 0, whatever is padded before it."""
+    return (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def _right_padded(rows: Sequence[Sequence[int]], device: Any) -> "tuple[torch.Tensor, torch.Tensor]":
+    import torch
+
+    width = max(map(len, rows))
+    ids = torch.tensor([list(row) + [0] * (width - len(row)) for row in rows], device=device)
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
+    return ids, mask
+
+
+def _only_last(network: Any, count: int) -> dict[str, int]:
+    """Has the network compute logits of the last tokens alone, where it can: a vocabulary is larger than a layer."""
+    return {"logits_to_keep": count} if "logits_to_keep" in _parameter_names(type(network).forward) else {}
+
+
+@lru_cache(maxsize=8)
+def _parameter_names(function: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
+
+
+def _templated(turns: list[dict[str, str]], tokenizer: Any) -> str:
+    import jinja2
+
+    render = partial(tokenizer.apply_chat_template, add_generation_prompt=True, tokenize=False)
+    try:
+        return str(render(turns))
+    except jinja2.TemplateError:  # some templates know no system turn
+        first = {"role": "user", "content": f"{turns[0]['content']}\n\n{turns[1]['content']}"}
+        return str(render([first, *turns[2:]]))
