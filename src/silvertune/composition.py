@@ -52,6 +52,8 @@ def plain(cfg: DictConfig, sources: Iterable[Any]) -> dict[str, Any]:
     content: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     content.pop("hydra", None)
     _refuse_unknown(content, Config, "")
+    if isinstance(content["model"], dict) and content["model"].get("_target_", "") is None:
+        content["model"] = None  # model=none, and what a study sets of its student
     if content["model"] is None:
         # The labeler itself is the arm: a filter and a fallback would change nothing but the run's name.
         content["filter"], content["fallback"] = {"none": {"_target_": "silvertune.filters.none"}}, None
@@ -356,7 +358,7 @@ def _nested(value: Mapping[str, Any], key: str, inputs: Mapping[str, Any]) -> An
 
 def _bind(node: Any, key: str, kind: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
     """The target with the yaml's parameters, as a partial, and the names that it asks the run for."""
-    if not isinstance(node, Mapping) or "_target_" not in node:
+    if not isinstance(node, Mapping) or node.get("_target_") is None:
         raise UserError(f"{key}: names no _target_; want the import path of a function or class")
     if strange := [name for name in node if str(name).startswith("_") and name not in KEYS]:
         raise UserError(f"{key}.{strange[0]}: no such setting; want {either(KEYS)}")

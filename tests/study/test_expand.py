@@ -1,7 +1,9 @@
 """From a command line to the jobs of a sweep."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hydra import initialize_config_dir
@@ -65,6 +67,64 @@ def test_a_job_that_can_not_be_composed_is_told_with_its_overrides(
     compose = expand._composer(config, loader[0], OverridesParser.create(config_loader=loader[0]))
     with made.refused(told):
         compose([text])
+
+
+STUDY = """# @package _global_
+defaults: [override /model: minilm_lora]
+model: {precision: float32}
+study:
+  arms:
+    base: [labeler=expert, filter=none, model=none]
+    all: [labeler=expert, filter=none]
+"""
+
+
+@pytest.fixture
+def composed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[expand._Composed]]:
+    """The jobs of a command line in a folder with the study `mine`."""
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "mine.yaml").write_text(STUDY)
+    monkeypatch.chdir(tmp_path)
+
+    def jobs_of(*arguments: str) -> list[expand._Composed]:
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(SHIPPED / "conf"), version_base="1.3"):
+            loader = GlobalHydra.instance().config_loader()
+            parser = OverridesParser.create(config_loader=loader)
+            config = loader.load_configuration("config", [*arguments, "dataset.path=t.jsonl"], RunMode.MULTIRUN)
+            return list(expand._composed(parser.parse_overrides([*arguments]), config, loader, parser))
+
+    return jobs_of
+
+
+def students(jobs: Sequence[expand._Composed]) -> dict[str, Any]:
+    return {job.names["arm"]: job.config["model"] for job in jobs}
+
+
+def test_what_a_study_sets_of_its_student_is_of_the_arms_that_have_one(composed: Callable[..., Any]) -> None:
+    by_arm = students(composed("experiments=mine"))
+    assert by_arm["base"] is None
+    assert by_arm["all"]["precision"] == "float32"
+    by_arm = students(composed("experiments=mine", "model=minilm_lora_all_layers", "model.rank=4"))
+    assert by_arm["base"] is None
+    assert (by_arm["all"]["precision"], by_arm["all"]["layers"], by_arm["all"]["rank"]) == ("float32", None, 4)
+
+
+def test_a_swept_student_and_none_share_the_settings_of_the_command_line(composed: Callable[..., Any]) -> None:
+    jobs = composed("labeler=expert", "filter=none", "model=none,tfidf_logreg", "model.C=2,3")
+    with_student = ["expert/none/tfidf_logreg/s0/model.C=2", "expert/none/tfidf_logreg/s0/model.C=3"]
+    assert sorted({job.name for job in jobs}) == ["expert/none/none/s0", *with_student]
+
+
+@pytest.mark.parametrize("more", [["+model.rank=4"], ["+model.rank=4,5"]])
+def test_a_setting_of_a_student_that_no_run_has_is_refused(composed: Callable[..., Any], more: list[str]) -> None:
+    with made.refused("+model.rank=4: no run of this sweep has a student (model=none)"):
+        composed("labeler=expert", "filter=none", "model=none", *more)
+
+
+def test_the_student_of_the_evidence_is_another(composed: Callable[..., Any]) -> None:
+    jobs = composed("experiments=mine", "model@evidence.student=minilm_linear_head")
+    assert {job.config["evidence"]["student"]["tuning"] for job in jobs} == {"head"}
 
 
 def test_jobs_that_differ_in_values_are_composed_once(

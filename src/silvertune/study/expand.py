@@ -72,16 +72,21 @@ def _composed(
     points = BasicSweeper.split_arguments(overrides, None)[0]
     swept_keys = {override.get_key_element() for override in overrides if override.is_sweep_override()}
     seeds = [] if any(override.get_key_element() == "seed" for override in overrides) else _seeds(config)
-    arms_and_points = list(itertools.product(_arms(config, parser).items(), _without_seed(points)))
-    for (arm, fixed), point in progress_bar.over(arms_and_points, "composing jobs"):
-        texts = _joined(arm, fixed, point[0])
+    overrides_by_job = [
+        (arm, _joined(arm, fixed, point), seeds_of_point)
+        for (arm, fixed), (point, seeds_of_point) in itertools.product(
+            _arms(config, parser).items(), _without_seed(points)
+        )
+    ]
+    _refuse_unused(points, [texts for _, texts, _ in overrides_by_job])
+    for arm, texts, seeds_of_point in progress_bar.over(overrides_by_job, "composing jobs"):
         # In a study the arm is the arm and the rest of the sweep a variant of it; ad hoc, filter=... names the arm.
         variant = ", ".join(text for text in texts if text.split("=")[0] in swept_keys and _is_variant(text, arm))
         texts += [f"variant={_quoted(variant)}"] if variant else []
         texts += [f"arm={_quoted(arm)}"] if arm else []
         cfg = compose(texts)
         choices, sources = cfg.hydra.runtime.choices, cfg.hydra.runtime.config_sources
-        for seed in point[1] or seeds:
+        for seed in seeds_of_point or seeds:
             with open_dict(cfg):
                 cfg.seed = seed
             resolved = composition.plain(cfg, sources)
@@ -134,13 +139,14 @@ def _without_seed(points: Iterable[Sequence[str]]) -> list[tuple[list[str], list
 def _joined(arm: str, fixed: Sequence[Override], point: Sequence[str]) -> list[str]:
     """The overrides of one job. Overriding a part that the arm fixes is an error: its name would lie.
 
-    An arm with `model=none` has no student, so a choice of student for the study does not touch it.
+    A job with `model=none` has no student, so the student that others have and its settings do not touch it.
     """
-    without_student = any(override.input_line == "model=none" for override in fixed)
+    arm_has_none = any(override.input_line == "model=none" for override in fixed)
+    point_has_none = "model=none" in point
     kept = []
     for text in point:
         key = _key(text)
-        if key.split(".")[0] == "model" and without_student:
+        if key.split(".")[0] == "model" and (arm_has_none or (point_has_none and text != "model=none")):
             continue
         for override in fixed:
             fixed_key = _key(str(override.input_line))
@@ -153,9 +159,18 @@ def _joined(arm: str, fixed: Sequence[Override], point: Sequence[str]) -> list[s
     return kept + [str(override.input_line) for override in fixed]
 
 
+def _refuse_unused(points: Iterable[Sequence[str]], texts_by_job: Iterable[Sequence[str]]) -> None:
+    """An override of the student that no job has would be lost silently."""
+    used = {text for texts in texts_by_job for text in texts}
+    for text in itertools.chain.from_iterable(points):
+        if text not in used and _key(text).split(".")[0] == "model":
+            raise UserError(f"{text}: no run of this sweep has a student (model=none), so it would change nothing")
+
+
 def _key(text: str) -> str:
     """What an override is about: `labeler` of `labeler=expert`; it contains `labeler.path`."""
-    return text.lstrip("+~").split("=")[0].split("@")[0]
+    group, _, package = text.lstrip("+~").split("=")[0].partition("@")
+    return package or group
 
 
 def _is_variant(text: str, arm: str) -> bool:
