@@ -209,17 +209,19 @@ def test_tampered_weights_are_refused_before_anything_is_labelled(
     assert not (folder / "mlruns" / "mlflow.db").exists()
 
 
-def test_help_and_cfg_import_nothing_heavy(folder: Path) -> None:
+def test_help_and_cfg_import_nothing_heavy_and_copy_no_store_of_configs(folder: Path) -> None:
     code = (
         "import sys; sys.argv = ['silvertune', {flags}]\n"
         "from silvertune.__main__ import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "print(sorted({{'torch', 'mlflow', 'pandas', 'sklearn', 'numpy', 'matplotlib'}} & sys.modules.keys()))"
+        "from copy import deepcopy; from hydra.core.config_store import ConfigStore\n"
+        "print('copied:', deepcopy(ConfigStore.instance()) is not ConfigStore.instance())\n"
+        "print(sorted({{'torch', 'mlflow', 'pandas', 'sklearn', 'numpy', 'matplotlib', 'rich'}} & sys.modules.keys()))"
     )
     for flags in ("'--help'", "'--cfg', 'job'"):
         out = subprocess.run(
             [sys.executable, "-c", code.format(flags=flags)], capture_output=True, text=True, check=True, cwd=folder
         ).stdout
         assert "labeler" in out
-        assert out.splitlines()[-1] == "[]", flags
+        assert out.splitlines()[-2:] == ["copied: False", "[]"], flags

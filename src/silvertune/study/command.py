@@ -11,6 +11,7 @@ import hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException, OverrideParseException
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 VERSION_BASE = "1.3"
 CONFIG_FOLDER = str(SHIPPED / "conf")
 CONFIG_NAME = "config"
+
+# Hydra copies its sources, and with them all configs of this store, whenever it lists a group or composes: 120 times
+# for `--help`. There is one store a process, and it hands out copies, so a copy of the store itself is of no use.
+setattr(ConfigStore, "__deepcopy__", lambda store, memo: store)  # noqa: B010  (mypy knows no such attribute)
 
 _one_at_a_time = threading.RLock()
 """Hydra keeps the configuration of the current job in a singleton of the process."""

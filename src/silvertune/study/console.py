@@ -3,8 +3,10 @@
 import codecs
 import sys
 import unicodedata
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
 PLAIN = {"Δ": "d", "−": "-", "–": "-", "—": "-", "…": ".", "→": ">", "≥": ">", "≤": "<", "×": "x", "≈": "~",
          "“": '"', "”": '"', "‘": "'", "’": "'", "•": "*", "†": "+"}  # fmt: skip
@@ -13,12 +15,14 @@ WIDTH = 240
 """Characters a line where there is no terminal to be narrow."""
 
 
-def open_console() -> Console:
+def open_console() -> "Console":
     """A console on the standard output.
 
     Returns:
         One that is as wide as the terminal, or `WIDTH` characters where the output is piped into a file.
     """
+    from rich.console import Console
+
     make_printable()
     return Console() if Console().is_terminal else Console(width=WIDTH)
 
