@@ -65,7 +65,7 @@ def usable(base: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
 def nodes(content: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Every mapping with a `_target_` inside, with the key where it stands."""
     if isinstance(content, Mapping):
-        if "_target_" in content:
+        if content.get("_target_") is not None:  # null: model=none
             yield key, content
         for name, value in content.items():
             yield from nodes(value, f"{key}.{name}" if key else str(name))
