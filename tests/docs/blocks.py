@@ -131,7 +131,7 @@ def check_command(words: Sequence[str], mark: str) -> None:
             command, arguments = command.commands[arguments[1]], arguments[1:]
         command.make_context(arguments[0], list(arguments[1:]))
     elif program == "make":
-        targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
+        targets = re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(), re.M)
         assert {word for word in arguments if "=" not in word} <= set(targets), words
     elif program in ("python", "pip") and "install" in arguments:
         known = set(re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), re.M)) | {"silvertune"}

@@ -109,9 +109,9 @@ def test_its_weights_are_its_identity(folder: Path, tmp_path: Path) -> None:
     assert model(tmp_path).identity() == model(folder).identity()
     with (tmp_path / "model.safetensors").open("ab") as file:
         file.write(b"x")
-    from silvertune.llms import local_causal_lm
+    from silvertune.llms import pretrained
 
-    local_causal_lm._weights_digest.cache_clear()
+    pretrained._folder_digest.cache_clear()
     assert model(tmp_path).identity() != model(folder).identity()
 
 

@@ -102,7 +102,7 @@ def write_gguf(folder: Path, path: Path) -> None:
     writer.add_token_list(words)
     kinds = dict.fromkeys(SPECIAL, gguf.TokenType.CONTROL) | dict.fromkeys(WHOLE, gguf.TokenType.USER_DEFINED)
     writer.add_token_types([kinds.get(word, gguf.TokenType.NORMAL) for word in words])
-    writer.add_token_merges(["Ā ā"])  # it wants one; these two bytes never meet
+    writer.add_token_merges(["N O"])  # it wants one; NO is one token anyway
     writer.add_bos_token_id(words.index(BEGIN))
     writer.add_eos_token_id(words.index(END))
     writer.add_add_bos_token(False)

@@ -5,7 +5,6 @@ The model's folder is looked for in this order: the setting `path`; the hub's ca
 ones. Nothing is fetched.
 """
 
-import importlib.metadata
 import math
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from silvertune import progress_bar
 from silvertune.encoders import checkpoint, hidden_states
 from silvertune.encoders.hidden_states import key_of, rows_of
 from silvertune.errors import UserError
+from silvertune.model_files import packaged
 
 EMBEDDING = "mean"
 """How a text's vector is made of its tokens' (a part of the name of the files that keep vectors)."""
@@ -161,11 +161,7 @@ class Encoder:
         folder = self.folder()
         files = checkpoint.weight_files(folder)
         digest = checkpoint.digest(files)
-        if self.sha256 is not None and digest != self.sha256:
-            raise UserError(
-                f"encoder.sha256={self.sha256[:12]}...: {files[0]} has {digest[:12]}...: these are not the published "
-                "weights; install them anew, or set encoder.sha256=null to trust what is there"
-            )
+        packaged.check_digest(digest, self.sha256, files[0], "encoder")
         return digest
 
     def content_key(self) -> str:
@@ -319,9 +315,6 @@ def _in_hub_cache(name: str) -> Path | None:
 
 
 def _in_package(package: str) -> Path | None:
-    """The folder of the package's weights, found in its list of files: the package is not imported."""
-    try:
-        files = importlib.metadata.files(package) or []
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    return next((Path(str(file.locate())).parent for file in files if file.name in checkpoint.WEIGHTS), None)
+    """The folder of the package's weights."""
+    files = packaged.installed_files(package) or []
+    return next((file.parent for file in files if file.name in checkpoint.WEIGHTS), None)

@@ -1,19 +1,18 @@
 """A causal language model on this machine, which scores the words of the answers instead of writing one."""
 
 import asyncio
-import hashlib
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from silvertune.errors import UserError
 from silvertune.interfaces import CheckResult
 from silvertune.llms import answer_scores
 from silvertune.llms.interface import Answer, Ask, Limits, Price, RejectedError, Request, UnusableError
+from silvertune.llms.pretrained import Pretrained
 
 _KEY = "labeler.llm.<name>"
 
@@ -25,18 +24,33 @@ class LocalCausalLM:
     The probabilities are exact (`silvertune.llms.answer_scores`), and the same in any batch but for rounding.
 
     Attributes:
-        model: Hub id or folder.
+        model: Hub id, folder, or path of a `.gguf` file; null where `package` has the file.
         revision: Of the hub's model, best a commit; null: what is there.
+        gguf_file: The name of a GGUF file in the hub's repository or the folder `model`, or null.
+        package: Installed registry packages that carry the parts of a GGUF file, or null.
+        sha256: Of the GGUF file, hex; null trusts what is there.
         device: Null is a GPU where there is one.
         dtype: Of the weights while computing, such as float32 or bfloat16.
         batch_size: Prompts scored together.
     """
 
-    model: str
+    model: str | None
     revision: str | None
     device: str | None
     dtype: str
     batch_size: int
+    gguf_file: str | None = None
+    package: str | Sequence[str] | None = None
+    sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.package is not None and not isinstance(self.package, str):
+            object.__setattr__(self, "package", tuple(self.package))
+
+    @property
+    def pretrained(self) -> Pretrained:
+        """Its files."""
+        return Pretrained(self.model, self.revision, self.gguf_file, self.package, self.sha256, _KEY)
 
     @property
     def price(self) -> Price:
@@ -56,14 +70,12 @@ class LocalCausalLM:
 
     def identity(self) -> dict[str, Any]:
         """What can change its answers: the weights and how they are computed with."""
-        folder = Path(self.model)
-        weights = _weights_digest(folder) if folder.is_dir() else f"{self.model}@{self.revision}"
-        return {"llm": "local_causal_lm", "model": weights, "dtype": self.dtype}
+        return {"llm": "local_causal_lm", "model": self.pretrained.identity(), "dtype": self.dtype}
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Ask]:
         """The model in memory. Raises UnusableError where it can't be loaded."""
-        scorer = _scorer(self.model, self.revision, self.device, self.dtype)
+        scorer = _scorer(self.pretrained, self.device, self.dtype)
         waiting: list[tuple[Request, asyncio.Future[Answer]]] = []
         wake = asyncio.Event()
 
@@ -105,10 +117,10 @@ class LocalCausalLM:
     def check(self) -> list[CheckResult]:
         """Whether the model can be loaded."""
         try:
-            _scorer(self.model, self.revision, self.device, self.dtype)
+            _scorer(self.pretrained, self.device, self.dtype)
         except UserError as error:
-            return [CheckResult(f"model {self.model}", False, str(error))]
-        return [CheckResult(f"model {self.model} loads", True)]
+            return [CheckResult(f"model {self.pretrained.name}", False, str(error))]
+        return [CheckResult(f"model {self.pretrained.name} loads", True)]
 
 
 def _failure(error: Exception) -> Exception:
@@ -117,18 +129,6 @@ def _failure(error: Exception) -> Exception:
     if "out of memory" in str(error).lower():
         return UnusableError(f"{_KEY}.batch_size: out of memory; want a smaller one, or labeler.max_item_tokens")
     return RejectedError(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
-
-
-@lru_cache(maxsize=4)
-def _weights_digest(folder: Path) -> str:
-    """SHA-256 of the files that decide what a model in a folder says."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt"):
-            digest.update(path.name.encode())
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
 
 
 class _Scorer:
@@ -174,17 +174,11 @@ def _softmax(scores: dict[str, float]) -> dict[str, float]:
 
 
 @lru_cache(maxsize=1)
-def _scorer(name: str, revision: str | None, device: str | None, dtype: str) -> _Scorer:
+def _scorer(pretrained: Pretrained, device: str | None, dtype: str) -> _Scorer:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    if not isinstance(getattr(torch, dtype, None), torch.dtype):
-        raise UnusableError(f"{_KEY}.dtype={dtype}: want float32, bfloat16 or float16")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
-        model: Any = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=getattr(torch, dtype))
-    except (OSError, ValueError) as error:
-        raise UnusableError(
-            f"{_KEY}.model={name}: can't be loaded as a causal language model ({str(error).splitlines()[0]})"
-        ) from None
-    return _Scorer(model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), tokenizer, name)
+        network, tokenizer = pretrained.network(dtype), pretrained.tokenizer()
+    except UserError as error:
+        raise UnusableError(str(error)) from None
+    return _Scorer(network.to(device or ("cuda" if torch.cuda.is_available() else "cpu")), tokenizer, pretrained.name)

@@ -1,0 +1,1 @@
+"""Files of pretrained models, wherever they came from."""
