@@ -96,7 +96,7 @@ def test_a_group_of_configs_and_a_room_have_the_same_name() -> None:
 
 def targets(node: object) -> Iterator[str]:
     if isinstance(node, dict):
-        if "_target_" in node:
+        if node.get("_target_"):
             yield node["_target_"]
         for value in node.values():
             yield from targets(value)
