@@ -105,6 +105,7 @@ def test_estimates_add_up_and_can_be_capped() -> None:
     assert one.at_most(5) == Estimate(5, 2, 50, 1.0, 30)
     assert one.at_most(20) == one
     assert Estimate().at_most(0) == Estimate()
+    assert (Estimate(notes=("a",)) + Estimate(notes=("b",))).at_most(1).notes == ("a", "b")
 
 
 def test_a_part_without_a_trait_has_its_default() -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from numbers import Real
 from pathlib import Path
@@ -24,6 +24,7 @@ class Estimate:
         tokens: Tokens of the other requests, both ways; of a tuning job, the tokens that it trains on.
         dollars: What the other requests, or the job, cost.
         seconds: How long they take at the configured rate; 0 where no rate is configured.
+        notes: What to know about these figures, a line each.
     """
 
     calls: float = 0.0
@@ -31,6 +32,7 @@ class Estimate:
     tokens: float = 0.0
     dollars: float = 0.0
     seconds: float = 0.0
+    notes: tuple[str, ...] = ()
 
     def __add__(self, other: "Estimate") -> "Estimate":
         return Estimate(*(getattr(self, entry.name) + getattr(other, entry.name) for entry in fields(self)))
@@ -38,7 +40,8 @@ class Estimate:
     def at_most(self, calls: float) -> "Estimate":
         """The same work with no more than so many calls."""
         share = min(1.0, calls / self.calls) if self.calls else 1.0
-        return Estimate(*(getattr(self, entry.name) * share for entry in fields(self)))
+        names = [entry.name for entry in fields(self) if entry.name != "notes"]
+        return replace(self, **{name: getattr(self, name) * share for name in names})
 
 
 @dataclass(frozen=True)

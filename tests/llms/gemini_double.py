@@ -58,7 +58,10 @@ class Double:
 
     async def model(self, request: web.Request) -> web.Response:
         self.paths.append(request.path)
-        return self.fixed() if self.fixed is not None else web.json_response({"name": "models/gemini-2.5-flash"})
+        if self.drops:
+            assert request.transport is not None
+            request.transport.close()
+        return self.fixed() if self.fixed is not None else web.json_response({"name": "models/gemini-3.5-flash-lite"})
 
 
 def answer(word: str, words: list[str], logprobs: bool, **changed: Any) -> str:
@@ -86,7 +89,7 @@ def answer(word: str, words: list[str], logprobs: bool, **changed: Any) -> str:
         "usage_metadata": types.GenerateContentResponseUsageMetadata(
             prompt_token_count=100, candidates_token_count=5, thoughts_token_count=2, total_token_count=107
         ),
-        "model_version": "gemini-2.5-flash-001",
+        "model_version": "gemini-3.5-flash-lite",
     } | changed
     return types.GenerateContentResponse(**content).model_dump_json(exclude_none=True, by_alias=True)
 

@@ -36,7 +36,7 @@ def test_an_interrupt_loses_no_answer_that_waits_to_be_written(
 
     def question(key: str) -> Question:
         request = Request((Message("user", key),), ("YES", "NO"), ("label",))
-        return Question(key, lambda: request, lambda: None)
+        return Question(key, lambda: request, lambda: None, lambda model: f"{key}-{model}")
 
     def opened(kind: type[AnswerStore]) -> AnswerStore:
         return kind(f"sqlite:///{tmp_path / 'labels.sqlite'}", lease_s=60.0, remember_s=3600.0, budget_usd=None)

@@ -31,8 +31,8 @@ def openai(stack: ExitStack, folder: Path) -> LLM:
 def gemini(stack: ExitStack, folder: Path) -> LLM:
     double = stack.enter_context(gemini_double.serving(gemini_double.Double()))
     return Gemini(
-        model="gemini-2.5-flash", project=None, location="global", api_key_env="CONTRACT_KEY", temperature=0.0,
-        max_tokens=50, thinking_budget=0, top_logprobs=5, base_url=double.url, price=Price(1.0, 2.0),
+        model="gemini-3.5-flash-lite", project=None, location="global", api_key_env="CONTRACT_KEY", temperature=0.0,
+        max_tokens=50, thinking_budget=None, top_logprobs=5, base_url=double.url, price=Price(1.0, 2.0),
         limits=made_llms.limits(),
     )  # fmt: skip
 

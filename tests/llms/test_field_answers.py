@@ -37,7 +37,7 @@ TEXT_PART = {"type": "text", "text": LABEL}
 def completion(content: Any = LABEL, *, message: Body | None = None, usage: Body | None = None, **choice: Any) -> Body:
     told = {"role": "assistant", "content": content} | (message or {})
     return {
-        "model": "double",
+        "model": "double-1",
         "choices": [{"index": 0, "message": told, "finish_reason": "stop"} | choice],
         "usage": usage or {"prompt_tokens": 100, "completion_tokens": 10},
     }
@@ -268,7 +268,7 @@ def test_an_answer_that_does_not_tell_its_tokens_counts_more_than_most_do(
     assert (table["cost_usd"] > 0).all()
 
 
-EMPTY = {"model": "double", "choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 10}}
+EMPTY = {"model": "double-1", "choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 10}}
 
 
 @pytest.mark.parametrize(
@@ -325,12 +325,13 @@ def test_half_a_character_in_a_text_is_left_out(task: Task, tmp_path: Path) -> N
 
 def test_the_llm_that_never_gives_a_label_is_named_among_several(task: Task, tmp_path: Path) -> None:
     def says(body: Body) -> Body:
-        return completion(LABEL if body["model"] == "good" else "As an assistant I would rather not say.")
+        said = completion(LABEL if body["model"] == "good" else "As an assistant I would rather not say.")
+        return said | {"model": body["model"]}
 
     with answering(says) as (url, requests):
         llms = {name: made_llms.openai(url, model=name) for name in ("good", "chatty")}
         labeler = made_llms.labeler(task, llms, tmp_path, views=["text"])
-        with made.refused("labeler.llm.chatty: double gave no label"):
+        with made.refused("labeler.llm.chatty: chatty gave no label"):
             labeler.label(made.items(60))
         assert sum(body["model"] == "good" for body in requests) == 60
         assert labeler.estimate(made.items(60))["good"].stored == 60

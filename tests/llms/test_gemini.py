@@ -30,8 +30,9 @@ def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[Double]:
 
 def model(double: Double, **changed: Any) -> Gemini:
     usual: dict[str, Any] = {
-        "model": "gemini-2.5-flash", "project": None, "location": "global", "api_key_env": "GEMINI_TEST_KEY",
-        "temperature": 0.0, "max_tokens": 50, "thinking_budget": 0, "top_logprobs": 5, "base_url": double.url,
+        "model": "gemini-3.5-flash-lite", "project": None, "location": "global", "api_key_env": "GEMINI_TEST_KEY",
+        "temperature": 0.0, "max_tokens": 50, "thinking_budget": None, "thinking_level": "minimal",
+        "top_logprobs": 5, "base_url": double.url,
         "price": Price(1.0, 2.0), "limits": made_llms.limits(),
     }  # fmt: skip
     return Gemini(**(usual | changed))
@@ -48,7 +49,7 @@ def answer(double: Double, request: Request = ASKED, **changed: Any) -> Answer:
 def test_label_probabilities_and_usage_arrive(double: Double) -> None:
     found = answer(double)
     assert json.loads(found.text)["label"] in ("YES", "NO")
-    assert (found.finish, found.model, found.tokens_in, found.tokens_out) == ("stop", "gemini-2.5-flash-001", 100, 7)
+    assert (found.finish, found.model, found.tokens_in, found.tokens_out) == ("stop", "gemini-3.5-flash-lite", 100, 7)
     assert len(found.tokens) == 5
     assert len(found.tokens[3].alternatives) == 2
 
@@ -62,8 +63,8 @@ def test_the_request_is_what_it_is_configured_to_be(double: Double) -> None:
     assert (config["temperature"], config["seed"], config["maxOutputTokens"]) == (0.5, 2, 50)
     assert config["responseSchema"]["properties"]["label"]["enum"] == ["YES", "NO"]
     assert config["responseSchema"]["property_ordering"] == ["reason", "label"]
-    assert config["thinkingConfig"] == {"thinking_budget": 0}
-    assert double.paths[-1].endswith("models/gemini-2.5-flash:generateContent")
+    assert config["thinkingConfig"] == {"thinking_level": "MINIMAL"}
+    assert double.paths[-1].endswith("models/gemini-3.5-flash-lite:generateContent")
     assert {key.lower(): value for key, value in double.headers[-1].items()}["x-goog-api-key"] == SECRET
 
 
@@ -178,7 +179,9 @@ def test_it_labels(double: Double, tmp_path: Path) -> None:
     table = made_llms.labeler(task, {"gemini": model(double)}, tmp_path).label(made.items(10))
     assert set(table["status"]) == {"ok"}
     assert table["confidence"].between(0.89, 0.91).all()
-    assert set(table["cost_usd"]) == {100e-6 + 14e-6}
+    # The probe is paid for with the first answer.
+    assert sorted(table["cost_usd"]) == pytest.approx([114e-6] * 19 + [2 * 114e-6])
+    assert len(double.requests) == 21
 
 
 @pytest.mark.parametrize("lost", ["connection", "503"])
@@ -192,10 +195,51 @@ def test_a_request_whose_answer_is_lost_is_sent_once(double: Double, lost: str) 
     assert len(double.requests) == 1
 
 
-def test_a_model_that_google_has_shut_down_is_refused_with_another(double: Double) -> None:
+@pytest.mark.parametrize("lost", ["connection", "503"])
+def test_a_probe_or_a_look_whose_answer_is_lost_is_sent_once(double: Double, lost: str) -> None:
+    double.drops = lost == "connection"
+    double.fixed = lambda: error(503, "The model is overloaded.", "UNAVAILABLE")
+
+    async def connect() -> None:
+        async with model(double).connect():
+            pass
+
+    asyncio.run(connect())
+    (found,) = model(double).check()
+    assert not found.ok
+    assert len(double.requests) == 1  # aiohttp itself repeats the look, a GET, which is free
+
+
+def test_a_model_that_google_has_shut_down_is_not_asked(double: Double) -> None:
     for name in ("text-bison@001", "gemini-pro", "gemini-1.5-flash"):
-        with made.refused(f"model={name}", "use gemini-2.5-flash"):
-            model(double, model=name)
+        with made.refused(f"model={name}", "has ended it on 2025-09-24; want gemini-3.5-flash-lite"):
+            answer(double, model=name, thinking_level=None)
+    assert double.requests == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"thinking_budget": 0}, ("thinking_level=minimal", "thinking_budget=0", "refuses both")),
+        ({"thinking_level": "none"}, ("thinking_level=none", "minimal, low, medium or high")),
+        ({"thinking_level": None, "thinking_budget": 0}, ("thinking_budget=0", "want thinking_budget=null")),
+        ({"model": "models/gemini-2.5-flash"}, ("thinking_level=minimal", "want thinking_level=null")),
+    ],
+)
+def test_each_family_takes_its_own_setting_of_thinking(
+    double: Double, changed: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    with made.refused(*words):
+        model(double, **changed)
+
+
+def test_gemini_2_5_takes_a_budget(double: Double) -> None:
+    answer(double, model="gemini-2.5-flash-lite", accept_model="gemini-3.5-flash-lite", thinking_level=None,
+           thinking_budget=0)  # fmt: skip
+    assert double.requests[-1]["generationConfig"]["thinkingConfig"] == {"thinking_budget": 0}
+
+
+def test_settings_that_make_no_sense_are_told(double: Double) -> None:
     with made.refused("api_key_env", "NAME of an environment variable"):
         model(double, api_key_env=SECRET)
     with made.refused("location"):

@@ -89,6 +89,29 @@ def test_what_a_server_does_not_take_is_left_out_and_told(double: Double, capsys
                     for member in ("response_format", "logprobs")]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("refused", "words"),
+    [("temperature", "temperature=0.0: double-1 takes none; want null"),
+     ("reasoning_effort", "reasoning_effort=none: double-1 does not take it")],
+)  # fmt: skip
+def test_a_setting_that_a_model_refuses_stops_it(double: Double, refused: str, words: str) -> None:
+    double.refuses = (refused,)
+    with pytest.raises(UnusableError, match=words):
+        answer(double, reasoning_effort="none")
+    assert len(double.requests) == 3  # the question, and ours with and without
+    without = {"temperature": None} if refused == "temperature" else {"reasoning_effort": None}
+    assert answer(double, **{"reasoning_effort": "none", **without}).finish == "stop"
+    assert refused not in double.requests[-1]
+
+
+def test_how_much_it_thinks_is_sent(double: Double) -> None:
+    answer(double, reasoning_effort="low", temperature=None, top_logprobs=None)
+    assert double.requests[-1]["reasoning_effort"] == "low"
+    same, other = made_llms.openai("http://a/v1"), made_llms.openai("http://a/v1", reasoning_effort="low")
+    assert "reasoning_effort" not in same.identity()  # answers of earlier versions are found
+    assert other.identity()["reasoning_effort"] == "low"
+
+
 def test_a_server_may_say_so_with_an_error_of_its_own(double: Double) -> None:
     told = "1 validation error: {'type': 'literal_error', 'loc': ('body', 'response_format', 'type')}"
 

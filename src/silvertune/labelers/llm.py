@@ -1,7 +1,7 @@
 """The LLM labeler: every prompt of every view of every item, asked of one LLM or several, once or repeatedly."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,10 @@ from silvertune import progress_bar
 from silvertune.errors import UserError, check_whole_number
 from silvertune.interfaces import CheckResult, Estimate
 from silvertune.items import chosen_views, views_of
-from silvertune.llms import answer_store, prompts, truncation, untrusted_text
+from silvertune.llms import answer_store, prompts, served_models, truncation, untrusted_text
 from silvertune.llms.answer_store import AnswerStore, Outcome, Outcomes
 from silvertune.llms.asking import Question, ask_all
-from silvertune.llms.interface import LLM
+from silvertune.llms.interface import LLM, Price
 from silvertune.llms.prompts import Example, Prompt
 from silvertune.schema import Task
 
@@ -120,15 +120,16 @@ class LLMLabeler:
             texts_of_rounds = [(round_, round_.text_by_key()) for round_ in rounds if round_.llm == name]
             stored = self._stored(texts_of_rounds)
             self._say_what_is_remembered(name, stored.statuses())
+            self._say_who_answered(name, stored.models())
             outcomes.update(stored)
             missing = [
-                round_.question(key, texts[key], self.task)
+                round_.question(key, texts[key], self.task, model)
                 for round_, texts in texts_of_rounds
                 for key in stored.lacking(texts)
             ]
             if missing:
                 with _named(name), _progress(name, len(missing)) as on_progress:
-                    outcomes.update(ask_all(model, missing, self._open(), on_progress))
+                    outcomes.update(ask_all(model, missing, self._open(), on_progress, stored.models()))
         return self._votes(items.index, rounds, outcomes)
 
     def _stored(self, texts_of_rounds: "Sequence[tuple[_Round, Mapping[str, str]]]") -> Outcomes:
@@ -143,6 +144,14 @@ class LLMLabeler:
                 f"silvertune: {name}: {sum(without_label.values())} answer(s) without a label ({counts}) are "
                 "remembered from earlier in this sweep and not asked again; labeler.store.remember_s=0 asks again, and "
                 "so does a new start of the command",
+                file=sys.stderr,
+            )
+
+    def _say_who_answered(self, name: str, models: Iterable[str]) -> None:
+        if len(versions := sorted({served_models.version_of(model) for model in models})) > 1:
+            print(
+                f"silvertune: {name}: the stored answers are of {len(versions)} models, {' and '.join(versions)}: "
+                f"labeler.llm.{name}.accept_model={versions[-1]} asks that one everything",
                 file=sys.stderr,
             )
 
@@ -162,7 +171,7 @@ class LLMLabeler:
                           (sent + received) / (limits.tokens_per_minute or float("inf")))  # fmt: skip
             estimates[name] = Estimate(
                 calls=float(len(stored) + calls), stored=float(len(stored)), tokens=sent + received,
-                dollars=model.price.of(sent, received), seconds=60 * minutes,
+                dollars=model.price.of(sent, received), seconds=60 * minutes, notes=_notes(name, model.price),
             )  # fmt: skip
         return estimates
 
@@ -188,9 +197,10 @@ class LLMLabeler:
             examples=self.examples,
             max_item_tokens=self.max_item_tokens,
         )
+        identities = {name: model.identity() for name, model in self.llm.items()}
         return [
-            _Round(name, prompt, repeat, texts := items[prompt.view].tolist(), _keys(model, prompt, repeat, texts))
-            for name, model in self.llm.items()
+            _Round(name, prompt, repeat, texts := items[prompt.view].tolist(), _keys(identity, prompt, repeat, texts))
+            for name, identity in identities.items()
             for prompt in built_prompts
             for repeat in range(self.repeats)
         ]
@@ -240,19 +250,25 @@ class _Round:
         pairs = zip(self.keys, self.texts, strict=True)
         return {key: text for key, text in pairs if key is not None and text is not None}
 
-    def question(self, key: str, text: str, task: Task) -> Question:
+    def question(self, key: str, text: str, task: Task, llm: LLM) -> Question:
         words = list(prompts.words_of(task).values())
+
+        def key_of(served: str) -> str:
+            (key,) = _keys({**llm.identity(), "accept_model": served}, self.prompt, self.repeat, [text])
+            return str(key)
+
         return Question(
             key=key,
             render=lambda: self.prompt.request(text, self.repeat),
             signs=lambda: ", ".join(untrusted_text.signs(text, words)) or None,
+            key_of=key_of,
         )
 
 
-def _keys(llm: LLM, prompt: Prompt, repeat: int, texts: Sequence[str | None]) -> list[str | None]:
+def _keys(identity: Mapping[str, Any], prompt: Prompt, repeat: int, texts: Sequence[str | None]) -> list[str | None]:
     """Digests of all that can change the answer: the LLM, the prompt, the repeat, the text."""
     base = prompt.digest.copy()
-    base.update(answer_store.canonical(llm.identity()))
+    base.update(answer_store.canonical(identity))
     base.update(f"\0{repeat}\0".encode())
     keys: list[str | None] = []
     for text in texts:
@@ -263,6 +279,14 @@ def _keys(llm: LLM, prompt: Prompt, repeat: int, texts: Sequence[str | None]) ->
             digest.update(text.encode("utf-8", "surrogatepass"))
             keys.append(digest.hexdigest())
     return keys
+
+
+def _notes(name: str, price: Price) -> tuple[str, ...]:
+    if price.input is None or price.output is None:
+        return (f"{name}: labeler.llm.{name}.price is not set: what it costs is not in the dollars",)
+    if price.input or price.output:
+        return (f"{name}: {price.age()}",)
+    return ()
 
 
 def _confidences(answers: Mapping[str, Sequence[Any]]) -> list[float | None]:

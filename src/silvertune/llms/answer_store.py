@@ -57,6 +57,7 @@ _leases = sa.Table(
     sa.Column("expires", sa.Float, nullable=False),
     sa.Column("reserved_usd", sa.Float, nullable=False),
 )
+_MODEL = 1 + [name for name, _ in _ANSWERED].index("model")
 _KEYS_AT_A_TIME = 50_000
 _Row = tuple[Any, ...]
 """Of `answers` or `payments`: the key, then what `_ANSWERED` names; `probs` as JSON."""
@@ -115,6 +116,10 @@ class Outcomes(Mapping[str, Outcome]):
     def statuses(self) -> Counter[str]:
         """Status -> how many outcomes have it."""
         return Counter(row[1] for row in self._rows.values())
+
+    def models(self) -> set[str]:
+        """The models that answered, as they call themselves."""
+        return {row[_MODEL] for row in self._rows.values() if row[_MODEL]}
 
     def update(self, others: Mapping[str, Outcome]) -> None:
         """Add the outcomes of `others`, in place of those of the same keys."""

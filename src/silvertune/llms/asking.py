@@ -2,13 +2,13 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from silvertune.errors import UserError
-from silvertune.llms import prompts, truncation
+from silvertune.llms import prompts, served_models, truncation
 from silvertune.llms.answer_store import AnswerStore, Outcome
 from silvertune.llms.answers import Reading
 from silvertune.llms.answers import read as parsed
@@ -31,19 +31,29 @@ class Question:
     key: In the answer store.
     render: Makes the request; called only where it is sent.
     signs: Of its text.
+    key_of: The name of a model -> the key under which its answer counts, where it answers in the place of another.
     """
 
     key: str
     render: Callable[[], Request]
     signs: Callable[[], str | None]
+    key_of: Callable[[str], str]
 
 
 class BudgetError(UserError):
     """The store's budget has no room for another request; what was answered is kept."""
 
 
+class OtherModelError(UnusableError):
+    """Another model answers than the one that was asked, or than the one that answered before."""
+
+
 def ask_all(
-    llm: LLM, questions: Sequence[Question], store: AnswerStore, on_progress: Callable[[Outcome], None]
+    llm: LLM,
+    questions: Sequence[Question],
+    store: AnswerStore,
+    on_progress: Callable[[Outcome], None],
+    answered_by: Collection[str] = (),
 ) -> dict[str, Outcome]:
     """The outcome of every question that the store does not have, asked or, where others ask it, waited for.
 
@@ -52,6 +62,7 @@ def ask_all(
         questions: What to ask; each key stands once.
         store: The answer store; it is closed in the end.
         on_progress: Called with each outcome when it is committed.
+        answered_by: Models that gave the stored answers which are used beside these.
 
     Returns:
         Key -> outcome, of every question.
@@ -59,9 +70,10 @@ def ask_all(
     Raises:
         BudgetError: The budget has no room for another request. Here as below, what was answered is in the store.
         UnusableError: The LLM answers nothing, or never with a label.
+        OtherModelError: Another model answers. What it answered is stored under the keys of that model.
         KeyboardInterrupt: Somebody stopped it.
     """
-    asking = _Asking(llm, {question.key: question for question in questions}, store, on_progress)
+    asking = _Asking(llm, {question.key: question for question in questions}, store, on_progress, answered_by)
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -78,9 +90,15 @@ class _Asking:
     """
 
     def __init__(
-        self, llm: LLM, questions: Mapping[str, Question], store: AnswerStore, on_progress: Callable[[Outcome], None]
+        self,
+        llm: LLM,
+        questions: Mapping[str, Question],
+        store: AnswerStore,
+        on_progress: Callable[[Outcome], None],
+        answered_by: Collection[str] = (),
     ) -> None:
         self.llm, self.questions, self.store, self.on_progress = llm, questions, store, on_progress
+        self.answered_by = {served_models.version_of(model) for model in answered_by}
         self.outcomes: dict[str, Outcome] = {}
         self.failure: BaseException | None = None
         self.under_way = 0
@@ -131,6 +149,8 @@ class _Asking:
                 claim = await self._in_thread(self.store.claim, some, [self._reserve(key) for key in some])
                 for key, outcome in claim.known.items():
                     self._count(key, outcome)
+                    if outcome.model:  # another process asks the same, and perhaps another version answers it
+                        self.answered_by.add(served_models.version_of(outcome.model))
                 for key in claim.mine:
                     self.under_way += 1
                     await self.claimed.put(key)
@@ -152,8 +172,7 @@ class _Asking:
     async def _work(self, ask: Ask) -> None:
         while (key := await self.claimed.get()) is not None and not self.stopping.is_set():
             try:
-                outcome = await self._outcome(ask, self.questions[key])
-                await self._to_be_written(key, outcome)
+                await self._to_be_written(*await self._outcome(ask, self.questions[key]))
             except UnusableError as error:
                 self._stop(error)
             finally:
@@ -165,16 +184,21 @@ class _Asking:
         self.to_write.set()
         return committed
 
-    async def _outcome(self, ask: Ask, question: Question) -> Outcome:
+    async def _outcome(self, ask: Ask, question: Question) -> tuple[str, Outcome]:
+        """What became of a question, and the key under which it counts."""
         request, signs = question.render(), question.signs()
         try:
             answers = [await self.limiter.ask(ask, request, self._tokens(request))]
         except GaveUpError as error:
             cost = self.llm.price.of(error.tokens_in, error.tokens_out)
-            return Outcome(
+            return question.key, Outcome(
                 "api_error", None, None, None, str(error)[:500], signs, "", error.tokens_in, error.tokens_out, cost
             )
         reading = _read(answers[0], request)
+        if self._is_of_another_model(answers[0]):
+            return question.key_of(served_models.version_of(answers[0].model)), self._paid(
+                request, answers, reading, signs
+            )
         if reading.status == "parse_error" and not self.stopping.is_set():
             again = prompts.repair(request, answers[0].text)
             try:
@@ -188,7 +212,26 @@ class _Asking:
                 self._to_be_written(question.key, self._paid(request, answers, reading, signs))
                 raise
         self._notice(reading, answers[-1])
-        return self._paid(request, answers, reading, signs)
+        return question.key, self._paid(request, answers, reading, signs)
+
+    def _is_of_another_model(self, answer: Answer) -> bool:
+        """Whether another model answered than the one that was asked, or that answered before; then it stops."""
+        served = served_models.version_of(answer.model)
+        if not answer.asked or not served:
+            return False
+        if served_models.differs(answer.model, answer.asked):
+            what = f"{answer.asked} was asked, and {served} answered"
+        elif others := sorted(self.answered_by - {served}):
+            what = f"{answer.asked} was asked; {' and '.join(others)} answered, and now {served} does"
+        else:
+            self.answered_by.add(served)
+            return False
+        self._stop(OtherModelError(
+            f"labeler.llm.<name>.model: {what}; votes of two models are not mixed: name the model that you want, or "
+            f"take this one with labeler.llm.<name>.accept_model={served} (its votes are others then, and what it has "
+            "answered is kept for them; mind its price)"
+        ))  # fmt: skip
+        return True
 
     def _notice(self, reading: Reading, answer: Answer) -> None:
         """Stop where an LLM answers, and never with a label."""

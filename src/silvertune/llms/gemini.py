@@ -6,13 +6,12 @@ import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from silvertune.errors import UserError
+from silvertune.errors import UserError, either
 from silvertune.interfaces import CheckResult
-from silvertune.llms import credentials
+from silvertune.llms import credentials, gemini_answers, retired
 from silvertune.llms.interface import (
     Answer,
     Ask,
@@ -21,7 +20,6 @@ from silvertune.llms.interface import (
     Price,
     RejectedError,
     Request,
-    Token,
     TransientError,
     UnusableError,
 )
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
     from google.genai import errors, types
 
 _KEY = "labeler.llm.<name>"
-_REFUSALS = ("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE")
+_LEVELS = ("minimal", "low", "medium", "high")
 _PROBES: dict[str, bool] = {}
 """Which models tell log probabilities, as far as this process has asked."""
 
@@ -45,10 +43,13 @@ class Gemini:
         project: Of Vertex AI, which takes the machine's Google credentials; null project: the Gemini API, by key.
         location: Of Vertex AI, which takes the machine's Google credentials; null project: the Gemini API, by key.
         api_key_env: The NAME of the environment variable that holds the key; unused with a project.
-        thinking_budget: Tokens of thought before the answer; 0 none, null as the model does by itself.
+        thinking_budget: Of Gemini 2.5: tokens of thought before the answer; 0 none, null as the model does by itself.
         top_logprobs: How many alternatives to each token to ask for, null none. Not every model tells them, so one
             short request finds out before the others are sent.
         base_url: Another address of the API, null is Google's.
+        thinking_level: Of Gemini 3 and later, which take no budget: minimal, low, medium, high; null as the model
+            does by itself.
+        accept_model: The model that may answer in place of `model`, where Google reroutes it; null: none.
     """
 
     not_in_identity: ClassVar[frozenset[str]] = frozenset({"limits", "base_url", "api_key_env"})
@@ -64,26 +65,56 @@ class Gemini:
     base_url: str | None
     price: Price
     limits: Limits
+    thinking_level: str | None = None
+    accept_model: str | None = None
 
     def __post_init__(self) -> None:
         credentials.check_name(self.api_key_env, f"{_KEY}.api_key_env")
-        if re.match(r"(text|chat|code)-bison|gemini-pro$|gemini-1\.", self.model):
-            raise UserError(f"{_KEY}.model={self.model}: Google has shut it down; use gemini-2.5-flash or a later one")
+        level, budget = f"{_KEY}.thinking_level={self.thinking_level}", f"{_KEY}.thinking_budget={self.thinking_budget}"
+        if self.thinking_level is not None and self.thinking_budget is not None:
+            raise UserError(f"{level}, {budget}: Gemini refuses both together; want one, and the other null")
+        if self.thinking_level not in (None, *_LEVELS):
+            raise UserError(f"{level}: want {either(_LEVELS)}, or null")
+        generation = re.search(r"gemini-(\d+)", self.model)
+        if generation and int(generation[1]) > 2 and self.thinking_budget is not None:
+            raise UserError(f"{budget}: {self.model} takes a level: want thinking_budget=null thinking_level=minimal")
+        if generation and int(generation[1]) < 3 and self.thinking_level is not None:
+            raise UserError(f"{level}: {self.model} takes a budget: want thinking_level=null thinking_budget=0")
         if self.project is not None and self.location is None:
             raise UserError(f"{_KEY}.location: Vertex AI needs one, such as europe-west4 or global")
 
     def identity(self) -> dict[str, Any]:
         """What can change its answers."""
         names = ("model", "temperature", "max_tokens", "thinking_budget")
-        return {"llm": "gemini", **{name: getattr(self, name) for name in names}}
+        later = {"thinking_level": self.thinking_level, "accept_model": self.accept_model}
+        return {
+            "llm": "gemini",
+            **{name: getattr(self, name) for name in names},
+            **{name: value for name, value in later.items() if value is not None},
+        }
+
+    @property
+    def _service(self) -> str:
+        return "gemini" if self.project is None else "vertex"
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Ask]:
         """What sends requests. Raises UnusableError without the package, the key or Google's credentials."""
+        if self.accept_model is None:
+            retired.refuse(self._service, self.model, f"{_KEY}.model")
         client, key = self._client()
+        paid: list[Answer] = []
         try:
-            logprobs = self.top_logprobs is not None and await self._tells_logprobs(client, key)
-            yield partial(self._ask, client, key, logprobs)
+            logprobs = self.top_logprobs is not None and await self._tells_logprobs(client, key, paid)
+
+            async def ask(request: Request) -> Answer:
+                answer = await self._ask(client, key, logprobs, request)
+                if not paid:
+                    return answer
+                probe = paid.pop()  # it is paid for with the first answer
+                return replace(answer, failed_in=probe.tokens_in or 0, failed_out=probe.tokens_out or 0)
+
+            yield ask
         finally:
             await client.aio.aclose()
 
@@ -111,18 +142,22 @@ class Gemini:
             ) from None
         return client, None
 
-    async def _tells_logprobs(self, client: "genai.Client", key: str | None) -> bool:
-        """Whether the model takes a request for log probabilities; the Gemini API and Vertex AI differ in that."""
+    async def _tells_logprobs(self, client: "genai.Client", key: str | None, paid: list[Answer]) -> bool:
+        """Whether the model takes a request for log probabilities; the Gemini API and Vertex AI differ in that.
+
+        paid: Gets the answer, if one comes.
+        """
         place = f"{self.project is None} {self.model} {self.base_url}"
         if place not in _PROBES:
             probe = Request((Message("user", 'Answer {"label": "a"}'),), ("a", "b"), ("label",))
             try:
                 async with asyncio.timeout(self.limits.timeout_s):
-                    await self._ask(client, key, True, probe)
+                    paid.append(await self._ask(client, key, True, probe))
                 _PROBES[place] = True
             except RejectedError as error:
                 _PROBES[place] = False
-                print(f"silvertune: {self.model} tells no log probabilities ({error}); asking without", file=sys.stderr)
+                print(f"silvertune: {self.model} tells no log probabilities ({error}); asking without: confidences "
+                      "come from labeler.confidence=true or labeler.repeats", file=sys.stderr)  # fmt: skip
             except (TransientError, TimeoutError):
                 return True
         return _PROBES[place]
@@ -138,14 +173,14 @@ class Gemini:
                 model=self.model, contents=contents, config=self._config(request, logprobs)
             )
         except errors.APIError as error:
-            return self._failed(error, key)
+            self._failed(error, key)
         except GoogleAuthError:
             raise UnusableError(f"{_KEY}.project={self.project}: Google's credentials do not work; log in anew: "
                                 "gcloud auth application-default login") from None  # fmt: skip
         except (aiohttp.ClientError, OSError, ValueError, _http_errors()) as error:
             # A ValueError is an answer that is no JSON, or not of the API's form.
             raise TransientError(f"{type(error).__name__} on the way to Gemini") from None
-        return _answer(response, self.model)
+        return replace(gemini_answers.answer_of(response, self.model), asked=self.accept_model or self.model)
 
     def _config(self, request: Request, logprobs: bool) -> "types.GenerateContentConfig":
         from google.genai import types
@@ -154,6 +189,8 @@ class Gemini:
         thinking = None
         if self.thinking_budget is not None:
             thinking = types.ThinkingConfig(thinking_budget=self.thinking_budget)
+        elif self.thinking_level is not None:
+            thinking = types.ThinkingConfig(thinking_level=types.ThinkingLevel(self.thinking_level.upper()))
         return types.GenerateContentConfig(
             system_instruction="\n".join(system) or None,
             temperature=self.temperature,
@@ -166,8 +203,8 @@ class Gemini:
             logprobs=self.top_logprobs if logprobs else None,
         )
 
-    def _failed(self, error: "errors.APIError", key: str | None) -> Answer:
-        """What an error answer means, raised."""
+    def _failed(self, error: "errors.APIError", key: str | None) -> NoReturn:
+        """Raise what an error answer means."""
         message = credentials.hidden(" ".join(str(error.message or error.status).split()), key)[:200]
         if error.code in (401, 403) or "API_KEY_INVALID" in str(error.details):
             setting = f"{_KEY}.api_key_env={self.api_key_env}" if key else f"{_KEY}.project={self.project}"
@@ -181,10 +218,11 @@ class Gemini:
             )
         if error.code == 404:
             raise UnusableError(
-                f"{_KEY}.model={self.model}: no such model there (404: {message}); check model and location"
+                f"{_KEY}.model={self.model}: no such model there (404: {message}); check model and location: Gemini 3 "
+                "is served in global, us and eu"
             )
         if error.code in (408, 409, 425, 429) or error.code >= 500:
-            raise TransientError(f"{error.code}: {message}", _retry_after(error.details))
+            raise TransientError(f"{error.code}: {message}", gemini_answers.retry_after(error.details))
         raise RejectedError(f"{error.code}: {message}")
 
     def check(self) -> list[CheckResult]:
@@ -199,7 +237,8 @@ class Gemini:
             return [
                 CheckResult(f"Gemini: {self.model}", False, f"{error or 'no answer within 20 s'}: is the network up?")
             ]
-        return [CheckResult(f"Gemini: credentials, and {self.model} is there", True)]
+        is_there = CheckResult(f"Gemini: credentials, and {self.model} is there", True)
+        return [is_there, *([] if self.accept_model else retired.check(self._service, self.model))]
 
     async def _look(self) -> None:
         import aiohttp
@@ -251,54 +290,3 @@ def _schema(request: Request) -> "types.Schema":
         required=fields,
         property_ordering=fields,
     )
-
-
-def _answer(response: "types.GenerateContentResponse", model: str) -> Answer:
-    usage = response.usage_metadata
-    tokens_in = (usage.prompt_token_count or 0) if usage else None
-    tokens_out = ((usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0)) if usage else None
-    said = response.model_version or model
-    feedback = response.prompt_feedback
-    if feedback is not None and feedback.block_reason is not None:
-        return Answer(f"blocked: {feedback.block_reason.value}", "refused", said, tokens_in, tokens_out)
-    if not response.candidates:
-        raise TransientError("an answer without a candidate", None, tokens_in or 0, tokens_out or 0)
-    candidate = response.candidates[0]
-    parts = (candidate.content.parts if candidate.content else None) or []
-    text = "".join(part.text or "" for part in parts if not part.thought)
-    reason = candidate.finish_reason.value if candidate.finish_reason else "STOP"
-    if not text and reason == "STOP":
-        raise TransientError("an empty candidate", None, tokens_in or 0, tokens_out or 0)
-    return Answer(
-        text=text or reason,
-        finish="refused" if reason in _REFUSALS else "length" if reason == "MAX_TOKENS" else "stop",
-        model=said,
-        tokens_in=tokens_in,
-        tokens_out=tokens_out,
-        tokens=_tokens(candidate.logprobs_result),
-    )
-
-
-def _tokens(logprobs: "types.LogprobsResult | None") -> tuple[Token, ...]:
-    if logprobs is None or not logprobs.chosen_candidates:
-        return ()
-    tops = logprobs.top_candidates or []
-    tokens = []
-    for place, chosen in enumerate(logprobs.chosen_candidates):
-        alternatives = {}
-        for one in [chosen, *((tops[place].candidates or []) if place < len(tops) else [])]:
-            if one.log_probability is None:
-                return ()  # a missing log probability is no probability of 1
-            alternatives[_bytes(one.token)] = one.log_probability
-        tokens.append(Token(_bytes(chosen.token), alternatives))
-    return tuple(tokens)
-
-
-def _bytes(token: str | None) -> bytes:
-    return (token or "").encode("utf-8", "surrogatepass")
-
-
-def _retry_after(details: Any) -> float | None:
-    """Seconds, from the RetryInfo that Google puts into an error's details."""
-    match = re.search(r"retryDelay['\"]?\s*:\s*['\"]?([\d.]+)s", str(details))
-    return float(match[1]) if match else None

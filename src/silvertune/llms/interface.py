@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Literal, Protocol
 
 from silvertune.errors import UserError, check_number
@@ -69,6 +70,7 @@ class Answer:
     Attributes:
         finish: `stop`, `length` (cut off: the answer's own limit, or a prompt too long for the model) or `refused`.
         model: The model that answered, as it calls itself.
+        asked: The model that was asked, where an answer of another one must not count; empty: any may answer.
         tokens_in: Tokens of the request; None where they are not told.
         tokens_out: Tokens of the answer; None where they are not told.
         tokens: The generated tokens, where the LLM tells their probabilities.
@@ -86,6 +88,7 @@ class Answer:
     probs: Mapping[str, float] | None = None
     failed_in: int = 0
     failed_out: int = 0
+    asked: str = ""
 
 
 class TransientError(Exception):
@@ -112,15 +115,34 @@ class UnusableError(UserError):
 
 @dataclass(frozen=True)
 class Price:
-    """Dollars per million tokens; null where it is not known."""
+    """Dollars per million tokens; null where it is not known.
+
+    Attributes:
+        input: Of a request.
+        output: Of an answer.
+        as_of: The day on which somebody read them, as 2026-11-29; null: nobody says.
+    """
 
     input: float | None
     output: float | None
+    as_of: str | None = None
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
+        for name, value in (("input", self.input), ("output", self.output)):
             if value is not None:
                 check_number(f"labeler.llm.<name>.price.{name}", value)
+        if self.as_of is not None:
+            try:
+                date.fromisoformat(self.as_of)
+            except (TypeError, ValueError):
+                raise UserError(f"labeler.llm.<name>.price.as_of={self.as_of}: want a day such as 2026-11-29") from None
+
+    def age(self) -> str:
+        """When the prices were read and how long ago that is, in words."""
+        if self.as_of is None:
+            return "the prices bear no date: set price.as_of"
+        days = (date.today() - date.fromisoformat(self.as_of)).days
+        return f"prices read on {self.as_of}, {max(days, 0)} day(s) ago"
 
     def of(self, tokens_in: float, tokens_out: float) -> float:
         """Dollars for so many tokens; an unknown price counts nothing."""

@@ -2,21 +2,17 @@
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import urlsplit
 
-from silvertune.errors import UserError
 from silvertune.interfaces import CheckResult
-from silvertune.llms import credentials, openai_answers, untrusted_text
+from silvertune.llms import credentials, http, openai_answers, retired
 from silvertune.llms.interface import (
     Answer,
     Ask,
     Limits,
-    Message,
     Price,
     RejectedError,
     Request,
@@ -24,6 +20,7 @@ from silvertune.llms.interface import (
     UnusableError,
 )
 from silvertune.llms.openai_answers import ServerError
+from silvertune.llms.optional_members import OptionalMembers, SuspectError
 
 if TYPE_CHECKING:
     import aiohttp
@@ -33,28 +30,15 @@ _OPTIONAL = {
     "response_format": ("response_format", "json_schema"),
     "logprobs": ("logprobs", "top_logprobs", "not JSON compliant"),  # vLLM, of a log probability of -inf
     "seed": ("seed",),
+    "temperature": ("temperature",),
+    "reasoning_effort": ("reasoning_effort", "reasoning effort"),
 }
-"""Members of a request that a server may do without, and by which words it names them where it refuses."""
-_PROBE = Request(
-    (
-        Message(
-            "system", 'Say whether a text is a or b. Answer with one JSON object: {"label": "a"} or {"label": "b"}.'
-        ),
-        Message("user", untrusted_text.delimited("a short text")),
-    ),
-    ("a", "b"),
-    ("label",),
-    repeat=1,
-)
-"""A question like those about items, whose words no item chose: by it a server shows which members it takes."""
+"""Members of a request that a server may refuse, and by which words it names them there."""
 
 
 @dataclass(frozen=True)
 class OpenAICompatible:
     """A model behind a base URL.
-
-    Talks over aiohttp and not over the `openai` package, whose transport gets fewer answers a second out of one core
-    (benchmarks/labeling.py).
 
     Attributes:
         model: As the server calls it; name a dated version where there is one.
@@ -67,6 +51,11 @@ class OpenAICompatible:
         top_logprobs: How many alternatives to each token to ask for; null: none. A server that refuses one of these
             is asked without it, and it is said once.
         extra_body: Further members of the request, as the server has them.
+        reasoning_effort: How much a model thinks before it answers: none, low, medium, high and what else it knows;
+            null: as it does by itself. Where OpenAI's models think, they take no temperature and tell no
+            probabilities, and the thoughts count towards `max_tokens`.
+        accept_model: The model that may answer in place of `model`, where a provider reroutes it or a proxy calls it
+            otherwise; null: none.
     """
 
     not_in_identity: ClassVar[frozenset[str]] = frozenset({"limits", "base_url", "api_key_env"})
@@ -83,95 +72,54 @@ class OpenAICompatible:
     extra_body: Mapping[str, Any]
     price: Price
     limits: Limits
+    reasoning_effort: str | None = None
+    accept_model: str | None = None
 
     def __post_init__(self) -> None:
         credentials.check_name(self.api_key_env, f"{_KEY}.api_key_env")
-        parts = urlsplit(self.base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UserError(f"{_KEY}.base_url: want an address such as https://api.openai.com/v1")
-        if parts.username or parts.password or parts.query:
-            raise UserError(f"{_KEY}.base_url: has a user, a password or a query in it; keys go by {_KEY}.api_key_env")
+        http.check_address(self.base_url)
 
     def identity(self) -> dict[str, Any]:
         """What can change its answers."""
         names = ("family", "model", "temperature", "max_tokens", "structured", "extra_body")
-        return {"llm": "openai_compatible", **{name: getattr(self, name) for name in names}}
+        later = {"reasoning_effort": self.reasoning_effort, "accept_model": self.accept_model}
+        return {
+            "llm": "openai_compatible",
+            **{name: getattr(self, name) for name in names},
+            **{name: value for name, value in later.items() if value is not None},
+        }
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Ask]:
         """What sends requests, over connections that are kept open. Raises UnusableError without the key."""
-        import aiohttp
-
+        if self.accept_model is None:
+            retired.refuse(self.family, self.model, f"{_KEY}.model")
         key = credentials.from_environment(self.api_key_env, f"{_KEY}.api_key_env")
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-        without: set[str] = set()
-        taken: set[str] = set()
-        probing = asyncio.Lock()
-        async with aiohttp.ClientSession(
-            headers=headers,
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
-            timeout=aiohttp.ClientTimeout(total=None),
-            proxy=_proxy(self.base_url),
-        ) as session:
+        settings = {
+            "temperature": f"{_KEY}.temperature={self.temperature}: {self.model} takes none; want null",
+            "reasoning_effort": f"{_KEY}.reasoning_effort={self.reasoning_effort}: {self.model} does not take it; want "
+            "null or another",
+        }
+        async with http.session(self.base_url, headers) as session:
 
-            async def ask(request: Request) -> Answer:
-                while True:
-                    sent = frozenset(without)
-                    try:
-                        return await self._post(session, request, sent, key)
-                    except _SuspectError as error:
-                        async with probing:
-                            if error.member not in without | taken:
-                                refused = await self._refuses(session, error.member, frozenset(without), key)
-                                (without if refused else taken).add(error.member)
-                                if refused:
-                                    print(f"silvertune: {self.model} does not take {error.member}; asking without it",
-                                          file=sys.stderr)  # fmt: skip
-                        if error.member in sent or error.member in taken:
-                            raise error.failure from None
+            async def post(request: Request, without: frozenset[str]) -> Answer:
+                return await self._post(session, request, without, key)
 
-            yield ask
-
-    async def _refuses(
-        self, session: "aiohttp.ClientSession", member: str, without: frozenset[str], key: str | None
-    ) -> bool:
-        """Whether the server refuses a member of the request: of a question of ours, whose words no item chose."""
-        try:
-            await self._post(session, _PROBE, without, key)
-        except _SuspectError:
-            pass
-        except RejectedError:
-            return False
-        else:
-            return False
-        try:
-            await self._post(session, _PROBE, without | {member}, key)
-        except RejectedError:
-            return False
-        except _SuspectError as error:
-            return error.member != member  # it names another member now, which is probed next
-        return True
+            yield OptionalMembers(self.model, post, settings).ask
 
     async def _post(
         self, session: "aiohttp.ClientSession", request: Request, without: frozenset[str], key: str | None
     ) -> Answer:
-        import aiohttp
-
         body = json.dumps(self._body(request, without), ensure_ascii=False).encode()
-        url = f"{self.base_url.rstrip('/')}/chat/completions"
-        try:
-            async with session.post(url, data=body, allow_redirects=False) as response:
-                status, headers, content = response.status, response.headers, await response.read()
-        except aiohttp.InvalidURL:
-            raise UnusableError(f"{_KEY}.base_url: is no address") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise TransientError(f"{type(error).__name__} on the way to {_KEY}.base_url") from None
-        text = content.decode(errors="replace")
+        status, headers, text = await http.send(
+            session, "POST", f"{self.base_url.rstrip('/')}/chat/completions", data=body
+        )
         answer = openai_answers.body_of(text)
         try:
             if failure := openai_answers.error_of(status, answer):
                 return self._failed(failure, headers, credentials.hidden(text, key), without, key)
-            return openai_answers.answer_of(answer)
+            return replace(openai_answers.answer_of(answer), asked=self.accept_model or self.model)
         except TransientError as error:
             error.tokens_in, error.tokens_out = openai_answers.tokens_paid(answer)
             raise
@@ -182,16 +130,27 @@ class OpenAICompatible:
             "messages": [{"role": turn.role, "content": turn.content} for turn in request.messages],
             self.max_tokens_field: self.max_tokens,
         }
-        if self.temperature is not None:
+        optional = self._optional(without)
+        if "temperature" in optional:
             body["temperature"] = self.temperature
-        if request.repeat and "seed" not in without:
+        if request.repeat and "seed" in optional:
             body["seed"] = request.repeat
-        if self.structured and "response_format" not in without:
+        if "response_format" in optional:
             schema = {"name": "answer", "strict": True, "schema": request.schema}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        if self.top_logprobs and "logprobs" not in without:
+        if "logprobs" in optional:
             body |= {"logprobs": True, "top_logprobs": self.top_logprobs}
+        if "reasoning_effort" in optional:
+            body["reasoning_effort"] = self.reasoning_effort
         return body | dict(self.extra_body)
+
+    def _optional(self, without: frozenset[str]) -> set[str]:
+        """The optional members that are sent."""
+        is_wanted = {
+            "response_format": self.structured, "logprobs": bool(self.top_logprobs), "seed": True,
+            "temperature": self.temperature is not None, "reasoning_effort": self.reasoning_effort is not None,
+        }  # fmt: skip
+        return {member for member, wanted in is_wanted.items() if wanted} - without
 
     def _failed(
         self, error: ServerError, headers: Mapping[str, str], text: str, without: frozenset[str], key: str | None
@@ -218,8 +177,8 @@ class OpenAICompatible:
             failure = RejectedError(f"{status}: {message}")
         if status in (400, 422, 500, 501):  # llama-cpp-python answers 500 to a response_format that it does not know
             for member, names in _OPTIONAL.items():
-                if member not in without and any(name in text for name in names):
-                    raise _SuspectError(member, failure)
+                if member in self._optional(without) and any(name in text for name in names):
+                    raise SuspectError(member, failure)
         if code in ("content_filter", "content_policy_violation"):
             return Answer(message, "refused", self.model, 0, 0)
         if code == "context_length_exceeded":
@@ -245,49 +204,17 @@ class OpenAICompatible:
         if names:
             model_names = ", ".join(sorted(names)[:8])
             results.append(CheckResult(f"model {self.model}", self.model in names, f"it has {model_names}"))
-        return results
+        return [*results, *([] if self.accept_model else retired.check(self.family, self.model))]
 
     async def _models(self) -> list[str]:
         """The models that the server lists; none where it has no list."""
-        import aiohttp
-
         key = credentials.from_environment(self.api_key_env, f"{_KEY}.api_key_env")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        session = aiohttp.ClientSession(headers=headers, proxy=_proxy(self.base_url))
-        async with session, asyncio.timeout(20):
-            try:
-                async with session.get(f"{self.base_url.rstrip('/')}/models", allow_redirects=False) as response:
-                    status, content = response.status, await response.read()
-            except (aiohttp.ClientError, OSError) as error:
-                raise TransientError(f"{type(error).__name__}") from None
+        async with http.session(self.base_url, headers) as session, asyncio.timeout(20):
+            status, _, content = await http.send(session, "GET", f"{self.base_url.rstrip('/')}/models")
         if status in (401, 403):
             self._failed(ServerError(status, "", ""), {}, "", frozenset(), key)
         try:
             return [str(entry["id"]) for entry in json.loads(content)["data"]] if status == 200 else []
         except (ValueError, KeyError, TypeError):
             return []
-
-
-class _SuspectError(Exception):
-    """An error that names an optional member of the request: the server may not take it, or it quotes the request.
-
-    Attributes:
-        member: The member that it names.
-        failure: What the error is where the server takes the member.
-    """
-
-    def __init__(self, member: str, failure: Exception) -> None:
-        super().__init__(str(failure))
-        self.member, self.failure = member, failure
-
-
-def _proxy(url: str) -> str | None:
-    """The proxy that the environment names for an address (`HTTPS_PROXY`, `NO_PROXY` and their like).
-
-    Not by aiohttp's `trust_env`: that looks it up in a thread for each request, and where `~/.netrc` has credentials
-    for the host it refuses every request that carries a key.
-    """
-    from urllib.request import getproxies, proxy_bypass
-
-    parts = urlsplit(url)
-    return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)

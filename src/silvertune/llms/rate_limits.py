@@ -72,7 +72,7 @@ class RateLimiter:
                 self._failed_in_row = 0
                 if answer.tokens_in is not None and answer.tokens_out is not None:
                     self._tokens.correct(answer.tokens_in + answer.tokens_out - tokens)
-                return replace(answer, failed_in=paid_in, failed_out=paid_out) if paid_in or paid_out else answer
+                return replace(answer, failed_in=answer.failed_in + paid_in, failed_out=answer.failed_out + paid_out)
             # Full jitter: many that failed together do not come back together (Brooker, "Exponential Backoff and
             # Jitter", AWS 2015). What the server asks for comes first.
             wait = least * random.uniform(1.0, 1.1) + random.uniform(0.0, pause)

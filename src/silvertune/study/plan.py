@@ -42,6 +42,9 @@ def show(console: Console, jobs: list[Job], earlier: "Mapping[store.Key, Run]") 
     console.print(table)
     if any(labelling.values()):
         console.print(_asking(labelling))
+        notes = [note for by_name in labelling.values() for estimate in by_name.values() for note in estimate.notes]
+        for note in dict.fromkeys(notes):
+            console.print(note, highlight=False)
     labels = sum((estimate for by_name in labelling.values() for estimate in by_name.values()), Estimate())
     tuned = sum(tuning, Estimate())
     console.print(

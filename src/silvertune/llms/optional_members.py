@@ -1,0 +1,93 @@
+"""Members of a request that a server may do without: left out where it refuses them, which a question of ours shows."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+
+from silvertune.llms import untrusted_text
+from silvertune.llms.interface import Answer, Message, RejectedError, Request, UnusableError
+
+PROBE = Request(
+    (
+        Message(
+            "system", 'Say whether a text is a or b. Answer with one JSON object: {"label": "a"} or {"label": "b"}.'
+        ),
+        Message("user", untrusted_text.delimited("a short text")),
+    ),
+    ("a", "b"),
+    ("label",),
+    repeat=1,
+)
+"""A question like those about items, whose words no item chose: by it a server shows which members it takes."""
+Post = Callable[[Request, frozenset[str]], Awaitable[Answer]]
+
+
+class SuspectError(Exception):
+    """An error that names an optional member of the request: the server may not take it, or it quotes the request.
+
+    Attributes:
+        member: The member that it names.
+        failure: What the error is where the server takes the member.
+    """
+
+    def __init__(self, member: str, failure: Exception) -> None:
+        super().__init__(str(failure))
+        self.member, self.failure = member, failure
+
+
+class OptionalMembers:
+    """Sends requests without the members that their server has refused; one object for each connection.
+
+    Args:
+        model: The model's name, for what is said.
+        post: Sends a request without some members; raises SuspectError where the server names one that was sent.
+        settings: Members that are settings of the user's -> what to say of them. A refused one is left out of no
+            request, but stops the labelling.
+    """
+
+    def __init__(self, model: str, post: Post, settings: Mapping[str, str]) -> None:
+        self.model, self.post, self.settings = model, post, settings
+        self.without: set[str] = set()
+        self.taken: set[str] = set()
+        self.probing = asyncio.Lock()
+
+    async def ask(self, request: Request) -> Answer:
+        """The answer to a request. Raises what `post` raises but SuspectError, and UnusableError."""
+        while True:
+            sent = frozenset(self.without)
+            try:
+                return await self.post(request, sent)
+            except SuspectError as error:
+                async with self.probing:
+                    if error.member not in self.without | self.taken:
+                        await self._find_out(error)
+                if error.member in sent or error.member in self.taken:
+                    raise error.failure from None
+
+    async def _find_out(self, error: SuspectError) -> None:
+        if not await self._is_refused(error.member):
+            self.taken.add(error.member)
+            return
+        if error.member in self.settings:
+            raise UnusableError(f"{self.settings[error.member]} ({error.failure})")
+        self.without.add(error.member)
+        print(f"silvertune: {self.model} does not take {error.member}; asking without it", file=sys.stderr)
+
+    async def _is_refused(self, member: str) -> bool:
+        """Whether the server refuses a member of the request: of a question of ours, whose words no item chose."""
+        without = frozenset(self.without)
+        try:
+            await self.post(PROBE, without)
+        except SuspectError:
+            pass
+        except RejectedError:
+            return False
+        else:
+            return False
+        try:
+            await self.post(PROBE, without | {member})
+        except RejectedError:
+            return False
+        except SuspectError as error:
+            return error.member != member  # it names another member now, which is probed next
+        return True
