@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from tests import forked
 
 VISITS = ["Screening", "Baseline", "Week 4", "Week 8", "Follow-up"]
 CHECKS = ["Informed consent", "Vital signs", "ECG", "Blood count", "Questionnaire", "Adverse events"]
@@ -78,7 +79,7 @@ def write_study(folder: Path, text: str = STUDY) -> None:
 
 
 def start(folder: Path, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
-    """`silvertune ...` in `folder`, as its own process group."""
+    """`silvertune ...` in `folder`, as a new interpreter and its own process group."""
     return subprocess.Popen(
         [sys.executable, "-m", "silvertune", *arguments],
         cwd=folder,
@@ -98,9 +99,7 @@ def heed_interrupts() -> None:
 
 def silvertune(folder: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     """`silvertune ...` in `folder`, until it ends."""
-    process = start(folder, *arguments, **environment)
-    out, err = process.communicate(timeout=300)
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+    return forked.run("silvertune.__main__", folder, arguments, {**os.environ, **environment})
 
 
 def client(folder: Path) -> MlflowClient:

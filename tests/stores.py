@@ -13,12 +13,12 @@ REAL_OPEN = database._open
 """What makes a database; `conftest` puts `copy_or_open` in its place, but for the tests of the making itself."""
 
 
-def copy_or_open(path: Path, artifacts: str) -> None:
+def copy_or_open(path: Path, artifacts: str, database_made: Path | None = None) -> None:
     """In place of `database._open`: a copy of a made database where there is none yet."""
     if path.exists():
         REAL_OPEN(path, artifacts)
     else:
-        shutil.copy(_made(), path)
+        shutil.copy(database_made or made(), path)
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("UPDATE experiments SET artifact_location = ?", (f"{artifacts}/0",))
 
@@ -30,7 +30,8 @@ def write(folder: Path) -> None:
 
 
 @cache
-def _made() -> Path:
+def made() -> Path:
+    """An empty database, made once a process."""
     path = Path(_folder().name) / "mlflow.db"
     REAL_OPEN(path, "file:///artifacts")
     return path

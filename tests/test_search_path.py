@@ -13,7 +13,7 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.utils import setup_globals
 from hydra.types import RunMode
 from omegaconf import OmegaConf
-from tests import cli
+from tests import cli, forked
 
 from hydra_plugins.silvertune.sweeper import SilvertuneSweeper
 from silvertune import composition
@@ -27,10 +27,7 @@ TOP = Path(__file__).resolve().parents[1]
 def silvertune(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """`silvertune ...` in `folder`."""
     environment = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
-    return subprocess.run(
-        [sys.executable, "-m", "silvertune", *arguments],
-        cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+    return forked.run("silvertune.__main__", folder, arguments, environment, timeout=60)
 
 
 def composed(folder: Path, *arguments: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`silvertune-compare`, on what a real sweep has logged."""
 
+import os
 import resource
 import subprocess
 import sys
@@ -7,17 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tests import cli
+from tests import cli, forked
 
 
 def compare(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "silvertune.study.compare", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    return forked.run("silvertune.study.compare", folder, arguments, os.environ, timeout=120)
 
 
 def parents_table(finished: Path) -> pd.DataFrame:

@@ -1,7 +1,6 @@
 """The store of a sweep: made once, whoever comes first, and nothing in it stays RUNNING for ever."""
 
 import json
-import multiprocessing
 import os
 import sqlite3
 from contextlib import closing
@@ -13,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
+from tests import forked
 
 from silvertune.errors import UserError
 from silvertune.tracking import store
@@ -24,12 +24,11 @@ Tracking = dict[str, Any]
 def tracking(tmp_path_factory: pytest.TempPathFactory) -> Tracking:
     """A store that four processes prepared at once, in a folder whose name needs quoting."""
     settings: Tracking = {"uri": None, "dir": str(tmp_path_factory.mktemp("läufe #1"))}
-    context = multiprocessing.get_context("spawn")
-    started = [context.Process(target=store.prepare, args=(settings, "study")) for _ in range(4)]
+    started = [forked.CONTEXT.Process(target=store.prepare, args=(settings, "study")) for _ in range(4)]
     for process in started:
         process.start()
     for process in started:
-        process.join(180)  # each imports MLflow, on a machine that may be busy
+        process.join(180)
         if process.is_alive():
             process.kill()
     assert [process.exitcode for process in started] == [0, 0, 0, 0]
