@@ -2,6 +2,7 @@ import copy
 import inspect
 import json
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from tests import made
 from tests.made import changed
 
@@ -229,6 +230,32 @@ def test_a_module_that_raises_while_it_is_imported_is_told_in_one_line(usable: d
         composition.build(changed(usable, "filter", {"it": {"_target_": f"{module}.it"}}))
 
 
+def test_what_the_runs_of_a_sweep_have_in_common_is_rehearsed_once(usable: dict[str, Any], user: Any) -> None:
+    module = user(
+        "from silvertune.aggregations import majority\n"
+        "from silvertune.errors import UserError\n"
+        "calls = []\n"
+        "def first(votes, task):\n"
+        "    calls.append('aggregation')\n"
+        "    return majority(votes, task)\n"
+        "def short(labels, *, words):\n"
+        "    calls.append(words)\n"
+        "    if words < 0:\n"
+        "        raise UserError(f'filter.short.words={words}: want words')\n"
+        "    return labels['label'].notna()\n"
+    )
+    content = changed(usable, "aggregation", {"_target_": f"{module}.first"})
+    calls, rehearsed = import_module(module).calls, set[str]()
+    for words, seed in ((3, 0), (3, 1), (4, 1)):
+        filters = {"short": {"_target_": f"{module}.short", "words": words}}
+        composition.build(changed(content, "filter", filters) | {"seed": seed}, rehearsed)
+    assert calls == ["aggregation", 3, 4]
+    with made.refused("filter.short.words=-1: want words"):
+        composition.build(
+            changed(content, "filter", {"short": {"_target_": f"{module}.short", "words": -1}}), rehearsed
+        )
+
+
 def test_a_users_aggregation_may_fail_on_no_votes(usable: dict[str, Any], user: Any) -> None:
     module = user("def first(votes):\n    return votes['label'].iloc[0]\n")
     composition.build(changed(usable, "aggregation", {"_target_": f"{module}.first"}))
@@ -249,6 +276,14 @@ def test_a_users_labeler_that_asks_for_gold_has_to_say_so(usable: dict[str, Any]
 def test_a_value_that_was_not_given_is_told(base: dict[str, Any]) -> None:
     composed = compose("config", ["dataset.path=???"], return_hydra_config=True)
     with made.refused("dataset.path=???", "say dataset.path=... on the command line"):
+        composition.plain(composed, SOURCES)
+
+
+@pytest.mark.parametrize("key", ["dataset", "evaluation.split", "labeler.views"])
+def test_a_missing_part_or_value_is_told_wherever_it_is(key: str) -> None:
+    composed = compose("config", ["dataset.path=a.jsonl"], return_hydra_config=True)
+    OmegaConf.update(composed, key, MISSING)
+    with made.refused(f"{key}=???: no value was given"):
         composition.plain(composed, SOURCES)
 
 

@@ -8,22 +8,21 @@ Every part is a callable named by `_target_`. The run fills the parameters that 
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from silvertune import fallback_budget, identity, import_path, part_inputs, votes
 from silvertune.backends import checks
 from silvertune.datasets import class_names
 from silvertune.errors import UserError, check_whole_number, either, in_one_line
 from silvertune.evaluation import predictions
-from silvertune.evidence import computed, evidence
+from silvertune.evidence import computed, evidence, rehearsal
 from silvertune.interfaces import Backend
 from silvertune.items import Data
 from silvertune.labelers.source import LabelSource
@@ -33,6 +32,9 @@ from silvertune.schema import Evidence as EvidenceSettings
 
 OTHERS = ("like", "of")
 """Parameters of a filter that name other filters."""
+
+NOT_REHEARSED = (*identity.NOT_IN_IDENTITY, "seed", "model", "backend", "evaluation")
+"""Keys of the configuration that are nothing to aggregations and filters which look at no votes."""
 
 KEYS = ("_target_", "_partial_", "_gold_", "_people_", "_simulated_")
 """What may stand in a part's yaml beside its parameters. `_partial_` is Hydra's; every part is one anyway."""
@@ -47,10 +49,13 @@ def plain(cfg: DictConfig, sources: Iterable[Any]) -> dict[str, Any]:
     Raises:
         UserError: Values that are still `???`.
     """
-    if missing := sorted(str(key) for key in OmegaConf.missing_keys(cfg) if not str(key).startswith("hydra.")):
-        raise UserError(f"{missing[0]}=???: no value was given; say {missing[0]}=... on the command line")
-    content: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    content.pop("hydra", None)
+    try:
+        content = _resolved(cfg)
+    except OmegaConfBaseException:
+        # The reason may be a value that others refer to, and looking for it takes as long as resolving.
+        if missing := sorted(str(key) for key in OmegaConf.missing_keys(cfg) if not str(key).startswith("hydra.")):
+            raise UserError(f"{missing[0]}=???: no value was given; say {missing[0]}=... on the command line") from None
+        raise
     _refuse_unknown(content, Config, "")
     if isinstance(content["model"], dict) and content["model"].get("_target_", "") is None:
         content["model"] = None  # model=none, and what a study sets of its student
@@ -61,6 +66,17 @@ def plain(cfg: DictConfig, sources: Iterable[Any]) -> dict[str, Any]:
     if not isinstance(filters, dict) or not filters:
         raise UserError("filter: names no filter; want filter=none or another")
     _name_filters(filters, "filter", list(sources), depth=0)
+    return content
+
+
+def _resolved(cfg: DictConfig) -> dict[str, Any]:
+    """All but Hydra's own settings, which are as large as ours and name what only Hydra can resolve."""
+    content: dict[str, Any] = {}
+    for key in cfg:
+        if key != "hydra":
+            value = cfg[key]
+            is_node = OmegaConf.is_config(value)
+            content[str(key)] = OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if is_node else value
     return content
 
 
@@ -103,11 +119,12 @@ def _filters_named(names: Any, key: str, sources: list[Any]) -> dict[str, Any]:
     return configs
 
 
-def build(config: Mapping[str, Any]) -> Parts:
+def build(config: Mapping[str, Any], rehearsed: set[str] | None = None) -> Parts:
     """Build and check the parts of a run. Nothing is labelled.
 
     Args:
         config: The run's configuration (from `plain`).
+        rehearsed: What the runs of a sweep have rehearsed already, which is added to: many have the same filter.
 
     Returns:
         The parts.
@@ -157,7 +174,7 @@ def build(config: Mapping[str, Any]) -> Parts:
         seed=config["seed"],
         tuning_settings="" if config["model"] is None else identity.of_tuning(config),
     )
-    _rehearse(parts)
+    _rehearse(parts, config, set() if rehearsed is None else rehearsed)
     return parts
 
 
@@ -193,42 +210,21 @@ def _resources(config: Mapping[str, Any], inputs: Mapping[str, Any]) -> computed
     )
 
 
-def _rehearse(parts: Parts) -> None:
-    """Let aggregations and filters look at no votes: what they say of their settings is said before any is paid for.
+def _rehearse(parts: Parts, config: Mapping[str, Any], rehearsed: set[str]) -> None:
+    """What aggregations and filters say of their settings is said before any vote is paid for."""
 
-    A part of the user's may well fail on nothing, and that is no mistake: only a UserError counts.
-    """
-    nothing = votes.table([], parts.task.classes)
-    for source in (parts.preselect, parts.labeler, parts.fallback):
-        if source is not None:
-            with _only_user_errors():
-                source.aggregate(nothing)
-    about = evidence.Evidence(
-        items=parts.data.items.iloc[:0],
-        votes=nothing,
-        labels=pd.DataFrame({"label": [], "confidence": [], "n_votes": []}, index=parts.data.items.index[:0]),
-        task=parts.task,
-        annotations=nothing,
-        item_ids=parts.data.items.index,
-        training=parts.data.training_items,
-        gold=parts.data.gold.iloc[:0],
-        seed=parts.seed,
-        bind=parts.bind,
-        resources=parts.resources,
-    )
-    for bound in parts.filters:
-        with _only_user_errors():
-            evidence.decide([bound], about)
+    def is_new(*settings: Any) -> bool:
+        before = len(rehearsed)
+        rehearsed.add(repr(settings))
+        return len(rehearsed) > before
 
-
-@contextmanager
-def _only_user_errors() -> Iterator[None]:
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception:
-        return
+    for key, source in (("preselect", parts.preselect), ("labeler", parts.labeler), ("fallback", parts.fallback)):
+        aggregation = config["aggregation"] if key == "labeler" else (config[key] or {}).get("aggregation")
+        if source is not None and is_new(key, aggregation, config["task"], config["dataset"]):
+            with rehearsal.only_user_errors():
+                source.aggregate(votes.table([], parts.task.classes))
+    if is_new({key: value for key, value in config.items() if key not in NOT_REHEARSED}):
+        rehearsal.of_filters(parts.filters, parts.task, parts.data, parts.bind, parts.resources)
 
 
 def load_data(config: Mapping[str, Any]) -> Data:

@@ -27,7 +27,13 @@ JOBS: dict[str, list[list[str]]] = {
         ["model=none", "seed=3"],
         ["seed=3", "model=minilm_lora", "model.rank=4"],
     ],
-    "interpolations": [["dataset.path=${oc.env:HOME}/x.jsonl", f"evaluation.threshold={t}"] for t in (0.1, 0.2)],
+    "Hydra's own settings": [
+        ["hydra.job.name=one", "seed=1"],
+        ["hydra.job.name=two", "seed=1"],
+        ["filter=none", "+hydra.job.env_set.A=b"],
+        ["filter=none"],
+    ],
+    "interpolations": [["dataset.path=${oc.env:HOME}/x.jsonl", f"tracking.dir=runs{t}"] for t in (1, 2)],
 }
 
 
@@ -47,6 +53,11 @@ def test_jobs_that_share_their_groups_are_what_hydra_composes_one_by_one(
     for texts in [*jobs, *jobs]:
         expected, composed = loader[0].load_sweep_config(config, texts), compose(texts)
         assert composed.hydra.runtime == expected.hydra.runtime
+        assert composed.hydra.job.env_set == expected.hydra.job.env_set
+        assert (composed.hydra.job.get("name"), composed.hydra.sweep.dir) == (
+            expected.hydra.job.get("name"),
+            expected.hydra.sweep.dir,
+        )
         settings, expected_settings = OmegaConf.to_container(composed), OmegaConf.to_container(expected)
         del settings["hydra"], expected_settings["hydra"]  # type: ignore[arg-type]
         assert settings == expected_settings

@@ -62,7 +62,10 @@ def expand(arguments: Sequence[str], config: DictConfig, loader: ConfigLoader) -
     names = [name for name, _ in composed]
     if duplicates := [name for name in names if names.count(name) > 1]:
         raise UserError(f"two jobs are called {duplicates[0]!r}: what the sweep varies must show in the arm's name")
-    return [Job(*job, parts=_built(job.config)) for job in progress_bar.over(composed.values(), "checking jobs")]
+    checked: set[str] = set()
+    return [
+        Job(*job, parts=_built(job.config, checked)) for job in progress_bar.over(composed.values(), "checking jobs")
+    ]
 
 
 def _composed(
@@ -94,10 +97,13 @@ def _composed(
             yield _Composed([*texts, f"seed={seed}"], resolved, names, identity.of(resolved))
 
 
-def _built(config: Mapping[str, Any]) -> Parts:
-    """The parts of a job, on data that can be split as it says."""
-    parts = composition.build(config)
-    splits.split(parts.data, parts.evaluation, parts.task, parts.seed)
+def _built(config: Mapping[str, Any], checked: set[str]) -> Parts:
+    """The parts of a job, on data that can be split as it says. What jobs have in common is checked once."""
+    parts = composition.build(config, checked)
+    split = repr((parts.data.digest, parts.evaluation, parts.task, parts.seed))
+    if split not in checked:
+        splits.split(parts.data, parts.evaluation, parts.task, parts.seed)
+        checked.add(split)
     return parts
 
 
@@ -199,7 +205,14 @@ def _composer(
     def compose(texts: Sequence[str]) -> DictConfig:
         try:
             is_value = {text: not is_group(parsed(text).key_or_group) for text in texts}
-            cfg = copy.deepcopy(with_choices(tuple(text for text in texts if not is_value[text])))
+            composed = with_choices(tuple(text for text in texts if not is_value[text]))
+            # Hydra's own settings are half of a configuration; jobs share them where they change none.
+            is_changed = any(_key(text).split(".")[0] == "hydra" for text in texts if is_value[text])
+            hydra = composed._get_node("hydra")
+            assert isinstance(hydra, DictConfig)
+            cfg = copy.deepcopy(composed, {} if is_changed else {id(hydra): hydra})
+            if not is_changed:
+                hydra._set_parent(cfg)  # so that what it says of other settings is true of this job
             ConfigLoaderImpl._apply_overrides_to_config([parsed(text) for text in texts if is_value[text]], cfg)
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(f"{' '.join(texts)}: {in_one_line(error)}") from None
