@@ -30,7 +30,19 @@ FLOORS = [
 ]
 """A room imports rooms of lower floors only, so that no arrow goes up and there is no circle."""
 WORD_LISTS = {"protocol_words.py"}
-HEAVY = ("torch", "transformers", "peft", "mlflow", "sklearn", "google", "openai", "aiohttp", "matplotlib", "crowdkit")
+HEAVY = (
+    "torch",
+    "transformers",
+    "peft",
+    "mlflow",
+    "sklearn",
+    "google",
+    "openai",
+    "anthropic",
+    "aiohttp",
+    "matplotlib",
+    "crowdkit",
+)
 
 
 def room(module: str) -> str:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.llms import gemini_double, made_llms, openai_double, tiny_lm
+from tests.llms import anthropic_double, gemini_double, made_llms, openai_double, tiny_lm
 
 from silvertune import llms
 from silvertune.interfaces import CheckResult
-from silvertune.llms import Gemini, Limits, LocalCausalLM, Price
+from silvertune.llms import Anthropic, Gemini, Limits, LocalCausalLM, Price
 from silvertune.llms import gemini as gemini_module
 from silvertune.llms.answers import read
 from silvertune.llms.interface import LLM, Answer, Message, Request
@@ -26,6 +26,14 @@ Open = Callable[[ExitStack, Path], LLM]
 def openai(stack: ExitStack, folder: Path) -> LLM:
     double = stack.enter_context(openai_double.serving(openai_double.Double(key=SECRET)))
     return made_llms.openai(double.url, api_key_env="CONTRACT_KEY")
+
+
+def anthropic(stack: ExitStack, folder: Path) -> LLM:
+    double = stack.enter_context(anthropic_double.serving(anthropic_double.Double(key=SECRET)))
+    return Anthropic(
+        model="claude-double-1", accept_model=None, base_url=double.url, api_key_env="CONTRACT_KEY", max_tokens=50,
+        thinking="disabled", effort="low", structured=True, price=Price(1.0, 2.0), limits=made_llms.limits(),
+    )  # fmt: skip
 
 
 def gemini(stack: ExitStack, folder: Path) -> LLM:
@@ -44,6 +52,7 @@ def local(stack: ExitStack, folder: Path) -> LLM:
 
 LLMS: dict[str, Open] = {
     "OpenAICompatible": openai,
+    "Anthropic": anthropic,
     "Gemini": gemini,
     "LocalCausalLM": local,
     "Scripted": lambda stack, folder: made_llms.Scripted(),

@@ -1,11 +1,13 @@
 """The LLMs that a labeler can ask, and how they are asked."""
 
+from silvertune.llms.anthropic import Anthropic
 from silvertune.llms.gemini import Gemini
 from silvertune.llms.interface import Limits, Price
 from silvertune.llms.local_causal_lm import LocalCausalLM
 from silvertune.llms.openai_compatible import OpenAICompatible
 
 __all__ = [
+    "Anthropic",
     "Gemini",
     "Limits",
     "LocalCausalLM",
