@@ -122,12 +122,13 @@ def test_on_error_stop_starts_nothing_after_the_first_failure(folder: Path) -> N
 
 @pytest.mark.parametrize("which", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)])
 def test_an_interrupted_sweep_leaves_nothing_running_and_goes_on_later(folder: Path, which: signal.Signals) -> None:
-    _slow_down(folder)
+    _hold_the_second(folder)
     process = cli.start(folder, "experiments=tiny", "study.seeds=1")
-    _wait_for(lambda: cli.count(folder) >= 2)
+    _wait_for((folder / "held").exists)
     process.send_signal(which)
     process.communicate(timeout=60)
     assert process.returncode == 130
+    (folder / "go").touch()
     statuses = [run.info.status for run in cli.runs(folder, "tiny")]
     assert statuses.count("KILLED") <= 1
     assert set(statuses) <= {"FINISHED", "KILLED"}
@@ -382,6 +383,24 @@ def _slow_down(folder: Path, seconds: int = 1) -> None:
         "        return super().label(items)\n"
     )
     cli.write_study(folder, cli.STUDY + "labeler: {_target_: slow.Slow}\n")
+
+
+def _hold_the_second(folder: Path) -> None:
+    """From the second on, every job stays where it labels until there is a file `go`; `held` says that one has come."""
+    (folder / "held_up.py").write_text(
+        "import time\n"
+        "from pathlib import Path\n"
+        "from silvertune.labelers.recorded import Recorded\n"
+        "class HeldUp(Recorded):\n"
+        "    def label(self, items):\n"
+        "        if Path('first').exists():\n"
+        "            Path('held').touch()\n"
+        "            while not Path('go').exists():\n"
+        "                time.sleep(0.05)\n"
+        "        Path('first').touch()\n"
+        "        return super().label(items)\n"
+    )
+    cli.write_study(folder, cli.STUDY + "labeler: {_target_: held_up.HeldUp}\n")
 
 
 def _wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ GRACE_S = 5.0
 MOST_UNREADABLE_IN_A_ROW = 36
 """After so many answers in a row that hold no label, nothing further is asked: the next will hold none either."""
 _LOOK_AGAIN_S = 0.2
+"""How long what other processes ask, or what the budget has no room for yet, is waited for, unless an answer comes."""
 _STEPS_OF_A_BURST = 5
 """Turns of the event loop from the arrival of an answer to its outcome."""
 T = TypeVar("T")
@@ -102,6 +104,7 @@ class _Asking:
         self.outcomes: dict[str, Outcome] = {}
         self.failure: BaseException | None = None
         self.under_way = 0
+        self.one_is_done = asyncio.Event()
         self.unreadable_in_a_row = 0
         # All of the store's work is done in one thread, one transaction at a time.
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="label-store")
@@ -146,6 +149,7 @@ class _Asking:
         try:
             while pending:
                 some = [pending.popleft() for _ in range(min(size, len(pending)))]
+                self.one_is_done.clear()
                 claim = await self._in_thread(self.store.claim, some, [self._reserve(key) for key in some])
                 for key, outcome in claim.known.items():
                     self._count(key, outcome)
@@ -163,7 +167,8 @@ class _Asking:
                         "the budget and run the same command to go on"
                     )
                 if not claim.mine and not claim.known:
-                    await asyncio.sleep(_LOOK_AGAIN_S)
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self.one_is_done.wait(), _LOOK_AGAIN_S)
             for _ in range(self.llm.limits.concurrency):
                 await self.claimed.put(None)
         except Exception as error:
@@ -177,6 +182,7 @@ class _Asking:
                 self._stop(error)
             finally:
                 self.under_way -= 1
+                self.one_is_done.set()
 
     def _to_be_written(self, key: str, outcome: Outcome) -> "asyncio.Future[None]":
         committed = asyncio.get_running_loop().create_future()
