@@ -128,9 +128,10 @@ class WordEncoder:
     def content_key(self) -> str:
         return "made up"
 
-    def embed(self, texts: Sequence[str], cache: Path) -> np.ndarray:
-        self.embedded += texts
-        vectors = np.stack([sum(map(_vector, text.split()), np.zeros(16)) for text in texts]).astype(np.float32)
+    def embed(self, texts: Sequence[str], cache: Path, *, queries: Sequence[str] = ()) -> np.ndarray:
+        read = [*texts, *queries]
+        self.embedded += read
+        vectors = np.stack([sum(map(_vector, text.split()), np.zeros(16)) for text in read]).astype(np.float32)
         return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
 

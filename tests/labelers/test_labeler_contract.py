@@ -40,9 +40,10 @@ class HashEncoder:
     def stored(self, texts: Sequence[str], cache: Path) -> int:
         return 0
 
-    def embed(self, texts: Sequence[str], cache: Path) -> np.ndarray:
-        rows = [np.frombuffer(hashlib.sha256(text.encode()).digest(), dtype=np.uint8) for text in texts]
-        vectors = np.array(rows, dtype=np.float32).reshape(len(texts), 32) - 128
+    def embed(self, texts: Sequence[str], cache: Path, *, queries: Sequence[str] = ()) -> np.ndarray:
+        digests = [hashlib.sha256(text.encode()).digest() for text in [*texts, *queries]]
+        rows = [np.frombuffer(digest, dtype=np.uint8) for digest in digests]
+        vectors = np.array(rows, dtype=np.float32).reshape(len(rows), 32) - 128
         return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
 

@@ -27,9 +27,9 @@ class Compass:
 
     def check(self) -> None: ...
 
-    def embed(self, texts: Sequence[str], cache: Path) -> np.ndarray:
-        self.asked += texts
-        return np.array([POINTS[text] for text in texts], dtype=np.float32)
+    def embed(self, texts: Sequence[str], cache: Path, *, queries: Sequence[str] = ()) -> np.ndarray:
+        self.asked += [*texts, *queries]
+        return np.array([POINTS[text] for text in [*texts, *queries]], dtype=np.float32)
 
 
 def labeler(encoder: Any = None, task: Task = TASK, **settings: Any) -> ZeroShot:

@@ -1,4 +1,4 @@
-"""The OpenAI-compatible LLM against servers that we did not write, with a model that we did make."""
+"""The OpenAI-compatible LLM against servers that we did not write: with a model that we did make, and with SmolLM2."""
 
 import os
 import socket
@@ -12,13 +12,40 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from tests import made
 from tests.llms import made_llms, tiny_lm
 
+from silvertune.llms.pretrained import Pretrained
+from silvertune.model_files import packaged
 from silvertune.schema import Task
 
 pytestmark = pytest.mark.soak
 TASK = Task(**(vars(made.SOE) | {"answers": {"soe": "YES", "other": "NO"}}))
+EXAMPLES = {
+    "It rains.": "soe",
+    "The soup is hot.": "other",
+    "Snow fell all night.": "soe",
+    "Cheese is made of milk.": "other",
+}
+WEATHER = Task(
+    name="weather",
+    classes=["other", "soe"],
+    positive="soe",
+    answers={"soe": "YES", "other": "NO"},
+    prompts={"text": "Is the sentence about the weather? Answer YES or NO."},
+    examples=[{"view": "text", "text": text, "label": label} for text, label in EXAMPLES.items()],
+)
+"""A question that SmolLM2 answers rightly and, by the examples, in our format."""
+
+
+@pytest.fixture(scope="module")
+def smollm2() -> Pretrained:
+    yaml_file = Path(__file__).parents[2] / "conf" / "labeler" / "llm" / "smollm2.yaml"
+    settings = yaml.safe_load(yaml_file.read_text(encoding="utf-8"))["smollm2"]
+    if packaged.installed_files(settings["package"]) is None:
+        pytest.skip(f"{settings['package']} is not installed: make smollm2")
+    return Pretrained(None, package=settings["package"], sha256=settings["sha256"])
 
 
 @pytest.fixture(scope="module")
@@ -60,30 +87,68 @@ def labelled(url: str, model: str, folder: Path) -> pd.DataFrame:
     return made_llms.labeler(TASK, {"tiny": llm}, folder, views=["text"]).label(items)
 
 
+def labelled_by_smollm2(url: str, model: str, folder: Path) -> pd.DataFrame:
+    items = made.items(6).assign(text=["The sky is blue. " * 3] * 3 + ["Bread is made of flour."] * 3, json=None)
+    llm = made_llms.openai(url, model=model, max_tokens=20, limits_=made_llms.limits(concurrency=1, timeout_s=300.0))
+    table = made_llms.labeler(WEATHER, {"smollm2": llm}, folder, views=["text"]).label(items)
+    assert set(table["status"]) == {"ok"}, table[["status", "raw"]]
+    assert table["label"].tolist() == ["soe"] * 3 + ["other"] * 3
+    return table
+
+
+def transformers_serve(folder: Path, port: int) -> list[str]:
+    python = Path(sys.executable).parent
+    return [str(python / "transformers"), "serve", str(folder), "--port", str(port), "--device", "cpu", "--host",
+            "127.0.0.1"]  # fmt: skip
+
+
 def test_transformers_serve(folder: Path, tmp_path: Path) -> None:
     port = free_port()
-    command = [str(Path(sys.executable).parent / "transformers"), "serve", str(folder), "--port", str(port),
-               "--device", "cpu", "--host", "127.0.0.1"]  # fmt: skip
     # Its list of models is an error where the hub's cache is missing.
-    with server(command, port, "/health") as url:
+    with server(transformers_serve(folder, port), port, "/health") as url:
         table = labelled(url, str(folder), tmp_path)
     check(table)
     assert table["confidence"].isna().all()  # it tells no probabilities
 
 
-def test_llama_cpp(folder: Path, tmp_path: Path) -> None:
+def test_transformers_serve_with_smollm2(smollm2: Pretrained, tmp_path: Path) -> None:
+    smollm2.network("float32").save_pretrained(tmp_path / "smollm2")
+    smollm2.tokenizer().save_pretrained(tmp_path / "smollm2")
+    port = free_port()
+    with server(transformers_serve(tmp_path / "smollm2", port), port, "/health") as url:
+        table = labelled_by_smollm2(url, str(tmp_path / "smollm2"), tmp_path)
+    assert table["confidence"].isna().all()
+
+
+@pytest.fixture(scope="module")
+def llama_cpp() -> str:
     python = os.environ.get("SILVERTUNE_TEST_LLAMA_CPP")
     if python is None:
         pytest.skip("SILVERTUNE_TEST_LLAMA_CPP is not set: a Python that has llama-cpp-python[server] and gguf")
+    return python
+
+
+def llama_cpp_server(python: str, file: Path, port: int) -> list[str]:
+    return [python, "-m", "llama_cpp.server", "--model", str(file), "--port", str(port), "--n_ctx", "4096",
+            "--logits_all", "true"]  # fmt: skip
+
+
+def test_llama_cpp(llama_cpp: str, folder: Path, tmp_path: Path) -> None:
     file, port = tmp_path / "tiny.gguf", free_port()
-    subprocess.run([python, tiny_lm.__file__, str(folder), str(file)], check=True, env={"PATH": os.environ["PATH"]})
-    command = [python, "-m", "llama_cpp.server", "--model", str(file), "--port", str(port), "--n_ctx", "4096",
-               "--logits_all", "true"]  # fmt: skip
-    with server(command, port, "/v1/models") as url:
+    subprocess.run([llama_cpp, tiny_lm.__file__, str(folder), str(file)], check=True, env={"PATH": os.environ["PATH"]})
+    with server(llama_cpp_server(llama_cpp, file, port), port, "/v1/models") as url:
         table = labelled(url, "tiny", tmp_path)
     check(table)
     assert table["confidence"].between(0.5, 1.0).all()
     assert (table["prob:soe"].iloc[:5] > 0.5).all()
+
+
+def test_llama_cpp_with_smollm2(llama_cpp: str, smollm2: Pretrained, tmp_path: Path) -> None:
+    file, port = smollm2.file(), free_port()
+    assert file is not None
+    with server(llama_cpp_server(llama_cpp, file, port), port, "/v1/models") as url:
+        table = labelled_by_smollm2(url, "smollm2", tmp_path)
+    assert table["confidence"].between(0.5, 1.0).all()
 
 
 def check(table: pd.DataFrame) -> None:

@@ -20,18 +20,18 @@ from filelock import FileLock
 from silvertune import progress_bar
 from silvertune.encoders import checkpoint, hidden_states
 from silvertune.encoders.hidden_states import key_of, rows_of
-from silvertune.errors import UserError
+from silvertune.errors import UserError, check_choice
 from silvertune.model_files import packaged
 
-EMBEDDING = "mean"
-"""How a text's vector is made of its tokens' (a part of the name of the files that keep vectors)."""
+POOLINGS = ("mean", "cls")
+"""How a text's vector is made of its tokens': their mean, or the first one's."""
 TOKENISED = 64
 """Batches' worth of texts whose tokens are in memory at once."""
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A transformer whose mean-pooled, normalised last layer embeds a text.
+    """A transformer whose pooled, normalised last layer embeds a text.
 
     Attributes:
         name: Hub id, for the hub's cache.
@@ -44,6 +44,10 @@ class Encoder:
         kept_layer: While a text is embedded, the output of this layer is kept on disk (2 bytes a number), so that a
             student that is tuned above it never runs the layers below; null keeps none.
         cache_gb: Hidden states beyond this size on disk are not kept.
+        pooling: How a text's vector is made of its tokens': `mean`, or `cls` (the first one's), as the model was
+            trained. Heads of students have a way of their own.
+        text_prefix: Stands before each text, in embeddings and for students, such as E5's `passage: `.
+        query_prefix: Stands before what texts are compared with: the classes' descriptions.
     """
 
     name: str
@@ -54,8 +58,14 @@ class Encoder:
     batch_size: int
     kept_layer: int | None
     cache_gb: float
+    pooling: str = "mean"
+    text_prefix: str = ""
+    query_prefix: str = ""
 
     not_in_identity: ClassVar[frozenset[str]] = frozenset({"cache_gb"})
+
+    def __post_init__(self) -> None:
+        check_choice("encoder.pooling", self.pooling, POOLINGS)
 
     @staticmethod
     def files_in_identity(folder: Path) -> list[Path]:
@@ -82,29 +92,31 @@ class Encoder:
         if embeds and self.kept_layer is not None:
             self._check_layer(self.kept_layer)
 
-    def embed(self, texts: Sequence[str], cache: Path) -> np.ndarray:
+    def embed(self, texts: Sequence[str], cache: Path, *, queries: Sequence[str] = ()) -> np.ndarray:
         """Embed texts, each once for the content of the model's files and `max_tokens`.
 
         Args:
             texts: Any strings.
             cache: Folder that keeps the vectors, batch by batch; all runs and processes with this folder share them.
+            queries: Any strings that the texts are compared with.
 
         Returns:
-            Unit-length rows, (len(texts), width) float32.
+            Unit-length rows, (len(texts) + len(queries), width) float32, those of the queries last.
 
         Raises:
             UserError: As `check`.
         """
         store = self._store(cache)
-        if not texts:
+        if not texts and not queries:
             return np.empty((0, 0), dtype=np.float32)
-        keys = [key_of(text) for text in texts]
+        read = [*self._as_read(texts), *(f"{self.query_prefix}{query}" for query in queries)]
+        keys = [key_of(text) for text in read]
         cache.mkdir(parents=True, exist_ok=True)
         # One process computes what is missing; the others wait for it and then read.
         with FileLock(f"{store}.lock"), closing(sqlite3.connect(store)) as database:
             database.execute("CREATE TABLE IF NOT EXISTS embeddings (key TEXT PRIMARY KEY, vector BLOB NOT NULL)")
             vectors = dict(rows_of(database, "embeddings", keys))
-            missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in vectors}
+            missing = {key: text for key, text in zip(keys, read, strict=True) if key not in vectors}
             if missing:
                 self._compute(missing, cache, database)
                 vectors |= dict(rows_of(database, "embeddings", list(missing)))
@@ -126,12 +138,13 @@ class Encoder:
         """
         from silvertune.encoders.layers import hidden_states
 
-        keys = [key_of(text) for text in texts]
+        read = self._as_read(texts)
+        keys = [key_of(text) for text in read]
         tokenizer, model = self._loaded()
         store = self._states(layer, cache)
         with store.locked():
             missing_keys = store.missing(keys)
-            missing = {key: text for key, text in zip(keys, texts, strict=True) if key in missing_keys}
+            missing = {key: text for key, text in zip(keys, read, strict=True) if key in missing_keys}
             for batch, inputs in self._batches(missing, tokenizer, f"running {layer} layers on"):
                 store.add(_unpadded(batch, hidden_states(model, layer, inputs), inputs))
         return store.read(keys)
@@ -141,16 +154,14 @@ class Encoder:
         store = self._store(cache)
         if not store.is_file():
             return 0
+        keys = [key_of(text) for text in self._as_read(texts)]
         with closing(sqlite3.connect(store)) as database:
-            stored_keys = {key for key, _ in rows_of(database, "embeddings", [key_of(text) for text in texts])}
-        return sum(key_of(text) in stored_keys for text in texts)
+            stored_keys = {key for key, _ in rows_of(database, "embeddings", keys)}
+        return sum(key in stored_keys for key in keys)
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, at most `max_tokens`, special ones included."""
-        if not texts:
-            return []  # transformers' tokenizers raise
-        ids: list[list[int]] = self.tokenizer()(list(texts), truncation=True, max_length=self.max_tokens)["input_ids"]
-        return ids
+        """Token ids of each text, at most `max_tokens`, special ones and the prefix included."""
+        return self._token_ids(self._as_read(texts))
 
     def tokenizer(self) -> Any:
         """The tokenizer that came with the model."""
@@ -190,13 +201,23 @@ class Encoder:
             f"{advice}set encoder.path to a folder that has them"
         )
 
+    def _as_read(self, texts: Sequence[str]) -> Sequence[str]:
+        return [f"{self.text_prefix}{text}" for text in texts] if self.text_prefix else texts
+
+    def _token_ids(self, read: Sequence[str]) -> list[list[int]]:
+        """Of texts with their prefix."""
+        if not read:
+            return []  # transformers' tokenizers raise
+        ids: list[list[int]] = self.tokenizer()(list(read), truncation=True, max_length=self.max_tokens)["input_ids"]
+        return ids
+
     def _loaded(self) -> tuple[Any, Any]:
         self.verify()
         return _load(self.folder(), self.content_key(), self.setting)
 
     def _store(self, cache: Path) -> Path:
         self.verify()
-        return cache / f"embeddings-{EMBEDDING}-{self.content_key()[:16]}-{self.max_tokens}.sqlite"
+        return cache / f"embeddings-{self.pooling}-{self.content_key()[:16]}-{self.max_tokens}.sqlite"
 
     def _states(self, layer: int, cache: Path) -> hidden_states.Store:
         self._check_layer(layer)
@@ -222,7 +243,8 @@ class Encoder:
         for batch, inputs in self._batches(missing, tokenizer, "embedding"):
             output = model(**inputs, output_hidden_states=states is not None)
             hidden, mask = output.last_hidden_state, inputs["attention_mask"].unsqueeze(-1)
-            pooled = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
+            vectors = hidden[:, 0] if self.pooling == "cls" else (hidden * mask).sum(1) / mask.sum(1)
+            pooled = torch.nn.functional.normalize(vectors, dim=-1)
             if states is not None and states.size() < self.cache_gb * 1e9:
                 states.add(_unpadded(batch, output.hidden_states[self.kept_layer], inputs))
             with database:
@@ -241,7 +263,7 @@ class Encoder:
         with torch.inference_mode(), progress_bar.shown(f"{verb} {len(keys)} texts", count) as advance:
             for start in range(0, len(keys), size):
                 chunk = keys[start : start + size]
-                tokens = dict(zip(chunk, self.tokens([texts[key] for key in chunk]), strict=True))
+                tokens = dict(zip(chunk, self._token_ids([texts[key] for key in chunk]), strict=True))
                 chunk.sort(key=lambda key: (len(tokens[key]), key))
                 for first in range(0, len(chunk), self.batch_size):
                     batch = chunk[first : first + self.batch_size]

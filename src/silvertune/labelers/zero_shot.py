@@ -66,7 +66,7 @@ class ZeroShot:
         pairs: list[tuple[str, str, Any]] = [(i, view, items.at[i, view]) for i in items.index for view in chosen]
         texts = list(dict.fromkeys(text for _, _, text in pairs if text is not None))
         descriptions = [(name, text) for name in self.task.classes for text in self.task.descriptions[name]]
-        vectors = self.encoder.embed(texts + [text for _, text in descriptions], self.cache)
+        vectors = self.encoder.embed(texts, self.cache, queries=[text for _, text in descriptions])
         by_description = vectors[: len(texts)] @ vectors[len(texts) :].T
         class_number = np.array([self.task.classes.index(name) for name, _ in descriptions])
         by_class = [by_description[:, class_number == k].max(axis=1) for k in range(len(self.task.classes))]
