@@ -37,9 +37,9 @@ def has_bfloat16_units() -> bool:
     """As the students' `precision: auto` sees it."""
     import torch
 
-    from silvertune.models.encoder_classifier import _has_bfloat16
+    from silvertune.models.hardware import has_bfloat16
 
-    return _has_bfloat16(torch.device("cpu"))
+    return has_bfloat16(torch.device("cpu"))
 
 
 def main() -> None:

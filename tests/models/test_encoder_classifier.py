@@ -15,7 +15,7 @@ from tests.models.tea_and_oil import ITEMS, NOTHING, training
 
 from silvertune.encoders.hidden_states import Store
 from silvertune.encoders.layers import only_above
-from silvertune.models import encoder_classifier, encoder_predictor, training_loop
+from silvertune.models import encoder_predictor, hardware, training_loop
 from silvertune.models.encoder_classifier import EncoderClassifier
 from silvertune.models.encoder_predictor import TOLERANCE, EncoderPredictor
 
@@ -337,7 +337,7 @@ def test_a_predictor_says_what_it_was_tuned_on(precision: str, student: Student)
     assert ran_on == {
         "device": "cpu",
         "precision": precision,
-        "bfloat16_units": str(encoder_classifier._has_bfloat16(torch.device("cpu"))).lower(),
+        "bfloat16_units": str(hardware.has_bfloat16(torch.device("cpu"))).lower(),
         "threads": str(torch.get_num_threads()),
     }
 
@@ -346,7 +346,7 @@ def test_a_predictor_says_what_it_was_tuned_on(precision: str, student: Student)
 def test_the_precision_is_that_of_the_hardware_unless_it_is_set(
     has_units: bool, student: Student, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoder_classifier, "_has_bfloat16", lambda _: has_units)
+    monkeypatch.setattr(hardware, "has_bfloat16", lambda _: has_units)
     predictor = student(precision="auto").fit(training(), NOTHING, 0)
     assert predictor.bfloat16 == has_units
     assert predictor.ran_on["precision"] == ("bfloat16" if has_units else "float32")

@@ -5,7 +5,6 @@ A new model yaml needs one entry in `STUDENTS`: a test fails if a shipped one ha
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from tests import made, tiny
+from tests import made, tiny, tiny_causal
 from tests.models.tea_and_oil import ITEMS, NOTHING, WORDS, training
 
 from silvertune.interfaces import Predictor
@@ -25,7 +24,7 @@ CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
 
 @dataclass(frozen=True)
 class Case:
-    """make: a small one of the shipped student, from a folder with a tiny encoder and one for the cache.
+    """make: a small one of the shipped student, from a folder with tiny networks and one for the cache.
 
     reloaded: largest difference of probabilities after saving and loading. convex: it has one best fit.
     """
@@ -35,7 +34,7 @@ class Case:
     convex: bool = False
 
 
-def tfidf(encoder: Path, cache: Path) -> TfidfLogreg:
+def tfidf(networks: Path, cache: Path) -> TfidfLogreg:
     settings = yaml.safe_load((CONF / "tfidf_logreg.yaml").read_text(encoding="utf-8"))
     return TfidfLogreg(
         **{key: settings[key] for key in settings if key != "_target_"} | {"min_df": 1, "class_weight": None}
@@ -49,11 +48,23 @@ ENCODERS = {
     "minilm_full": False,
     "minilm_linear_head": True,
 }
-STUDENTS = {"tfidf_logreg": Case(tfidf, convex=True)} | {
-    # A reloaded one runs the whole network, and not from states in half precision.
-    name: Case(partial(tiny.student, name=name), reloaded=2e-3 if cached else 1e-4)
-    for name, cached in ENCODERS.items()
-}
+STUDENTS = (
+    {"tfidf_logreg": Case(tfidf, convex=True)}
+    | {
+        # A reloaded one runs the whole network, and not from states in half precision.
+        name: Case(
+            lambda networks, cache, name=name: tiny.student(networks / "bert", cache, name),
+            reloaded=2e-3 if cached else 1e-4,
+        )
+        for name, cached in ENCODERS.items()
+    }
+    | {
+        "causal_lora": Case(lambda networks, cache: tiny_causal.student(networks / "llama", cache), reloaded=2e-3),
+        "causal_head": Case(
+            lambda networks, cache: tiny.student(networks / "llama", cache, "causal_head", epochs=8), reloaded=1e-4
+        ),
+    }
+)
 """Name of a shipped yaml -> its case."""
 
 
@@ -70,8 +81,11 @@ def assert_rows_sum_to_one(probs: pd.DataFrame) -> None:
 
 
 @pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.bert(tmp_path_factory.mktemp("encoder") / "tiny")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("networks")
+    tiny.bert(folder / "bert")
+    tiny_causal.causal_lm(folder / "llama")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +96,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", STUDENTS)
 class TestStudent:
     @pytest.fixture(autouse=True)
-    def _given(self, name: str, encoder: Path, cache: Path) -> None:
-        self.case, self.model = STUDENTS[name], STUDENTS[name].make(encoder, cache)
+    def _given(self, name: str, networks: Path, cache: Path) -> None:
+        self.case, self.model = STUDENTS[name], STUDENTS[name].make(networks, cache)
 
     def fit(self, train: pd.DataFrame, seed: int = 0, validation: pd.DataFrame = NOTHING) -> Predictor:
         predictor: Predictor = self.model.fit(train, validation, seed)

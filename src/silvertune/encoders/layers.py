@@ -1,6 +1,6 @@
 """Running only the lower, or only the upper, layers of a transformer from the hub."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,7 +47,8 @@ def hidden_states(model: Any, layer: int, inputs: dict[str, torch.Tensor]) -> to
     Args:
         model: A network of transformers.
         layer: How many of the first layers run, from 1.
-        inputs: What the network takes: `input_ids` and `attention_mask`, (batch, tokens).
+        inputs: What the network takes: `input_ids` and `attention_mask`, (batch, tokens); a decoder also takes
+            `position_ids` and `past_key_values`, which then hold these layers' keys and values.
 
     Returns:
         The output of the last of these layers, (batch, tokens, width).
@@ -104,6 +105,96 @@ def only_above(model: Any, layer: int) -> Iterator[None]:
         setattr(model.get_submodule(parent), attribute, layers)
         if like_bert:
             last.attention = attention
+
+
+@contextmanager
+def given_below(model: Any, states: Sequence[torch.Tensor], layer: int) -> Iterator[None]:
+    """Inside, a decoder goes on from the output of its first layers, which do not run.
+
+    The network is called as ever: its masks, positions and the keys and values of the layers above are its own. The
+    layers that do not run write placeholders of width 1 into the cache, so that it counts what was read.
+
+    Args:
+        model: A causal language model of transformers.
+        states: The output of these layers, (batch, tokens, width), for each call of the network in turn.
+        layer: How many of the first layers do not run, from 1.
+
+    Raises:
+        LookupError: The network has no list of its layers.
+    """
+    layers = layers_of(model)[1]
+    in_tuple = _returns_tuple(model, layers[0])
+    waiting = iter(states)
+    try:
+        for number, module in enumerate(layers[:layer]):
+            module.forward = _instead(number, waiting if number == layer - 1 else None, in_tuple)
+        yield
+    finally:
+        for module in layers[:layer]:
+            module.__dict__.pop("forward", None)
+
+
+def _instead(number: int, waiting: Iterator[torch.Tensor] | None, in_tuple: bool) -> Callable[..., Any]:
+    """What a layer does that does not run: it passes on what it gets, or the states that wait."""
+
+    def forward(hidden_states: torch.Tensor, *arguments: Any, **named: Any) -> Any:
+        from transformers import Cache
+
+        cache = next((value for value in (*arguments, *named.values()) if isinstance(value, Cache)), None)
+        if cache is not None:
+            placeholder = hidden_states.new_zeros(hidden_states.shape[0], 1, hidden_states.shape[1], 1)
+            cache.update(placeholder, placeholder, number)
+        output = hidden_states if waiting is None else next(waiting).to(hidden_states)
+        return (output,) if in_tuple else output
+
+    return forward
+
+
+def _returns_tuple(model: Any, first_layer: nn.Module) -> bool:
+    """Whether the network's layers give a tuple, as many did before transformers 5."""
+
+    def stop(module: nn.Module, arguments: object, output: Any) -> None:
+        raise _ReachedError(isinstance(output, tuple))
+
+    hook = first_layer.register_forward_hook(stop)
+    try:
+        with torch.no_grad():
+            model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False)
+    except _ReachedError as reached:
+        return bool(reached.args[0])
+    finally:
+        hook.remove()
+    raise LookupError(f"{type(model).__name__} did not run its first layer")
+
+
+@contextmanager
+def last_tokens_only(model: Any, count: int) -> Iterator[None]:
+    """Inside, the feed-forward part of a decoder's last layer runs for the last tokens of each text alone.
+
+    The others' output is read by nobody where their logits are not. Only a part that is called `mlp` and returns a
+    tensor is spared, as Llama, Qwen, Gemma, Mistral, Phi and GPT-2 have it; other networks run as ever.
+
+    Args:
+        model: A causal language model of transformers.
+        count: How many of the last tokens have their logits read.
+    """
+    spared = dict(layers_of(model)[1][-1].named_children()).get("mlp")
+    if spared is None:
+        yield
+        return
+    run = spared.forward
+
+    def forward(hidden_states: torch.Tensor) -> Any:
+        output = run(hidden_states[:, -count:].contiguous())
+        if not isinstance(output, torch.Tensor):
+            return run(hidden_states)
+        return functional.pad(output, (0, 0, hidden_states.shape[1] - output.shape[1], 0))
+
+    spared.forward = forward
+    try:
+        yield
+    finally:
+        spared.__dict__.pop("forward", None)
 
 
 class _States(nn.Module):

@@ -303,13 +303,7 @@ def _confidences(answers: Mapping[str, Sequence[Any]]) -> list[float | None]:
 def _examples(
     task: Task, few_shot: FewShot | None, annotations: pd.DataFrame, training: pd.DataFrame
 ) -> dict[str, list[Example]]:
-    examples_by_view: dict[str, list[Example]] = {}
-    for number, entry in enumerate(task.examples):
-        if set(entry) != {"view", "text", "label"} or entry["label"] not in task.classes:
-            raise UserError(
-                f"task.examples[{number}]: want view, text and label, the label one of {', '.join(task.classes)}"
-            )
-        examples_by_view.setdefault(entry["view"], []).append(Example(entry["text"], entry["label"]))
+    examples_by_view = prompts.examples_of(task)
     if few_shot is None:
         return examples_by_view
     if training.empty:

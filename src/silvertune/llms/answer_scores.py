@@ -86,29 +86,46 @@ def _after_one_reading(
 ) -> "torch.Tensor":
     import torch
 
-    longest, many, width = max(map(len, prompts)), len(endings), max(map(len, endings))
+    many, width = len(endings), max(map(len, endings))
     ids, mask = left_padded(prompts, network.device)
-    ends, is_token = _right_padded(endings, network.device)
+    ends, is_token = right_padded(endings, network.device)
     read = network(
         input_ids=ids, attention_mask=mask, position_ids=positions(mask), use_cache=width > 1, **_only_last(network, 1)
     )
     by_token = read.logits[:, -1].float().log_softmax(-1)[:, ends[:, 0]][..., None]
     if width > 1:
-        read_before = read.past_key_values
-        read_before.batch_repeat_interleave(many)
-        after = torch.cat([mask.repeat_interleave(many, 0), is_token[:, :-1].repeat(len(prompts), 1)], dim=1)
-        rest = network(
-            input_ids=ends[:, :-1].repeat(len(prompts), 1),
-            attention_mask=after,
-            position_ids=positions(after)[:, longest:],
-            past_key_values=read_before,
-            use_cache=True,
-        ).logits.float().log_softmax(-1)  # fmt: skip
+        inputs = continued(mask, endings, read.past_key_values)
+        rest = network(**inputs).logits.float().log_softmax(-1)
         next_tokens = ends[:, 1:].repeat(len(prompts), 1)[..., None]
         further = rest.gather(-1, next_tokens)[..., 0].view(len(prompts), many, width - 1)
         by_token = torch.cat([by_token, further], dim=-1)
     means: torch.Tensor = (by_token * is_token).sum(-1) / is_token.sum(-1)
     return means
+
+
+def continued(mask: "torch.Tensor", endings: Sequence[Sequence[int]], read_before: Any) -> dict[str, Any]:
+    """What a network takes to go on from prompts that it has read, with each ending but for its last token.
+
+    Args:
+        mask: Attention mask of the prompts, (prompts, tokens), 0 where they are padded.
+        endings: Token ids of each ending, some of them more than one token long.
+        read_before: Keys and values of the prompts, which are repeated in place for each ending.
+
+    Returns:
+        The network's inputs, a row for each prompt and ending, padded on the right.
+    """
+    import torch
+
+    ends, is_token = right_padded([ending[:-1] for ending in endings], mask.device)
+    read_before.batch_repeat_interleave(len(endings))
+    after = torch.cat([mask.repeat_interleave(len(endings), 0), is_token.repeat(len(mask), 1)], dim=1)
+    return {
+        "input_ids": ends.repeat(len(mask), 1),
+        "attention_mask": after,
+        "position_ids": positions(after)[:, mask.shape[1] :],
+        "past_key_values": read_before,
+        "use_cache": True,
+    }
 
 
 def _in_rows(network: Any, prompts: Sequence[Sequence[int]], endings: Sequence[Sequence[int]]) -> "torch.Tensor":
@@ -142,7 +159,8 @@ def positions(mask: "torch.Tensor") -> "torch.Tensor":
     return (mask.cumsum(-1) - 1).clamp(min=0)
 
 
-def _right_padded(rows: Sequence[Sequence[int]], device: Any) -> "tuple[torch.Tensor, torch.Tensor]":
+def right_padded(rows: Sequence[Sequence[int]], device: Any) -> "tuple[torch.Tensor, torch.Tensor]":
+    """Token ids, each row beginning in the first place, and which are tokens; both (rows, longest)."""
     import torch
 
     width = max(map(len, rows))

@@ -83,6 +83,10 @@ class Pretrained:
         """Its tokenizer. Raises UserError as `network`."""
         return self._loaded("AutoTokenizer")
 
+    def config(self) -> Any:
+        """The network's configuration. Raises UserError as `network`."""
+        return self._loaded("AutoConfig")
+
     def network(self, dtype: str, auto_class: str = "AutoModelForCausalLM", **settings: Any) -> Any:
         """The network, in eval mode on the CPU.
 
@@ -92,20 +96,29 @@ class Pretrained:
             **settings: For the network's configuration.
 
         Raises:
-            UserError: It can't be loaded, or `dtype` is none.
+            UserError: It can't be loaded, lacks some of its weights, or `dtype` is none.
         """
         import torch
 
         if not isinstance(getattr(torch, dtype, None), torch.dtype):
             raise UserError(f"{self.key}.dtype={dtype}: want float32, bfloat16 or float16")
-        network = self._loaded(auto_class, dtype=getattr(torch, dtype), **settings)
-        if self._is_gguf():
+        network, loading_info = self._loaded(
+            auto_class, dtype=getattr(torch, dtype), output_loading_info=True, **settings
+        )
+        if lacking := sorted(loading_info["missing_keys"]):
+            raise UserError(
+                f"{self.setting}: {len(lacking)} weights of {type(network).__name__} are not there, such as "
+                f"{lacking[0]}; want a causal language model that was saved whole"
+            )
+        if self.is_gguf:
             # transformers takes it for quantised still, and refuses to save it or to put adapters on it.
             network.hf_quantizer = None
             del network.config.quantization_config
         return network.eval()
 
-    def _is_gguf(self) -> bool:
+    @property
+    def is_gguf(self) -> bool:
+        """Whether its weights are those of a GGUF file."""
         return bool(self.package) or self.gguf_file is not None or Path(str(self.model)).suffix == ".gguf"
 
     def _packages(self) -> list[str]:
@@ -113,7 +126,10 @@ class Pretrained:
 
     def _loaded(self, auto_class: str, **settings: Any) -> Any:
         import transformers
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         place, gguf_name = self.model, self.gguf_file
         if (file := self.file()) is not None:
             place, gguf_name = str(file.parent), file.name

@@ -132,6 +132,18 @@ def of(
     return built
 
 
+def examples_of(task: Task) -> dict[str, list[Example]]:
+    """View -> the examples that the task has written out. Raises UserError where one is not complete."""
+    examples_by_view: dict[str, list[Example]] = {}
+    for number, entry in enumerate(task.examples):
+        if set(entry) != {"view", "text", "label"} or entry["label"] not in task.classes:
+            raise UserError(
+                f"task.examples[{number}]: want view, text and label, the label one of {', '.join(task.classes)}"
+            )
+        examples_by_view.setdefault(entry["view"], []).append(Example(entry["text"], entry["label"]))
+    return examples_by_view
+
+
 def words_of(task: Task) -> dict[str, str]:
     """Class -> the word that an LLM answers it by: `task.answers`, or the class's own name."""
     if unknown := set(task.answers) - set(task.classes):

@@ -1,6 +1,7 @@
 """Texts that are too long for a prompt, cut so that what a table is can still be seen."""
 
 import json
+from collections.abc import Callable
 from math import ceil
 
 HEADER_ROWS = 4
@@ -37,6 +38,33 @@ def fit(text: str, most: int) -> str:
             if low:
                 return show({place: cells[place] for place in sorted(order[:low])})
     return _ends(text, most)
+
+
+def longest(rendered: Callable[[int], tuple[str, int]], whole: int, limit: int) -> tuple[str | None, int]:
+    """The longest rendering of a text whose exact number of tokens is within a limit, or nearly the longest.
+
+    Args:
+        rendered: What is made of the text cut by `fit` to so many tokens, and its exact number of tokens.
+        whole: `tokens` of the text.
+        limit: The most exact tokens.
+
+    Returns:
+        The rendering, None where not even that of an empty text is within the limit, and how much `fit` left of it.
+    """
+    content, count = rendered(whole)
+    if count <= limit:
+        return content, whole
+    best, low, high = rendered(0), 0, whole
+    if best[1] > limit:
+        return None, 0
+    while high - low > max(1, whole // 100):
+        middle = (low + high) // 2
+        content, count = rendered(middle)
+        if count <= limit:
+            best, low = (content, count), middle
+        else:
+            high = middle
+    return best[0], low
 
 
 Cells = dict[tuple[int, int], str]

@@ -16,6 +16,7 @@ import pandas as pd
 from silvertune.encoders.encoder import Encoder
 from silvertune.errors import UserError, check_choice, check_number, check_whole_number
 from silvertune.items import chosen_views
+from silvertune.models import hardware
 from silvertune.models.encoder_predictor import EncoderPredictor, new_network, peft_without_warnings
 
 TUNINGS = ("lora", "full", "head")
@@ -91,7 +92,7 @@ class EncoderClassifier:
             check_whole_number(f"model.{key}", number, 1)
         check_number("model.validation_fraction", self.validation_fraction, most=1, below=True)
         self.encoder.check(embeds=False)
-        self._device()
+        hardware.device(self.device)
         self._check_network()
 
     def fit(self, train: pd.DataFrame, validation: pd.DataFrame, seed: int) -> EncoderPredictor:
@@ -120,8 +121,8 @@ class EncoderClassifier:
                 if classes
                 else "model: there is no label to tune on"
             )
-        device = self._device()
-        bfloat16 = self.precision == "bfloat16" or (self.precision == "auto" and _has_bfloat16(device))
+        device = hardware.device(self.device)
+        bfloat16 = self.precision == "bfloat16" or (self.precision == "auto" and hardware.has_bfloat16(device))
         # Everything random comes from the seed, and nothing outside of this fit notices.
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
@@ -137,7 +138,7 @@ class EncoderClassifier:
                 cache=self.cache,
                 bfloat16=bfloat16,
                 batch_size=self.batch_size,
-                ran_on=_ran_on(device, bfloat16),
+                ran_on=hardware.ran_on(device, "bfloat16" if bfloat16 else "float32"),
             )
             examples = training_loop.examples(train, predictor, soft=self.soft_labels)
             validation_examples = training_loop.examples(validation, predictor) if len(validation) else None
@@ -157,22 +158,6 @@ class EncoderClassifier:
             )
         predictor.sample.extend(examples.texts[:4])
         return predictor
-
-    def _device(self) -> Any:
-        """Raises UserError if this machine lacks it."""
-        import torch
-
-        if self.device is None:
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            device = torch.device(self.device)
-            torch.empty(1, device=device)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise UserError(
-                f"model.device={self.device}: this machine can't use it ({str(error).splitlines()[0]}); want cpu, or "
-                "null for a GPU where there is one"
-            ) from None
-        return device
 
     def _check_network(self) -> None:
         """Raises UserError if the network can't be tuned as asked; once a process for the same settings."""
@@ -276,26 +261,3 @@ class EncoderClassifier:
 
 _CHECKED: set[str] = set()
 """Settings whose network this process has checked."""
-
-
-def _ran_on(device: Any, bfloat16: bool) -> dict[str, str]:
-    """What a tuned network's figures depend on besides its settings: with bfloat16 they are others than in float32."""
-    import torch
-
-    name = f" {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
-    return {
-        "device": f"{device}{name}",
-        "precision": "bfloat16" if bfloat16 else "float32",
-        "bfloat16_units": str(_has_bfloat16(device)).lower(),
-        "threads": str(torch.get_num_threads()),
-    }
-
-
-def _has_bfloat16(device: Any) -> bool:
-    """Whether the hardware multiplies bfloat16; where it is only emulated, it is slower than float32."""
-    import torch
-
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(is_supported() for is_supported in checks if is_supported is not None)

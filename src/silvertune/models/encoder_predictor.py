@@ -16,7 +16,7 @@ import pandas as pd
 from silvertune.encoders import checkpoint
 from silvertune.encoders.encoder import Encoder
 from silvertune.errors import UserError
-from silvertune.models import saved
+from silvertune.models import fast_path, saved
 
 PACKAGES = ("huggingface-hub", "peft", "safetensors", "torch", "transformers")
 TOLERANCE = 0.05
@@ -86,6 +86,10 @@ class EncoderPredictor:
                 logits[rows] = self.forward(inputs, rows).float().cpu().numpy()
         return logits
 
+    def read(self, view: str, texts: Sequence[str]) -> list[str]:
+        """The texts themselves: it reads every view alike."""
+        return list(texts)
+
     def inputs(self, texts: Sequence[str]) -> "Inputs":
         """`texts`, ready to be run: as hidden states from the cache where there are any, else as tokens."""
         if self.frozen and self.cache is not None:
@@ -107,24 +111,16 @@ class EncoderPredictor:
         """
         if not self.frozen or not texts:
             return
-        shortest = sorted(set(texts), key=lambda text: (len(text), text))[:4]
+        shortest = fast_path.shortest(texts)
         above = dataclasses.replace(self, bfloat16=False)
-        whole_network = dataclasses.replace(above, frozen=0)
-        try:
-            states, logits = above._states_and_logits(shortest)
-            exact_states, exact_logits = whole_network._states_and_logits(shortest)
-            distance = (np.linalg.norm(states - exact_states, axis=1) / np.linalg.norm(exact_states, axis=1)).max()
-            difference = np.abs(logits - exact_logits).max()
-            reason = f"hidden states differ by {distance:.1%}, log-odds by {difference:.2f}"
-        except (LookupError, AttributeError, TypeError, RuntimeError, ValueError) as error:
-            distance = difference = np.inf
-            reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-        if not (distance < STATE_TOLERANCE and difference < TOLERANCE):
-            raise UserError(
-                f"model.cached=true: the kept states in {self.cache} do not give what the whole "
-                f"{type(self.network).__name__} of {self.encoder.setting} gives ({reason}); want model.cached=false, "
-                "or delete them"
-            )
+        fast_path.compare(
+            lambda: above._states_and_logits(shortest),
+            lambda: dataclasses.replace(above, frozen=0)._states_and_logits(shortest),
+            tolerance=TOLERANCE,
+            state_tolerance=STATE_TOLERANCE,
+            whole=f"{type(self.network).__name__} of {self.encoder.setting}",
+            kept=self.cache,
+        )
 
     def _states_and_logits(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """The last layer's output of each text's first token, which the head reads, and the logits; one text a step."""

@@ -1,17 +1,17 @@
-"""The training loop of the encoder student."""
+"""The training loop of students that are neural networks, whatever they read and however they score a class."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
 
 from silvertune import progress_bar
 from silvertune.errors import UserError
-from silvertune.models.encoder_predictor import EncoderPredictor, Inputs
+from silvertune.models import memory
 from silvertune.votes import one_hot, prob_columns
 
 if TYPE_CHECKING:
@@ -23,12 +23,59 @@ CHUNK = 16
 """Batches' worth of shuffled examples that are sorted by length together."""
 
 
+class Inputs(Protocol):
+    """Texts, ready to be run."""
+
+    def network(self) -> AbstractContextManager[None]:
+        """The network as these inputs need it, inside."""
+        ...
+
+    def batches(self, rows: np.ndarray, size: int) -> list[np.ndarray]:
+        """`rows` in batches of like length, so that little is padded."""
+        ...
+
+
+class Tunable(Protocol):
+    """A predictor whose network can be tuned."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """In the order of its outputs."""
+        ...
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The views that it reads."""
+        ...
+
+    @property
+    def network(self) -> Any:
+        """The weights that require gradients are tuned."""
+        ...
+
+    def read(self, view: str, texts: Sequence[str]) -> list[str]:
+        """What it makes of the texts of a view before it runs them."""
+        ...
+
+    def inputs(self, texts: Sequence[str]) -> Any:
+        """`Inputs` of what `read` gave."""
+        ...
+
+    def forward(self, inputs: Any, rows: np.ndarray) -> Any:
+        """A score for each class, (len(rows), classes), as a tensor; their softmax are the probabilities."""
+        ...
+
+    def logits(self, texts: Sequence[str]) -> np.ndarray:
+        """The scores of what `read` gave, without gradients."""
+        ...
+
+
 @dataclass(frozen=True)
 class Examples:
     """What is learned from, one example a view of an item.
 
     Attributes:
-        texts: n texts.
+        texts: n texts, as the predictor reads them.
         target: (n, classes); each row is a distribution and sums to 1.
         weight: (n,), from 0.
     """
@@ -38,7 +85,7 @@ class Examples:
     weight: np.ndarray
 
 
-def examples(items: pd.DataFrame, predictor: EncoderPredictor, *, soft: bool = False) -> Examples:
+def examples(items: pd.DataFrame, predictor: Tunable, *, soft: bool = False) -> Examples:
     """Make the examples of some items.
 
     Args:
@@ -60,14 +107,14 @@ def examples(items: pd.DataFrame, predictor: EncoderPredictor, *, soft: bool = F
         target_by_item = np.where(is_distribution, probs / np.where(total > 0, total, 1), target_by_item)
     for view in predictor.views:
         usable = items[view].notna().to_numpy() & (target_by_item.sum(axis=1) > 0)
-        texts += items[view][usable].tolist()
+        texts += predictor.read(view, items[view][usable].tolist())
         target.append(target_by_item[usable])
         weight.append(items["weight"].to_numpy(dtype=float)[usable])
     return Examples(texts, np.concatenate(target), np.concatenate(weight))
 
 
 def tune(
-    predictor: EncoderPredictor,
+    predictor: Tunable,
     training: Examples,
     validation: Examples | None,
     *,
@@ -77,6 +124,7 @@ def tune(
     patience: int,
     batch_size: int,
     class_weight: str | None,
+    accumulation: int = 1,
 ) -> list[dict[str, float]]:
     """Tune the predictor's network in place, in the order of torch's random generator.
 
@@ -90,6 +138,8 @@ def tune(
         patience: The number of epochs without a better one after which tuning ends.
         batch_size: Examples a step.
         class_weight: `balanced` or None.
+        accumulation: The number of parts that a batch is run in, one after the other, which takes less memory and gives
+            the same. Where memory does not do, it is doubled.
 
     Returns:
         One dict an epoch: `loss`, and where there is a validation set `validation_loss` and, unless a class is missing
@@ -98,34 +148,39 @@ def tune(
         best.
 
     Raises:
-        UserError: The loss, or the validation loss of every epoch, is not finite.
+        UserError: The loss, or the validation loss of every epoch, is not finite; or the memory does not do for one
+            example.
     """
     import torch
 
     network = predictor.network
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=weight_decay)
-    inputs = predictor.inputs(training.texts)
+    inputs: Inputs = predictor.inputs(training.texts)
     importance = _importance(training, class_weight)
     total_steps = epochs * math.ceil(len(training.texts) / batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(total_steps))
     history: list[dict[str, float]] = []
     best_score: tuple[float, float] = (-np.inf, -np.inf)
     best_weights: list[torch.Tensor] = []
-    epochs_since_best = 0
+    epochs_since_best, parts = 0, accumulation
+
+    def with_gradients(rows: np.ndarray, share: float) -> float:
+        loss = _loss(predictor.forward(inputs, rows), training.target[rows], importance[rows]) * share
+        loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
+
     for epoch in range(epochs):
         total = 0.0
         with inputs.network(), _with_dropout(network):
             steps = _shuffled(inputs, len(training.texts), batch_size)
             shown = f"tuning on {len(training.texts)} texts, epoch {epoch + 1} of at most {epochs}"
             for rows in progress_bar.over(steps, shown):
-                loss = _loss(predictor.forward(inputs, rows), training.target[rows], importance[rows])
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                losses, parts = memory.in_parts(with_gradients, rows, parts, before=optimizer.zero_grad)
                 torch.nn.utils.clip_grad_norm_(weights, 1.0)
                 optimizer.step()
                 schedule.step()
-                total += float(loss.detach()) * len(rows)
+                total += sum(losses) * len(rows)
         if not math.isfinite(total):
             raise UserError(
                 f"model.learning_rate={learning_rate}: the loss was {total} in epoch {epoch + 1}; want a lower rate"
@@ -200,7 +255,7 @@ def _rate(steps: int) -> Callable[[int], float]:
     return lambda step: min((step + 1) / warm, max(steps - step, 0) / max(steps - warm, 1), 1.0)
 
 
-def _validated(predictor: EncoderPredictor, validation: Examples, class_weight: str | None) -> dict[str, float]:
+def _validated(predictor: Tunable, validation: Examples, class_weight: str | None) -> dict[str, float]:
     """The loss, and the macro average over classes of the average precision, one class against the rest."""
     import torch
     from sklearn.metrics import average_precision_score
