@@ -46,12 +46,19 @@ def test_the_exponent_of_growth_is_that_of_the_cpu_seconds(monkeypatch: pytest.M
     import scale
 
     def took(cpu: float) -> dict[str, Any]:
-        return {"wall": 9 * cpu, "cpu": cpu, "most_mb": 500.0, "cpu_seconds": {"tune": cpu}, "peak_mb": {"tune": 400.0}}
+        return {
+            "wall": 9 * cpu,
+            "cpu": cpu,
+            "most_mb": 500.0,
+            "cpu_seconds": {"filter": cpu**2},
+            "peak_mb": {"filter": 4.0},
+        }
 
     last = {"first_half_mb": 300.0, "second_half_mb": 310.0}
     results = {n: {"none": took(n / 100), "predict_all": took(n**2 / 1e6) | last} for n in (1_000, 10_000)}
     summary = scale.summary(results)
     assert summary["exponents"] == {"1000-10000": {"none": 1.0, "predict_all": 2.0}}
+    assert summary["exponents_of_the_filter"] == {"1000-10000": {"none": 2.0, "predict_all": 4.0}}
     assert summary["predict_half_mb"] == [300, 310]
     assert summary["cpu_seconds"]["10000"]["none"] == 100.0
 
