@@ -36,6 +36,7 @@ def made_predictions() -> list[pd.DataFrame]:
 def ours(predictions: list[pd.DataFrame]) -> list[dict[str, np.ndarray]]:
     """Metric -> values of the resamples, for each arm."""
     bootstrap.resamples.cache_clear()
+    bootstrap.forget()
     weights = bootstrap.resamples(GROUPS, REPLICATES)
     by_arm = []
     for table in predictions:

@@ -168,9 +168,30 @@ def test_ranking_is_the_same_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = bootstrap.ranking(data.score, positive, data.position, weights)
     monkeypatch.setattr(bootstrap, "CHUNK", 100)
     monkeypatch.setattr(bootstrap, "FEWEST", 7)
+    bootstrap.forget()
     parts = bootstrap.ranking(data.score, positive, data.position, weights)
     for name in whole:
         np.testing.assert_array_equal(whole[name], parts[name])
+
+
+def test_what_was_ranked_is_not_ranked_again_and_what_differs_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = made(3, 30, ["neg", "pos"])
+    positive, weights = (data.true == "pos").to_numpy(), bootstrap.resamples(data.position.max() + 1, 50)
+    rank, ranked = bootstrap._ranking_of_resamples, list[int]()
+    monkeypatch.setattr(bootstrap, "_ranking_of_resamples", lambda *of: ranked.append(len(of[0])) or rank(*of))
+    bootstrap.forget()
+    arguments = [data.score, positive, data.position, weights]
+    first = bootstrap.ranking(*arguments)
+    first["auroc"][:] = 7.0  # what a caller does to it is no matter of the next one
+    np.testing.assert_array_equal(bootstrap.ranking(*arguments)["auroc"], rank(*arguments)["auroc"])
+    assert len(ranked) == 1
+    for place, other in enumerate((-data.score, ~positive, data.position[::-1], weights[::-1])):
+        changed = [*arguments[:place], other, *arguments[place + 1 :]]
+        np.testing.assert_array_equal(bootstrap.ranking(*changed)["auroc"], rank(*changed)["auroc"])
+    assert len(ranked) == 5
+    monkeypatch.setattr(bootstrap, "RANKINGS_KEPT", 1)
+    bootstrap.ranking(data.score * 2, positive, data.position, weights)
+    assert len(bootstrap._rankings_kept) == 1
 
 
 # ------------------------------------------------------------------------------------------------------ resamples

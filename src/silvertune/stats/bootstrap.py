@@ -8,6 +8,7 @@ The weights depend on the number of groups alone. Every arm therefore gets the s
 between arms are paired.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,8 +27,14 @@ MOST_GROUPS = 2000
 """So many groups are resampled one by one. Of more, blocks of groups are resampled: blocks are independent as well."""
 MOST_SCORES = 10_000
 """So many different scores are told apart in a resample at most; neighbours in the ranking count as ties then."""
+RANKINGS_KEPT = 200
+"""How many results of `ranking` a process keeps: 160 kB each with 10,000 resamples."""
 FEWEST = 1000
 """How many resamples are ranked at once at least, so that each numpy call has enough work."""
+
+
+_rankings_kept: dict[bytes, dict[str, np.ndarray]] = {}
+"""The results of `ranking`, by a digest of what they are of."""
 
 
 @dataclass(frozen=True)
@@ -166,10 +173,30 @@ def ranking(
 
     Returns:
         `auroc` and `auprc` -> (replicates,) values, 0-1, or one number without weights; NaN where a resample has one
-        class only.
+        class only. They are kept for the next call with the same arguments.
     """
     if weights is None:
         return {name: values[0] for name, values in _ranking_by_group(score, positive, np.zeros_like(group), 1).items()}
+    # A run measures its predictions, and the comparison of the sweep measures them again.
+    digest = hashlib.blake2b(f"{MOST_SCORES} {weights.shape}".encode(), digest_size=20)
+    for array in (score, positive, group, weights):
+        digest.update(np.ascontiguousarray(array).data)
+    key = digest.digest()
+    if key not in _rankings_kept:
+        while len(_rankings_kept) >= RANKINGS_KEPT:
+            del _rankings_kept[next(iter(_rankings_kept))]
+        _rankings_kept[key] = _ranking_of_resamples(score, positive, group, weights)
+    return {name: values.copy() for name, values in _rankings_kept[key].items()}
+
+
+def forget() -> None:
+    """Let go of the results of `ranking` that are kept, so that it takes its whole time again."""
+    _rankings_kept.clear()
+
+
+def _ranking_of_resamples(
+    score: np.ndarray, positive: np.ndarray, group: np.ndarray, weights: np.ndarray
+) -> dict[str, np.ndarray]:
     order = np.argsort(-score, kind="stable")
     score, positive, group = score[order], positive[order], group[order]
     last = int(np.flatnonzero(positive).max(initial=-1))
