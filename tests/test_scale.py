@@ -31,7 +31,7 @@ TASK = Task(name="pets", classes=["other", "cat"], positive="cat")
 # Bytes an item, as docs/large-data.md has them: with one text of TEXT characters, and two votes.
 READING = {"parquet": 600, "csv": 1200, "jsonl": 1600}
 VOTES = 1200
-RUN = 2000
+RUN = 1300
 
 
 def table(n: int) -> pd.DataFrame:

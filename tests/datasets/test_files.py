@@ -1,6 +1,7 @@
 """Any JSONL, CSV or Parquet file becomes the same items, gold and annotations; what is wrong is told in one line."""
 
 import csv
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal, assert_series_equal
 
+from silvertune.datasets import files, rows
 from silvertune.datasets.files import load
+from silvertune.datasets.formats import TextFormat
 from silvertune.errors import UserError
 from silvertune.items import Data
 from silvertune.schema import Task
@@ -380,6 +383,19 @@ def test_bad_cells_are_told_in_one_line(tmp_path: Path, cells: object, told: lis
     message = refused(TABLES, path)
     assert message.startswith(f"{path}:2: dataset.cells=cells: ")
     assert all(part in message for part in told), message
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 2, 100])
+def test_the_digest_is_that_of_the_whole_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_at_once: int
+) -> None:
+    monkeypatch.setattr(files, "ROWS_AT_ONCE", rows_at_once)
+    path = write(
+        tmp_path, [*SPREADSHEET, {**SPREADSHEET[0], "key": "it's"}, {**SPREADSHEET[1], "key": "t3", "study": '"3'}]
+    )
+    data, of_rows = read(TABLES, path), rows.read(str(path), {}, TextFormat("utf-8", None)).digest
+    text = f"{of_rows} {data.gold.to_dict()} {list(data.items['group_id'])}"
+    assert data.digest == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_the_digest_is_of_the_file(tmp_path: Path) -> None:

@@ -141,6 +141,12 @@ def test_of_a_crowd_those_with_the_most_votes_are_compared() -> None:
     assert ratings(crowd, CLASSES).shape == (6, rater_agreement.MOST_RATERS)
 
 
+def test_two_raters_of_one_name_are_one_and_the_first_of_its_votes_counts() -> None:
+    on_view, on_item = votes({"m:json": "ab."}), votes({"m:json": "ccc"}).assign(annotator="m:json", view=WHOLE_ITEM)
+    assert ratings(pd.concat([on_view, on_item]), CLASSES)["m:json"].tolist() == [0, 1, -1]
+    assert ratings(pd.concat([on_item, on_view]), CLASSES)["m:json"].tolist() == [2, 2, 2]
+
+
 def test_many_items_take_linear_time() -> None:
     def computed(n: int) -> tuple[float, float]:
         """Alpha, and the seconds of this process that it took: others on the machine do not count."""

@@ -20,6 +20,9 @@ from silvertune.errors import UserError
 from silvertune.items import Data, groups_with_copies_together
 from silvertune.schema import Task
 
+ROWS_AT_ONCE = 10_000
+"""Of so many items the digest's text is in memory at once."""
+
 
 def load(
     task: Task,
@@ -88,7 +91,6 @@ def load(
         items["group_id"] = groups_with_copies_together(items)
     trusted = gold_of(gold, rows, ids, task)
     partition = pd.Series(_objects(rows.partition)[first_rows], index, name="partition") if rows.partition else None
-    digest = f"{rows.digest} {trusted.to_dict()} {list(items['group_id'])}"
     return Data(
         items=items,
         annotations=votes.check(
@@ -96,8 +98,21 @@ def load(
         ),
         gold=trusted,
         partition=partition,
-        digest=hashlib.sha256(digest.encode()).hexdigest(),
+        digest=_digest(rows.digest, trusted, items["group_id"]),
     )
+
+
+def _digest(of_files: str, gold: pd.Series, groups: pd.Series) -> str:
+    """SHA-256 of the text `<of_files> <gold as a dict> <groups as a list>`, of which a part at a time is in memory."""
+    digest = hashlib.sha256(of_files.encode())
+    for table, opening, closing in ((gold, " {", "}"), (groups, " [", "]")):
+        digest.update(opening.encode())
+        for start in range(0, len(table), ROWS_AT_ONCE):
+            part = table.iloc[start : start + ROWS_AT_ONCE]
+            text = str(part.to_dict() if table is gold else part.to_list())[1:-1]
+            digest.update(f"{', ' if start else ''}{text}".encode())
+        digest.update(closing.encode())
+    return digest.hexdigest()
 
 
 def _ids(rows: Rows, id: str, row_an_annotation: bool) -> list[str]:

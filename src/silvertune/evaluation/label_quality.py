@@ -125,7 +125,7 @@ def report(
         by_class=by_class,
         by_view=_by_view(labeler_votes, decisions, gold, task),
         by_fold=_by_fold(decisions, predictions, gold),
-        annotators=_annotators(pd.concat([votes, recorded.assign(stage="with the data")]), gold, task),
+        annotators=_annotators(votes, recorded, gold, task),
         agreement=rater_agreement.pairs(crosses).merge(shared, on=["a", "b"], how="left"),
         crosstabs=crosses,
         alphas=alphas,
@@ -176,7 +176,8 @@ def _by_view(votes: pd.DataFrame, decisions: pd.DataFrame, gold: pd.Series, task
     """
     kept = decisions["keep"].groupby(level=0).mean()
     rows = []
-    for (annotator, view), of_view in votes.groupby(["annotator", "view"], sort=False):
+    columns = ["annotator", "view", "item_id", "label", "confidence"]
+    for (annotator, view), of_view in votes[columns].groupby(["annotator", "view"], sort=False):
         true, weight = of_view["item_id"].map(gold), of_view["item_id"].map(kept)
         label = of_view["label"]
         row: dict[str, object] = {
@@ -234,9 +235,11 @@ def _by_fold(decisions: pd.DataFrame, predictions: pd.DataFrame, gold: pd.Series
     return pd.DataFrame(rows)
 
 
-def _annotators(votes: pd.DataFrame, gold: pd.Series, task: Task) -> pd.DataFrame:
+def _annotators(votes: pd.DataFrame, recorded: pd.DataFrame, gold: pd.Series, task: Task) -> pd.DataFrame:
     """Votes of every annotator on every view: how many of each class, how many without a label by status, noise."""
     key = ["stage", "annotator", "view"]
+    columns = [*key, "item_id", "label", "status", "cost_usd"]
+    votes = pd.concat([votes[columns], recorded.assign(stage="with the data")[columns]])
     summary = votes.groupby(key, sort=False).agg(
         items=("item_id", "nunique"), votes=("item_id", "size"), cost_usd=("cost_usd", "sum")
     )
@@ -244,11 +247,12 @@ def _annotators(votes: pd.DataFrame, gold: pd.Series, task: Task) -> pd.DataFram
     null = [status for status in STATUSES if status != "ok" and (votes["status"] == status).any()]
     # A class may have the name of a status.
     for column, names, rows in (("", task.classes, votes["label"].notna()), ("null:", null, votes["label"].isna())):
-        counts = votes[rows].assign(column=label_or_status[rows]).groupby([*key, "column"]).size().unstack(fill_value=0)
+        counted = votes.loc[rows, key].assign(column=label_or_status[rows])
+        counts = counted.groupby([*key, "column"]).size().unstack(fill_value=0)
         counts = counts.reindex(index=summary.index, columns=list(names), fill_value=0)
         summary = summary.join(counts.add_prefix(column).astype(int))
     true = votes["item_id"].map(gold)
-    checked = votes.assign(wrong=votes["label"] != true)[votes["label"].notna() & true.notna()]
+    checked = votes[key].assign(wrong=votes["label"] != true)[votes["label"].notna() & true.notna()]
     return summary.join(checked.groupby(key)["wrong"].mean().rename("noise")).reset_index()
 
 

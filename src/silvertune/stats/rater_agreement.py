@@ -1,6 +1,6 @@
 """How often annotators agree, and how much of that is more than chance."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -24,24 +24,40 @@ def ratings(votes: pd.DataFrame, classes: Sequence[str], *, whole_item: str) -> 
         item_id x rater, named `annotator:view` (`annotator` on the whole item): the position of the label in
         `classes`, -1 where there is none. Of many raters, the `MOST_RATERS` with the most votes.
     """
-    first_votes = _first_votes(votes)
-    annotator, view = first_votes["annotator"], first_votes["view"]
-    rater_names = annotator.where(view == whole_item, annotator + ":" + view)
-    if len(counts := rater_names.value_counts()) > MOST_RATERS:
-        busiest = rater_names.isin(counts.sort_index().nlargest(MOST_RATERS).index)
-        first_votes, rater_names = first_votes[busiest], rater_names[busiest]
+    first_votes = votes[_is_first(votes)]
+    rater, raters = _raters(first_votes, whole_item)
+    counts = pd.Series(np.bincount(rater, minlength=len(raters)), index=raters)
+    if len(raters) > MOST_RATERS:
+        busiest = raters.isin(counts.sort_index().nlargest(MOST_RATERS).index)
+        first_votes, rater = first_votes[busiest[rater]], rater[busiest[rater]]
+        order, rater = pd.unique(rater), pd.factorize(rater)[0]
+        raters = raters[order]
     item, items = pd.factorize(first_votes["item_id"])
-    rater, raters = pd.factorize(rater_names)
     rated = np.full((len(items), len(raters)), -1, dtype=np.int32)
     # Backwards: of an item's votes by one rater (a labeler's that are also among the annotations), the first stays.
-    rated[item[::-1], rater[::-1]] = codes(first_votes["label"], classes)[::-1]
+    # Copies, because NumPy goes through reversed views in the order of the memory.
+    code = codes(first_votes["label"], classes)
+    rated[item[::-1].copy(), rater[::-1].copy()] = code[::-1].copy()
     return pd.DataFrame(rated, index=pd.Index(items, name="item_id", dtype=object), columns=list(raters))
 
 
-def _first_votes(votes: pd.DataFrame) -> pd.DataFrame:
-    """The first vote of every annotator on each view of an item."""
-    repeat = votes.groupby(["item_id", "annotator", "view"], sort=False)["repeat"]
-    return votes[votes["repeat"] == repeat.transform("min")]
+def _raters(votes: pd.DataFrame, whole_item: str) -> tuple[np.ndarray, pd.Index]:
+    """The rater of each vote as a position among the raters' names, which stand in the order of their first votes."""
+    (annotator, annotators), (view, views) = pd.factorize(votes["annotator"]), pd.factorize(votes["view"])
+    pair, pairs_of_codes = pd.factorize(annotator * len(views) + view)
+    by_code = [(annotators[k // len(views)], views[k % len(views)]) for k in pairs_of_codes.tolist()]
+    names = [str(one) if of == whole_item else f"{one}:{of}" for one, of in by_code]
+    rater, raters = pd.factorize(pd.Index(names, dtype=object))  # two pairs may have one name
+    return rater[pair], raters
+
+
+def _is_first(votes: pd.DataFrame) -> np.ndarray:
+    """Which votes are the first of their annotator on their view of their item."""
+    repeat = votes["repeat"].to_numpy()
+    if not len(repeat) or (repeat == repeat[0]).all():  # then nobody was asked twice
+        return np.ones(len(repeat), dtype=bool)
+    first = votes.groupby(["item_id", "annotator", "view"], sort=False)["repeat"].transform("min")
+    return np.asarray(repeat == first.to_numpy())
 
 
 def codes(labels: pd.Series, classes: Sequence[str]) -> np.ndarray:
@@ -177,19 +193,28 @@ def alphas(votes: pd.DataFrame, annotations: pd.DataFrame) -> pd.DataFrame:
         One row a set for which alpha is defined: `between` (what differs between the labels of a unit), `of` (whose
         labels), `n` (labels of units that have several) and `alpha`.
     """
-    first_votes = _first_votes(votes)
-    sets = [("all votes", "the labeler", votes, votes["item_id"])]
-    for view, of_view in first_votes.groupby("view", sort=False):
-        sets.append(("annotators", f"view {view}", of_view, of_view["item_id"]))
-    for annotator, by_annotator in first_votes.groupby("annotator", sort=False):
-        sets.append(("views", str(annotator), by_annotator, by_annotator["item_id"]))
-    for annotator, by_annotator in votes.groupby("annotator", sort=False):
-        sets.append(("repeats", str(annotator), by_annotator, by_annotator["item_id"] + "\x1f" + by_annotator["view"]))
-    sets.append(("all annotations", "the data", annotations, annotations["item_id"]))
     rows = []
-    for between, of, rated, unit in sets:
-        has_label = rated["label"].notna().to_numpy()
-        if not np.isnan(value := krippendorff_alpha(unit, rated["label"])):
-            compared = int((unit[has_label].value_counts().loc[lambda n: n >= 2]).sum())
+    for between, of, unit, label in _sets(votes, annotations):
+        if not np.isnan(value := krippendorff_alpha(unit, label)):
+            compared = int((unit[label.notna()].value_counts().loc[lambda n: n >= 2]).sum())
             rows.append({"between": between, "of": of, "n": compared, "alpha": value})
     return pd.DataFrame(rows, columns=["between", "of", "n", "alpha"])
+
+
+def _sets(votes: pd.DataFrame, annotations: pd.DataFrame) -> Iterator[tuple[str, str, pd.Series, pd.Series]]:
+    """For each set of `alphas`: what differs, whose labels they are, the unit of each label as a number, the labels."""
+    of_all, of_data = (
+        table[["annotator", "view", "label"]].assign(unit=pd.factorize(table["item_id"])[0])
+        for table in (votes, annotations)
+    )
+    first_votes = of_all[_is_first(votes)]
+    yield "all votes", "the labeler", of_all["unit"], of_all["label"]
+    for view, of_view in first_votes.groupby("view", sort=False):
+        yield "annotators", f"view {view}", of_view["unit"], of_view["label"]
+    for annotator, by_annotator in first_votes.groupby("annotator", sort=False):
+        yield "views", str(annotator), by_annotator["unit"], by_annotator["label"]
+    view_codes, views = pd.factorize(of_all["view"])
+    item_and_view = of_all.assign(unit=of_all["unit"] * len(views) + view_codes)
+    for annotator, by_annotator in item_and_view.groupby("annotator", sort=False):
+        yield "repeats", str(annotator), by_annotator["unit"], by_annotator["label"]
+    yield "all annotations", "the data", of_data["unit"], of_data["label"]
