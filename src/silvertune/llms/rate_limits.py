@@ -72,6 +72,8 @@ class RateLimiter:
                 self._failed_in_row = 0
                 if answer.tokens_in is not None and answer.tokens_out is not None:
                     self._tokens.correct(answer.tokens_in + answer.tokens_out - tokens)
+                if not paid_in and not paid_out:
+                    return answer
                 return replace(answer, failed_in=answer.failed_in + paid_in, failed_out=answer.failed_out + paid_out)
             # Full jitter: many that failed together do not come back together (Brooker, "Exponential Backoff and
             # Jitter", AWS 2015). What the server asks for comes first.

@@ -40,7 +40,10 @@ class _Clue:
     pattern: "re.Pattern[str]"
 
     def matches(self, text: str) -> "Iterator[re.Match[str]]":
-        return self.pattern.finditer(text) if any(start in text for start in self.starts) else iter(())
+        for start in self.starts:
+            if start in text:
+                return self.pattern.finditer(text)
+        return iter(())
 
 
 # Anybody may have written a text, so that every pattern here takes linear time: no repetition meets another one that
@@ -97,8 +100,8 @@ _ASKING = ("answer", "respond", "reply", "output", "return", "label", "verdict",
 
 def cleaned(text: str) -> str:
     """`text` without characters that are not seen, and with every mark that could open a tag or a turn broken up."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return _OPENERS.sub(lambda match: match[0] + " ", _UNSEEN.sub("", text))
+    text = _seen(text.replace("\r\n", "\n").replace("\r", "\n"))
+    return _OPENERS.sub(lambda match: match[0] + " ", text) if "<" in text or "[" in text else text
 
 
 def delimited(text: str) -> str:
@@ -120,13 +123,20 @@ def signs(text: str, words: Sequence[str]) -> list[str]:
         text = _ESCAPED.sub(lambda match: chr(int(match[1], 16)), text)
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         text = text.replace("\\n", "\n").replace('\\"', '"')
-    plain = _lowered(unicodedata.normalize("NFKC", _without_piles(_UNSEEN.sub("", text))))
+    plain = _lowered(unicodedata.normalize("NFKC", _without_piles(_seen(text))))
     sign_names = {name for name, clue in _CLUES.items() if any(True for _ in clue.matches(plain))}
     if not text.isascii() and _SUSPECT.search(text):
         sign_names.add("hidden characters")
     if "instructions" not in sign_names and (_has_order(plain) or _asks_for(plain, words)):
         sign_names.add("instructions")
     return sorted(sign_names)
+
+
+def _seen(text: str) -> str:
+    """The text without characters that are not seen. Most texts have none, and that is quickly told."""
+    if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
+        return text
+    return _UNSEEN.sub("", text)
 
 
 def _lowered(text: str) -> str:
