@@ -274,7 +274,7 @@ def test_a_string_in_the_place_of_a_collection_of_names_is_one_name(user: Any) -
     assert identity.by_content(node) == {"_target_": node["_target_"], "pe": 1}
 
 
-@pytest.mark.parametrize("name", ["path", "train", "test"])
+@pytest.mark.parametrize("name", ["path", "model", "train", "test"])
 def test_the_files_of_a_folder_or_pattern_count_by_their_content(tmp_path: Path, name: str) -> None:
     (tmp_path / "a.csv").write_text("id\n1\n")
     (tmp_path / "b.csv").write_text("id\n2\n")

@@ -1,8 +1,9 @@
 """What decides a run's result, as one digest.
 
 A part says itself which of its parameters cannot change a result: its class or function has an attribute
-`not_in_identity`, a collection of parameter names. A part whose parameter `path` names a folder may say which files
-of it can change a result: a static method `files_in_identity(folder) -> files`; without it every file counts.
+`not_in_identity`, a collection of parameter names. A part whose parameter `path` or `model` names a folder may say
+which files of it can change a result: a static method `files_in_identity(folder) -> files`; without it every file
+counts.
 """
 
 import glob
@@ -31,7 +32,7 @@ NOT_IN_IDENTITY = (
 """Keys of the configuration that cannot change a run's result."""
 
 
-NAMES_OF_FILES = ("path", "train", "validation", "test")
+NAMES_OF_FILES = ("path", "model", "train", "validation", "test")
 """Parameters that may name a folder, or files by a pattern (the last three: `dataset.files`)."""
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from silvertune.llms.truncation import LEFT_OUT, fit, tokens
+from silvertune.llms.truncation import LEFT_OUT, fit, longest, tokens
 
 ROWS, COLUMNS = 60, 12
 
@@ -63,3 +63,34 @@ def test_prose_keeps_its_beginning_and_its_end() -> None:
     assert cut.startswith("begin")
     assert cut.endswith("end")
     assert LEFT_OUT in cut
+
+
+@given(st.text(max_size=400), st.integers(0, 90), st.integers(1, 4))
+def test_the_longest_rendering_within_a_limit_is_found(text: str, limit: int, bytes_a_token: int) -> None:
+    def rendered(most: int) -> tuple[str, int]:
+        shown = f"<{fit(text, most)}>"
+        return shown, -(-len(shown.encode()) // bytes_a_token)
+
+    whole = tokens(text)
+    shown, most = longest(rendered, whole, limit)
+    if shown is None:
+        assert rendered(0)[1] > limit
+        return
+    assert (shown, rendered(most)[1] <= limit) == (rendered(most)[0], True)
+    if rendered(whole)[1] <= limit:
+        assert most == whole
+    else:
+        assert most < whole
+
+
+def test_little_of_the_room_is_left_over() -> None:
+    text = "word " * 2000
+
+    def rendered(most: int) -> tuple[str, int]:
+        shown = fit(text, most)
+        return shown, len(shown.split())
+
+    shown, most = longest(rendered, tokens(text), 500)
+    assert shown is not None
+    assert 450 < len(shown.split()) <= 500
+    assert most < tokens(text)

@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from silvertune.errors import UserError
 from silvertune.interfaces import CheckResult
 from silvertune.llms import answer_scores
 from silvertune.llms.interface import Answer, Ask, Limits, Price, RejectedError, Request, UnusableError
-from silvertune.llms.pretrained import Pretrained
+from silvertune.llms.pretrained import Pretrained, deciding_files
 
 _KEY = "labeler.llm.<name>"
 
@@ -46,6 +47,11 @@ class LocalCausalLM:
     def __post_init__(self) -> None:
         if self.package is not None and not isinstance(self.package, str):
             object.__setattr__(self, "package", tuple(self.package))
+
+    @staticmethod
+    def files_in_identity(folder: Path) -> list[Path]:
+        """The files in the folder `model` that can change an answer."""
+        return deciding_files(folder)
 
     @property
     def pretrained(self) -> Pretrained:

@@ -146,13 +146,17 @@ class Pretrained:
             raise UserError(f"{self.setting}: can't be loaded as a causal language model ({reason})") from None
 
 
+def deciding_files(folder: Path) -> list[Path]:
+    """The files in a model's folder that decide what it says; notes beside them do not."""
+    endings = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt")
+    return [file for file in sorted(folder.iterdir()) if file.suffix in endings]
+
+
 @lru_cache(maxsize=4)
 def _folder_digest(folder: Path) -> str:
-    """SHA-256 of the files that decide what a model in a folder says."""
     digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt"):
-            digest.update(path.name.encode())
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+    for path in deciding_files(folder):
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

@@ -20,7 +20,7 @@ import pandas as pd
 from silvertune.errors import UserError, check_choice, check_number, check_whole_number, either
 from silvertune.items import chosen_views
 from silvertune.llms import answer_scores, prompts
-from silvertune.llms.pretrained import Pretrained
+from silvertune.llms.pretrained import Pretrained, deciding_files
 from silvertune.llms.prompts import Prompt
 from silvertune.models import hardware, training_loop
 from silvertune.models.causal_predictor import CausalPredictor, quantized
@@ -138,6 +138,11 @@ class CausalLora:
                 f"model.quantization={self.quantization}: needs bitsandbytes; run: pip install bitsandbytes"
             )
         self._check()
+
+    @staticmethod
+    def files_in_identity(folder: Path) -> list[Path]:
+        """The files in the folder `model` that can change a result."""
+        return deciding_files(folder)
 
     @property
     def pretrained(self) -> Pretrained:

@@ -1,7 +1,7 @@
 """States of a decoder's frozen layers: of prompts, and of the answers that may follow; computed once and kept on disk.
 
-What many prompts begin with (the instructions, the examples) is read once for all of them: its states are kept once,
-and each prompt goes on from its keys and values.
+What many prompts begin with (the instructions, the examples) is read once for all of them: each prompt goes on from its
+keys and values, and its states are not kept with each.
 """
 
 import copy
@@ -59,7 +59,7 @@ class PromptStates:
 
     @property
     def store(self) -> Store:
-        """The states on disk: of a prefix its tokens' rows; of a prompt those after its prefix, then the endings'."""
+        """The states on disk: of each prompt those after its prefix, then those of the endings."""
         return Store(
             self.folder / f"prompts-{self.name}-{key_of(repr(self.endings))[:8]}-layer{self.layer}", self.width
         )

@@ -82,7 +82,7 @@ def _tuned_on(finished: "Sequence[Run]") -> list[str]:
     mixed = "the arms are not comparable to the last digit; " if len(precisions) * len(devices) > 1 else ""
     return [
         f"networks tuned in {' and '.join(precisions)} on {' and '.join(devices)}: {mixed}another precision or device "
-        "gives other figures (model.precision)"
+        "gives other figures (model.precision or model.dtype)"
     ]
 
 
