@@ -72,7 +72,7 @@ def causal_lm(folder: Path, family: str = "llama", *, seed: int = 0, **settings:
                     for form in (word, f" {word}")
                     for token in tokenizer(form, add_special_tokens=False)["input_ids"]
                 }
-                network.get_input_embeddings().weight[sorted(ids)] += SIGNAL * torch.randn(32)
+                network.get_input_embeddings().weight[sorted(ids)] += SIGNAL * torch.randn(network.config.hidden_size)
         network.save_pretrained(folder)
     return folder
 

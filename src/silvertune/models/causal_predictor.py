@@ -155,7 +155,7 @@ class CausalPredictor:
         """Raises ValueError without a cache."""
         if self.cache is None:
             raise ValueError("no folder for hidden states")
-        name = f"{key_of(self.base.identity())[:16]}-{self.quantization or self.dtype}"
+        name = f"{key_of(_content(self.base, self.network))[:16]}-{self.quantization or self.dtype}"
         prefixes = self.reader.prefixes()
         return PromptStates(self.network, self.frozen, self.endings, prefixes, self.cache, name, self.cache_gb)
 
@@ -198,7 +198,7 @@ class CausalPredictor:
             "classes": list(self.classes),
             "prompts": {view: dataclasses.asdict(prompt) for view, prompt in self.reader.prompts.items()},
             "base": dataclasses.asdict(base),
-            "base_content": self.base.identity(),
+            "base_content": _content(self.base, self.network),
             "adapter": True,
             "dtype": self.dtype,
             "quantization": self.quantization,
@@ -240,8 +240,8 @@ def load(folder: Path, base: Path | None = None) -> CausalPredictor:
     quantization = meta["quantization"] if has_gpu else None
     advice = "set labeler.base to the folder or file of the base that it was tuned on"
     try:
-        content = pretrained.identity()
         network = pretrained.network(dtype, **quantized(quantization, dtype))
+        content = _content(pretrained, network)
     except UserError as error:
         raise UserError(f"{folder}: its base is not on this machine ({error}); {advice}") from None
     if content != meta["base_content"]:
@@ -269,6 +269,12 @@ def load(folder: Path, base: Path | None = None) -> CausalPredictor:
         cache_gb=0.0,
         batch_size=meta["batch_size"],
     )
+
+
+def _content(base: Pretrained, network: Any) -> str:
+    """What a base is known by: the digest of its files, or a hub's model, its revision and the commit that it is of."""
+    commit = getattr(network.config, "_commit_hash", None)
+    return base.identity() + (f"#{commit}" if commit else "")
 
 
 def _prompt(settings: Mapping[str, Any]) -> Prompt:
