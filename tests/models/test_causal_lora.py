@@ -163,7 +163,7 @@ def test_a_long_text_is_cut_and_nothing_else_and_that_is_told(student: Student) 
 
 def test_a_prompt_that_is_too_long_without_any_text_is_told(student: Student) -> None:
     with made.refused("model.max_tokens=50: the prompt for view 'text' has", "tokens without any text", "task.prompts"):
-        student(max_tokens=50).fit(training(), NOTHING, 0)
+        student(max_tokens=50)
 
 
 def test_written_examples_are_shown(student: Student) -> None:
@@ -177,7 +177,7 @@ def test_written_examples_are_shown(student: Student) -> None:
 def test_of_several_questions_one_is_chosen(student: Student) -> None:
     task = dataclasses.replace(tiny_causal.TASK, prompts={"text": {"short": "Which?", "long": "Which is it?"}})
     with made.refused("model.prompt=None", "task.prompts.text has several", "short", "long"):
-        student(task=task).fit(training(), NOTHING, 0)
+        student(task=task)
     (prompt,) = student(task=task, prompt="long", **BARELY).fit(training(), NOTHING, 0).read("text", ["brew"])
     assert "Which is it?" in prompt
 
@@ -270,6 +270,7 @@ def test_nothing_is_left_of_a_saved_model_that_predicts_otherwise(
         ({"accumulation": 0}, ["model.accumulation=0"]),
         ({"model": "/nowhere/model"}, ["model.model=/nowhere/model: can't be loaded"]),
         ({"task": dataclasses.replace(tiny_causal.TASK, answers={"tea": "x", "oil": "x"})}, ["task.answers"]),
+        ({"task": dataclasses.replace(tiny_causal.TASK, descriptions={})}, ["nothing says what is to be told apart"]),
     ],
 )
 def test_a_setting_that_does_not_fit_is_told_before_anything_is_labelled(

@@ -265,6 +265,12 @@ class CausalLora:
                 f"model.max_tokens={self.max_tokens}: {setting} reads {context} tokens, and the longest answer has "
                 f"{answer}; want a whole number up to {context - answer}"
             )
+        # What the views are is known when there are data; a task without prompts asks about each view alike.
+        reader = PromptReader(
+            tokenizer, self._prompts(self.views or list(self.task.prompts) or ["text"]), self.max_tokens
+        )
+        for view in reader.prompts:
+            reader.read(view, [""])
         _CHECKED.add(key)
 
     def _frozen_layers(self, network: Any) -> int:
