@@ -60,7 +60,17 @@ def cause_row(n: int) -> dict[str, Any]:
             "expert": (1, -1)[n % 2], "crowd_score": n / 10, "distant": 1}  # fmt: skip
 
 
+LLMS = ["falcon_7b", "flan_t5_base", "flan_t5_large", "flan_t5_xl", "flan_ul2", "gpt_3_5", "gpt_4", "llama_7b",
+        "llama_13b", "mistral_7b", "mixtral_8x7b", "openchat", "zephyr"]  # fmt: skip
+
+
+def babe_row(n: int) -> dict[str, Any]:
+    return {"id": n, "text": f"t{n}", "gold": n % 2, "crowd": {"majority": 1} if n else None,
+            "llm": {llm: {"zero-shot": n % 2, "cot": None} for llm in LLMS}}  # fmt: skip
+
+
 CASES = {
+    "babe": Case("media_bias", babe_row),
     "crowdtruth_cause": Case("cause", cause_row),
     "css_ibc": Case("ideology", lambda n: {"id": n, "text": f"t{n}", "gold": "Liberal", "llm": {"m": "Neutral"}}),
     "css_semeval_stance": Case("stance", lambda n: {"id": n, "text": f"t{n}", "gold": "None", "llm": {"m": "Favor"}}),

@@ -196,7 +196,9 @@ class TestContract:
         items = world()
         estimate = CASES[name](items, GOLD, task).estimate(items)
         for figures in estimate.values():
-            assert all(isinstance(value, float) and value >= 0 for value in vars(figures).values())
+            numbers = {**vars(figures), "notes": 0.0}
+            assert all(isinstance(value, float) and value >= 0 for value in numbers.values())
+            assert all(isinstance(note, str) and "\n" not in note for note in figures.notes)
         # One call a view that is there, or none where nobody is asked.
         calls = sum(figures.calls for figures in estimate.values())
         assert calls == (items[views_of(items)].notna().sum().sum() if name in READS_VIEWS else 0)
