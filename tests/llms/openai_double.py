@@ -66,8 +66,7 @@ class Double:
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = json.loads(await request.read())
-        _REQUEST.validate_python(body)
-        assert set(body) <= _MEMBERS, set(body) - _MEMBERS
+        self.check(body)
         if self.keep_requests:
             self.requests.append(body)
         if self.key is not None and request.headers.get("Authorization") != f"Bearer {self.key}":
@@ -86,6 +85,11 @@ class Double:
         word = self.says(text)
         self.counts[hashlib.sha256(json.dumps(body["messages"][:2]).encode()).hexdigest()] += 1
         return web.json_response(body=completion(body, json.dumps({"label": word}), word).encode())
+
+    def check(self, body: dict[str, Any]) -> None:
+        """Hold a request to the SDK's type."""
+        _REQUEST.validate_python(body)
+        assert set(body) <= _MEMBERS, set(body) - _MEMBERS
 
     async def _fault(self, kind: str, body: dict[str, Any], text: str, request: web.Request) -> web.StreamResponse:
         self.faults[kind] += 1

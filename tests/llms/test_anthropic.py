@@ -214,5 +214,5 @@ def test_it_labels_with_what_it_claims_as_confidence_and_stops_where_another_mod
     assert set(table["confidence"]) == {0.7}
     assert set(table["cost_usd"]) == {100e-6 + 14e-6}
     double.fixed = lambda: web.json_response(text=said.replace("claude-double-1", "claude-other-1"))
-    with made.refused("claude-double-1 was asked, and claude-other-1 answered", "labeler.llm.claude.accept_model"):
+    with made.refused("claude-double-1 was asked, and now claude-other-1 answers", "labeler.llm.claude.accept_model"):
         made_llms.labeler(task, {"claude": model(double)}, tmp_path, confidence=True).label(made.items(9))

@@ -96,7 +96,7 @@ def test_a_rerouted_model_stops_the_labelling_and_what_it_answered_is_kept_for_i
         with pytest.raises(OtherModelError) as caught:
             labeler().label(made.items(20))
         line = str(caught.value)
-        assert "labeler.llm.gpt.model: double-1 was asked, and cheap-2 answered" in line
+        assert "labeler.llm.gpt.model: double-1 was asked, and now cheap-2 answers" in line
         assert "labeler.llm.gpt.accept_model=cheap-2" in line
         assert "\n" not in line
         paid = double.received
@@ -112,7 +112,7 @@ def test_a_rerouted_model_stops_the_labelling_and_what_it_answered_is_kept_for_i
         assert spent(tmp_path) == pytest.approx(40 * 105e-6)
         # Who accepts another model does not accept any.
         double.fixed = openai_as(iter(lambda: "cheap-3", ""))
-        with made.refused("cheap-2 was asked, and cheap-3 answered"):
+        with made.refused("cheap-2 was asked, and now cheap-3 answers"):
             labeler(accept_model="cheap-2").label(made.items(30))
 
 
@@ -126,7 +126,7 @@ def test_a_version_that_changes_in_the_middle_stops_it(task: Task, tmp_path: Pat
                 task, {"gpt": made_llms.openai(double.url, limits_=one_by_one, **changed)}, tmp_path, views=["text"]
             )
 
-        changed = "double-1 was asked; double-1-2026-01-01 answered, and now double-1-2026-06-01 does"
+        changed = "double-1 was asked and double-1-2026-01-01 answered, and now double-1-2026-06-01 answers"
         with made.refused(changed, "accept_model=double-1-2026-06-01"):
             labeler().label(made.items(20))
         assert double.received == 11
@@ -150,7 +150,7 @@ def test_gemini_that_google_reroutes_stops(task: Task, tmp_path: Path, monkeypat
             temperature=0.0, max_tokens=50, thinking_budget=0, top_logprobs=None, base_url=double.url,
             price=Price(1.0, 2.0), limits=made_llms.limits(concurrency=2),
         )  # fmt: skip
-        with made.refused("gemini-2.5-flash-lite was asked, and gemini-3.5-flash-lite answered"):
+        with made.refused("gemini-2.5-flash-lite was asked, and now gemini-3.5-flash-lite answers"):
             made_llms.labeler(task, {"gemini": model}, tmp_path).label(made.items(10))
         assert len(double.requests) <= 2
         accepting = replace(model, accept_model="gemini-3.5-flash-lite")

@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -94,17 +94,31 @@ class Remote:
         ledger: The ledger.
         poll_s: Seconds between two looks at a job.
         deadline_s: Seconds that a job is waited for, once those of the sets before it have ended.
+        setting: Where it is configured, for messages.
+        noun: What its jobs are called, for messages.
+        say: Takes lines that a user should read; None: stderr does.
 
     Raises:
         UserError: `poll_s` or `deadline_s` is no number above 0.
     """
 
-    not_in_identity = frozenset({"ledger", "poll_s", "deadline_s"})
+    not_in_identity = frozenset({"ledger", "poll_s", "deadline_s", "setting", "noun", "say"})
 
-    def __init__(self, service: JobService, ledger: Ledger, *, poll_s: float, deadline_s: float) -> None:
-        check_number("backend.poll_s", poll_s, above=True)
-        check_number("backend.deadline_s", deadline_s, above=True)
+    def __init__(
+        self,
+        service: JobService,
+        ledger: Ledger,
+        *,
+        poll_s: float,
+        deadline_s: float,
+        setting: str = "backend",
+        noun: str = "tuning job",
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        check_number(f"{setting}.poll_s", poll_s, above=True)
+        check_number(f"{setting}.deadline_s", deadline_s, above=True)
         self.service, self.ledger, self.poll_s, self.deadline_s = service, ledger, poll_s, deadline_s
+        self.setting, self.noun, self.say = setting, noun, say or _say
 
     def check(self, model: Any) -> None:
         """Look, offline, whether the provider can tune the model. Raises UserError if not."""
@@ -165,12 +179,16 @@ class Remote:
         except UserError:
             raise
         except Exception as error:
-            raise UserError(f"backend: tuning job {entry.job} can't be cancelled ({_in_words(error)})") from error
+            raise UserError(
+                f"{self.setting}: {self.noun} {entry.job} can't be cancelled ({_in_words(error)})"
+            ) from error
         deadline = time.monotonic() + self.deadline_s
         while entry.state == "running":
             if (words := self._look(entry)) != "ended":
                 if time.monotonic() > deadline:
-                    raise UserError(f"backend: tuning job {entry.job} was cancelled and has not ended ({words})")
+                    raise UserError(
+                        f"{self.setting}: {self.noun} {entry.job} was cancelled and has not ended ({words})"
+                    )
                 time.sleep(self.poll_s)
             entry = self.ledger.entry(key) or entry
         return entry
@@ -200,7 +218,7 @@ class Remote:
             if has_ended or time.monotonic() > deadline or not keys & {entry.key for entry in running}:
                 return has_ended
             if why_waiting:
-                _say(f"{why_waiting.partition(';')[0]}; waiting for jobs to end that cost less than was set aside")
+                self.say(f"{why_waiting.partition(';')[0]}; waiting for jobs to end that cost less than was set aside")
                 why_waiting = ""
             time.sleep(self.poll_s)
 
@@ -238,7 +256,7 @@ class Remote:
         except UserError:
             raise
         except Exception as error:
-            raise UserError(f"backend: the provider does not answer ({_in_words(error)})") from error
+            raise UserError(f"{self.setting}: the provider does not answer ({_in_words(error)})") from error
 
     def _sent(self, model: Any, training_set: TrainingSet, entry: Entry) -> str | None:
         """Send the one request that makes the job; its name, as `_looked_up` gives it where no answer comes back."""
@@ -248,7 +266,7 @@ class Remote:
             reason = "the provider gave no name back"
         except RefusedError as error:
             self.ledger.mark_ended(entry, "failed", 0.0, str(error))
-            raise UserError(f"backend: the provider refused the tuning job: {in_one_line(error)}") from error
+            raise UserError(f"{self.setting}: the provider refused the {self.noun}: {in_one_line(error)}") from error
         except Exception as error:
             reason = _in_words(error)
         return self._looked_up(entry, reason)
@@ -274,8 +292,8 @@ class Remote:
 
     def _unknown(self, key: str, message: str) -> UserError:
         return UserError(
-            f"backend: it is unknown whether a tuning job was made ({message}), and it is not sent again by itself: "
-            f"look at the provider; if it is not there, forget key {key} in the ledger {self.ledger.address} "
+            f"{self.setting}: it is unknown whether a {self.noun} was made ({message}), and it is not sent again by "
+            f"itself: look at the provider; if it is not there, forget key {key} in the ledger {self.ledger.address} "
             "(silvertune-jobs forget)"
         )
 
@@ -296,7 +314,7 @@ class Remote:
                 raise self._unknown(entry.key, entry.message)
             else:
                 raise UserError(
-                    f"backend: tuning job {entry.job or entry.label} {entry.state} "
+                    f"{self.setting}: {self.noun} {entry.job or entry.label} {entry.state} "
                     f"({entry.message or 'no reason given'}); so far it cost ${entry.billed_usd:.2f}; the same command "
                     "submits it anew"
                 )
@@ -305,8 +323,8 @@ class Remote:
             runs_on = entry is not None and entry.state == "running"
             if time.monotonic() > deadline:
                 raise UserError(
-                    f"backend.deadline_s={self.deadline_s:g}: the tuning job of key {training_set.key} has not ended "
-                    f"({words}); {'it runs on and bills; ' * runs_on}the same command waits for it again"
+                    f"{self.setting}.deadline_s={self.deadline_s:g}: the {self.noun} of key {training_set.key} has not "
+                    f"ended ({words}); {'it runs on and bills; ' * runs_on}the same command waits for it again"
                 )
             time.sleep(self.poll_s)
 
@@ -323,16 +341,14 @@ class Remote:
             return words
         if status.state not in ("succeeded", "failed", "cancelled"):
             raise UserError(
-                f"backend: tuning job {entry.job} neither goes on nor ends ({words}): decide at the provider; the same "
-                "command then goes on"
+                f"{self.setting}: {self.noun} {entry.job} neither goes on nor ends ({words}): decide at the provider; "
+                "the same command then goes on"
             )
         cost_usd = entry.reserved_usd
         if status.cost_usd is not None and math.isfinite(status.cost_usd) and status.cost_usd >= 0:
             cost_usd = status.cost_usd
         if cost_usd > entry.reserved_usd + 1e-9:
-            _say(
-                f"tuning job {entry.job} cost ${cost_usd:.2f}, more than the ${entry.reserved_usd:.2f} set aside for it"
-            )
+            self.say(f"{self.noun} {entry.job} cost ${cost_usd:.2f}, more than the ${entry.reserved_usd:.2f} set aside")
         self.ledger.mark_ended(entry, status.state, cost_usd, status.message)
         return "ended"
 
@@ -343,22 +359,22 @@ class Remote:
             raise
         except Exception as error:
             raise UserError(
-                f"backend: the result of tuning job {entry.job} can't be collected ({_in_words(error)}); it is paid "
-                "for, and the same command collects it again"
+                f"{self.setting}: the result of {self.noun} {entry.job} can't be collected ({_in_words(error)}); it is "
+                "paid for, and the same command collects it again"
             ) from error
 
     def _say_what_runs_on(self, sets: Sequence[TrainingSet]) -> None:
         entries = [self.ledger.entry(key) for key in dict.fromkeys(training_set.key for training_set in sets)]
         by_state = {state: [entry for entry in entries if entry and entry.state == state] for state in UNFINISHED}
         if jobs := [entry.job for entry in by_state["running"]]:
-            _say(
-                f"{len(jobs)} tuning job(s) run on and bill at the provider: {', '.join(jobs)}; the same command "
+            self.say(
+                f"{len(jobs)} {self.noun}(s) run on and bill at the provider: {', '.join(jobs)}; the same command "
                 "collects them, or silvertune-jobs cancel ends them"
             )
         if labels := [entry.label for entry in (*by_state["sent"], *by_state["unknown"])]:
-            _say(
-                f"{len(labels)} tuning job(s) may run and bill at the provider, as no answer came back: look there for "
-                f"the label {', '.join(labels)}"
+            self.say(
+                f"{len(labels)} {self.noun}(s) may run and bill at the provider, as no answer came back: look there "
+                f"for the label {', '.join(labels)}"
             )
 
 

@@ -3,9 +3,9 @@
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import pandas as pd
 
@@ -13,10 +13,11 @@ from silvertune import progress_bar
 from silvertune.errors import UserError, check_whole_number
 from silvertune.interfaces import CheckResult, Estimate
 from silvertune.items import chosen_views, views_of
+from silvertune.labelers import batches
 from silvertune.llms import answer_store, prompts, served_models, truncation, untrusted_text
 from silvertune.llms.answer_store import AnswerStore, Outcome, Outcomes
 from silvertune.llms.asking import Question, ask_all
-from silvertune.llms.interface import LLM, Price
+from silvertune.llms.interface import LLM, BatchedLLM
 from silvertune.llms.prompts import Example, Prompt
 from silvertune.schema import Task
 
@@ -128,8 +129,14 @@ class LLMLabeler:
                 for key in stored.lacking(texts)
             ]
             if missing:
+                store = self._open()
+                asked = (
+                    batches.of(model, self.store.url, self.cache, store, len(missing))
+                    if _goes_by_batches(model)
+                    else model
+                )
                 with _named(name), _progress(name, len(missing)) as on_progress:
-                    outcomes.update(ask_all(model, missing, self._open(), on_progress, stored.models()))
+                    outcomes.update(ask_all(asked, missing, store, on_progress, stored.models()))
         return self._votes(items.index, rounds, outcomes)
 
     def _stored(self, texts_of_rounds: "Sequence[tuple[_Round, Mapping[str, str]]]") -> Outcomes:
@@ -166,12 +173,14 @@ class LLMLabeler:
             ]
             sent = float(sum(truncation.tokens(turn.content) for request in rest for turn in request.messages))
             received = float(len(rest) * model.max_tokens)
-            limits, calls = model.limits, len(rest)
+            limits, calls, price = model.limits, len(rest), model.price
+            if _goes_by_batches(model):
+                limits, price = replace(limits, requests_per_minute=None, tokens_per_minute=None), price.of_batches()
             minutes = max(calls / (limits.requests_per_minute or float("inf")),
                           (sent + received) / (limits.tokens_per_minute or float("inf")))  # fmt: skip
             estimates[name] = Estimate(
                 calls=float(len(stored) + calls), stored=float(len(stored)), tokens=sent + received,
-                dollars=model.price.of(sent, received), seconds=60 * minutes, notes=_notes(name, model.price),
+                dollars=price.of(sent, received), seconds=60 * minutes, notes=_notes(name, model, sent, received),
             )  # fmt: skip
         return estimates
 
@@ -281,11 +290,18 @@ def _keys(identity: Mapping[str, Any], prompt: Prompt, repeat: int, texts: Seque
     return keys
 
 
-def _notes(name: str, price: Price) -> tuple[str, ...]:
+def _goes_by_batches(llm: LLM) -> TypeGuard[BatchedLLM]:
+    return isinstance(llm, BatchedLLM) and llm.batch
+
+
+def _notes(name: str, llm: LLM, sent: float, received: float) -> tuple[str, ...]:
+    price = llm.price
     if price.input is None or price.output is None:
         return (f"{name}: labeler.llm.{name}.price is not set: what it costs is not in the dollars",)
     if price.input or price.output:
-        return (f"{name}: {price.age()}",)
+        singly, by_batches = price.of(sent, received), price.of_batches().of(sent, received)
+        choice = f"${by_batches:.2f} by batches (labeler.llm.{name}.batch=true), ${singly:.2f} singly; "
+        return (f"{name}: {choice if isinstance(llm, BatchedLLM) else ''}{price.age()}",)
     return ()
 
 

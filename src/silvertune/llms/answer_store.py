@@ -207,6 +207,7 @@ class AnswerStore:
     def __init__(self, url: str, *, lease_s: float, remember_s: float, budget_usd: float | None) -> None:
         self.url, self.lease_s, self.remember_s, self.budget_usd = url, lease_s, remember_s, budget_usd
         self.owner = new_owner()
+        self.keeps_leases = False  # what is asked goes on without this process
         self._spent_usd, self._last_payment = 0.0, -1
 
     @cached_property
@@ -228,11 +229,12 @@ class AnswerStore:
         return file is None or Path(file).is_file()
 
     def close(self) -> None:
-        """Give back all leases and let go of the database."""
+        """Give back all leases, unless `keeps_leases`, and let go of the database."""
         if "_connection" not in vars(self):
             return
-        with self._writing_leases():
-            self._connection.execute(sa.delete(_leases).where(_leases.c.owner == self.owner))
+        if not self.keeps_leases:
+            with self._writing_leases():
+                self._connection.execute(sa.delete(_leases).where(_leases.c.owner == self.owner))
         self._connection.close()
         del self._connection
 

@@ -20,8 +20,9 @@ GRACE_S = 5.0
 """How long an interrupt waits for what is under way and perhaps already paid for."""
 MOST_UNREADABLE_IN_A_ROW = 36
 """After so many answers in a row that hold no label, nothing further is asked: the next will hold none either."""
-_LOOK_AGAIN_S = 0.2
-"""How long what other processes ask, or what the budget has no room for yet, is waited for, unless an answer comes."""
+_LOOK_AGAIN_S, _LONGEST_LOOK_AGAIN_S = 0.2, 3.0
+"""How long what other processes ask, or what the budget has no room for yet, is waited for, unless an answer comes:
+at first, and when nothing has come of it for some time."""
 _STEPS_OF_A_BURST = 5
 """Turns of the event loop from the arrival of an answer to its outcome."""
 T = TypeVar("T")
@@ -48,6 +49,21 @@ class BudgetError(UserError):
 
 class OtherModelError(UnusableError):
     """Another model answers than the one that was asked, or than the one that answered before."""
+
+
+def other_model(what: str, served: str) -> OtherModelError:
+    """The error that says which model answers, and how to take it.
+
+    Args:
+        what: What was asked and perhaps answered before, such as `gpt-x was asked`.
+        served: The model that answers.
+    """
+    served = served_models.version_of(served)
+    return OtherModelError(
+        f"labeler.llm.<name>.model: {what}, and now {served} answers; votes of two models are not mixed: name the "
+        f"model that you want, or take this one with labeler.llm.<name>.accept_model={served} (its votes are others "
+        "then, and what it has answered is kept for them; mind its price)"
+    )
 
 
 def ask_all(
@@ -145,7 +161,7 @@ class _Asking:
 
     async def _claim(self) -> None:
         """Hand leased keys to the workers, a few ahead of them, until every question has an outcome or is handed on."""
-        pending, size = deque(self.questions), max(self.llm.limits.concurrency, 16)
+        pause, pending, size = _LOOK_AGAIN_S, deque(self.questions), max(self.llm.limits.concurrency, 16)
         try:
             while pending:
                 some = [pending.popleft() for _ in range(min(size, len(pending)))]
@@ -166,9 +182,10 @@ class _Asking:
                         f"request may cost ${self._reserve(claim.too_dear[0]):.4f}; what was answered is kept: raise "
                         "the budget and run the same command to go on"
                     )
+                pause = _LOOK_AGAIN_S if claim.mine or claim.known else min(2 * pause, _LONGEST_LOOK_AGAIN_S)
                 if not claim.mine and not claim.known:
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(self.one_is_done.wait(), _LOOK_AGAIN_S)
+                        await asyncio.wait_for(self.one_is_done.wait(), pause)
             for _ in range(self.llm.limits.concurrency):
                 await self.claimed.put(None)
         except Exception as error:
@@ -226,17 +243,13 @@ class _Asking:
         if not answer.asked or not served:
             return False
         if served_models.differs(answer.model, answer.asked):
-            what = f"{answer.asked} was asked, and {served} answered"
+            what = f"{answer.asked} was asked"
         elif others := sorted(self.answered_by - {served}):
-            what = f"{answer.asked} was asked; {' and '.join(others)} answered, and now {served} does"
+            what = f"{answer.asked} was asked and {' and '.join(others)} answered"
         else:
             self.answered_by.add(served)
             return False
-        self._stop(OtherModelError(
-            f"labeler.llm.<name>.model: {what}; votes of two models are not mixed: name the model that you want, or "
-            f"take this one with labeler.llm.<name>.accept_model={served} (its votes are others then, and what it has "
-            "answered is kept for them; mind its price)"
-        ))  # fmt: skip
+        self._stop(other_model(what, served))
         return True
 
     def _notice(self, reading: Reading, answer: Answer) -> None:

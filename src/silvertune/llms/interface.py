@@ -1,10 +1,10 @@
 """What an LLM is to silvertune: something that is connected to, and then answers one request at a time."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from silvertune.errors import UserError, check_number
 from silvertune.interfaces import CheckResult
@@ -121,14 +121,16 @@ class Price:
         input: Of a request.
         output: Of an answer.
         as_of: The day on which somebody read them, as 2026-11-29; null: nobody says.
+        batch_share: What a request in a batch costs, as a share of these prices.
     """
 
     input: float | None
     output: float | None
     as_of: str | None = None
+    batch_share: float = 0.5
 
     def __post_init__(self) -> None:
-        for name, value in (("input", self.input), ("output", self.output)):
+        for name, value in (("input", self.input), ("output", self.output), ("batch_share", self.batch_share)):
             if value is not None:
                 check_number(f"labeler.llm.<name>.price.{name}", value)
         if self.as_of is not None:
@@ -136,6 +138,11 @@ class Price:
                 date.fromisoformat(self.as_of)
             except (TypeError, ValueError):
                 raise UserError(f"labeler.llm.<name>.price.as_of={self.as_of}: want a day such as 2026-11-29") from None
+
+    def of_batches(self) -> "Price":
+        """The prices of requests in batches."""
+        input_, output = (None if price is None else price * self.batch_share for price in (self.input, self.output))
+        return replace(self, input=input_, output=output)
 
     def age(self) -> str:
         """When the prices were read and how long ago that is, in words."""
@@ -206,4 +213,113 @@ class LLM(Protocol):
 
     def check(self) -> list[CheckResult]:
         """Packages, credentials, reachability and permissions, without a question that costs."""
+        ...
+
+
+class BatchRefusedError(Exception):
+    """No batch was made.
+
+    Attributes:
+        is_busy: Whether the provider takes one later: its limit of requests or of waiting tokens is reached.
+        retry_after: Seconds that it asks to be left alone.
+    """
+
+    def __init__(self, message: str, *, is_busy: bool = False, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.is_busy, self.retry_after = is_busy, retry_after
+
+
+@dataclass(frozen=True)
+class BatchStatus:
+    """What a provider says of a batch.
+
+    Attributes:
+        state: `running`, or how it ended: `ended` with whatever results there are, `failed` without any.
+        message: The provider's words; `cancelled` and `expired` where it ended so.
+    """
+
+    state: Literal["running", "ended", "failed"]
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What became of a request in a batch: as the answer to a single request, an HTTP status and a JSON body."""
+
+    status: int
+    body: Any
+
+
+class Batches(Protocol):
+    """A provider's batches: many requests at a time, cheaper, and answered within a day or so.
+
+    The first four are asked from any thread. None of them tries anything again by itself.
+
+    Attributes:
+        most_requests: In one batch.
+        most_bytes: Of the requests of one batch.
+        probe: The answer to a question that was asked singly to see that the model answers, and which members of a
+            request it takes.
+    """
+
+    @property
+    def most_requests(self) -> int: ...
+
+    @property
+    def most_bytes(self) -> int: ...
+
+    @property
+    def probe(self) -> Answer: ...
+
+    def submit(self, label: str, bodies: Mapping[str, Any]) -> str:
+        """Make a batch that carries the label, of request bodies by their names (at most 64 of [a-z0-9]).
+
+        Returns:
+            The batch's name.
+
+        Raises:
+            BatchRefusedError: No batch was made.
+            Exception: Anything else: nobody knows whether a batch was made.
+        """
+        ...
+
+    def find(self, label: str, names: Collection[str]) -> str | None:
+        """The name of the batch that carries the label; None where there is none.
+
+        names: Of its requests.
+        """
+        ...
+
+    def status(self, batch: str) -> BatchStatus: ...
+
+    def collect(self, batch: str) -> Mapping[str, BatchResult]:
+        """The results of a batch that has ended, by the names of the requests; without those that have none."""
+        ...
+
+    def body(self, request: Request) -> Any:
+        """The body of a request in a batch."""
+        ...
+
+    def answer(self, result: BatchResult) -> Answer:
+        """What a result says. Raises as an LLM's answers do."""
+        ...
+
+
+@runtime_checkable
+class BatchedLLM(LLM, Protocol):
+    """An LLM that can be asked by batches.
+
+    Attributes:
+        batch: Whether it is.
+        batch_poll_s: Seconds between two looks at a batch.
+    """
+
+    @property
+    def batch(self) -> bool: ...
+
+    @property
+    def batch_poll_s(self) -> float: ...
+
+    def batches(self) -> AbstractAsyncContextManager[Batches]:
+        """The provider's batches. Raises UnusableError where no request will be answered."""
         ...

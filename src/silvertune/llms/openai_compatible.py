@@ -5,13 +5,16 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from silvertune.errors import check_number
 from silvertune.interfaces import CheckResult
 from silvertune.llms import credentials, http, openai_answers, retired
 from silvertune.llms.interface import (
     Answer,
     Ask,
+    Batches,
     Limits,
     Price,
     RejectedError,
@@ -20,6 +23,7 @@ from silvertune.llms.interface import (
     UnusableError,
 )
 from silvertune.llms.openai_answers import ServerError
+from silvertune.llms.openai_batches import OpenAIBatches
 from silvertune.llms.optional_members import OptionalMembers, SuspectError
 
 if TYPE_CHECKING:
@@ -56,9 +60,13 @@ class OpenAICompatible:
             probabilities, and the thoughts count towards `max_tokens`.
         accept_model: The model that may answer in place of `model`, where a provider reroutes it or a proxy calls it
             otherwise; null: none.
+        batch: Ask by batches, at half the price and within a day; OpenAI has them.
+        batch_poll_s: Seconds between two looks at a batch.
     """
 
-    not_in_identity: ClassVar[frozenset[str]] = frozenset({"limits", "base_url", "api_key_env"})
+    not_in_identity: ClassVar[frozenset[str]] = frozenset(
+        {"limits", "base_url", "api_key_env", "batch", "batch_poll_s"}
+    )
 
     model: str
     base_url: str
@@ -74,10 +82,13 @@ class OpenAICompatible:
     limits: Limits
     reasoning_effort: str | None = None
     accept_model: str | None = None
+    batch: bool = False
+    batch_poll_s: float = 30.0
 
     def __post_init__(self) -> None:
         credentials.check_name(self.api_key_env, f"{_KEY}.api_key_env")
         http.check_address(self.base_url)
+        check_number(f"{_KEY}.batch_poll_s", self.batch_poll_s, above=True)
 
     def identity(self) -> dict[str, Any]:
         """What can change its answers."""
@@ -92,6 +103,23 @@ class OpenAICompatible:
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Ask]:
         """What sends requests, over connections that are kept open. Raises UnusableError without the key."""
+        async with self._connected() as members:
+            yield members.ask
+
+    @asynccontextmanager
+    async def batches(self) -> AsyncIterator[Batches]:
+        """OpenAI's batches, after one question that is asked singly. Raises UnusableError where that fails."""
+        key = credentials.from_environment(self.api_key_env, f"{_KEY}.api_key_env")
+        async with self._connected() as members:
+            probe = await members.probed(self.limits)
+
+        def read(status: int, body: Any) -> Answer:
+            return self._read(status, {}, body, frozenset(_OPTIONAL), key)
+
+        yield OpenAIBatches(self.base_url, key, partial(self._body, without=frozenset(members.without)), read, probe)
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[OptionalMembers]:
         if self.accept_model is None:
             retired.refuse(self.family, self.model, f"{_KEY}.model")
         key = credentials.from_environment(self.api_key_env, f"{_KEY}.api_key_env")
@@ -106,7 +134,7 @@ class OpenAICompatible:
             async def post(request: Request, without: frozenset[str]) -> Answer:
                 return await self._post(session, request, without, key)
 
-            yield OptionalMembers(self.model, post, settings).ask
+            yield OptionalMembers(self.model, post, settings)
 
     async def _post(
         self, session: "aiohttp.ClientSession", request: Request, without: frozenset[str], key: str | None
@@ -115,13 +143,18 @@ class OpenAICompatible:
         status, headers, text = await http.send(
             session, "POST", f"{self.base_url.rstrip('/')}/chat/completions", data=body
         )
-        answer = openai_answers.body_of(text)
+        return self._read(status, headers, openai_answers.body_of(text), without, key)
+
+    def _read(
+        self, status: int, headers: Mapping[str, str], body: Any, without: frozenset[str], key: str | None
+    ) -> Answer:
+        """What an answer's status and body mean."""
         try:
-            if failure := openai_answers.error_of(status, answer):
-                return self._failed(failure, headers, credentials.hidden(text, key), without, key)
-            return replace(openai_answers.answer_of(answer), asked=self.accept_model or self.model)
+            if failure := openai_answers.error_of(status, body):
+                return self._failed(failure, headers, credentials.hidden(str(body), key), without, key)
+            return replace(openai_answers.answer_of(body), asked=self.accept_model or self.model)
         except TransientError as error:
-            error.tokens_in, error.tokens_out = openai_answers.tokens_paid(answer)
+            error.tokens_in, error.tokens_out = openai_answers.tokens_paid(body)
             raise
 
     def _body(self, request: Request, without: frozenset[str]) -> dict[str, Any]:

@@ -5,7 +5,8 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 
 from silvertune.llms import untrusted_text
-from silvertune.llms.interface import Answer, Message, RejectedError, Request, UnusableError
+from silvertune.llms.interface import Answer, Limits, Message, RejectedError, Request, UnusableError
+from silvertune.llms.rate_limits import GaveUpError, RateLimiter
 
 PROBE = Request(
     (
@@ -63,6 +64,17 @@ class OptionalMembers:
                         await self._find_out(error)
                 if error.member in sent or error.member in self.taken:
                     raise error.failure from None
+
+    async def probed(self, limits: Limits) -> Answer:
+        """The answer to a question of ours: it shows that the model answers, and which members it takes.
+
+        Raises:
+            UnusableError: It does not.
+        """
+        try:
+            return await RateLimiter(limits).ask(self.ask, PROBE, 0)
+        except GaveUpError as error:
+            raise UnusableError(f"labeler.llm.<name>: {self.model} does not answer ({error})") from None
 
     async def _find_out(self, error: SuspectError) -> None:
         if not await self._is_refused(error.member):

@@ -1,0 +1,162 @@
+"""OpenAI's batches: a file of requests goes up, a file of answers comes down, at half the price."""
+
+import asyncio
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from silvertune.errors import UserError
+from silvertune.llms import credentials, http, openai_answers
+from silvertune.llms.interface import (
+    Answer,
+    BatchRefusedError,
+    BatchResult,
+    BatchStatus,
+    Request,
+    TransientError,
+    UnusableError,
+)
+
+if TYPE_CHECKING:
+    import aiohttp
+
+_KEY = "labeler.llm.<name>"
+_LABEL = "silvertune"
+"""The member of a batch's metadata by which it is found again."""
+_KEPT_S = 30 * 86400
+"""OpenAI deletes the file of requests after so long."""
+_PAGES = 50
+_GOES_ON = ("validating", "in_progress", "finalizing", "cancelling")
+_ENDED = ("completed", "expired", "cancelled")
+
+
+@dataclass(frozen=True)
+class OpenAIBatches:
+    """See `silvertune.llms.interface.Batches`.
+
+    Attributes:
+        base_url: Up to and with `/v1`.
+        key: The account's key.
+        write: Makes the body of a request.
+        read: Says what an answer's status and body mean; raises as an LLM's answers do.
+        probe: The answer to a question that was asked singly.
+    """
+
+    base_url: str
+    key: str | None
+    write: Callable[[Request], Any]
+    read: Callable[[int, Any], Answer]
+    probe: Answer
+    most_requests: int = 10_000
+    most_bytes: int = 100_000_000
+
+    def submit(self, label: str, bodies: Mapping[str, Any]) -> str:
+        """Upload the requests, then make the batch with one request."""
+        url = "/v1/chat/completions"
+        lines = [{"custom_id": name, "method": "POST", "url": url, "body": body} for name, body in bodies.items()]
+        data = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode("utf-8", "replace")
+        try:
+            file = self._send("POST", "/files", form=_upload(label, data))
+        except TransientError as error:
+            raise BatchRefusedError(str(error), is_busy=True, retry_after=error.retry_after) from None
+        wanted = {
+            "input_file_id": file["id"], "endpoint": url, "completion_window": "24h", "metadata": {_LABEL: label},
+        }  # fmt: skip
+        return str(self._send("POST", "/batches", wanted)["id"])
+
+    def find(self, label: str, names: Collection[str]) -> str | None:
+        """Look for the label in the metadata of the account's batches, the newest first."""
+        found: set[str] = set()
+        after = ""
+        for _ in range(_PAGES):
+            page = self._send("GET", f"/batches?limit=100{after}")
+            found |= {str(batch["id"]) for batch in page["data"] if (batch.get("metadata") or {}).get(_LABEL) == label}
+            if not page.get("has_more") or not page["data"]:
+                break
+            after = f"&after={page['data'][-1]['id']}"
+        if len(found) > 1:
+            raise UserError(f"{_KEY}.batch: {len(found)} batches carry the label {label}: {', '.join(sorted(found))}")
+        return found.pop() if found else None
+
+    def status(self, batch: str) -> BatchStatus:
+        """How a batch is; one that expired or was cancelled has ended with what was answered until then."""
+        told = self._send("GET", f"/batches/{batch}")
+        state = str(told["status"])
+        if state in _GOES_ON:
+            return BatchStatus("running", state)
+        if state in _ENDED:
+            return BatchStatus("ended", state)
+        errors = (told.get("errors") or {}).get("data") or []
+        messages = (f"{error.get('code') or ''}: {error.get('message') or ''}" for error in errors)
+        return BatchStatus("failed", "; ".join(messages)[:500] or state)
+
+    def collect(self, batch: str) -> Mapping[str, BatchResult]:
+        """What was answered, and what was refused; what expired with the batch is in neither."""
+        told = self._send("GET", f"/batches/{batch}")
+        results: dict[str, BatchResult] = {}
+        for file in (told.get("output_file_id"), told.get("error_file_id")):
+            for line in self._text("GET", f"/files/{file}/content").splitlines() if file else ():
+                entry = json.loads(line)
+                response, error = entry.get("response"), entry.get("error")
+                if response:
+                    results[entry["custom_id"]] = BatchResult(int(response["status_code"]), response["body"])
+                elif error and error.get("code") not in ("batch_expired", "batch_cancelled"):
+                    results[entry["custom_id"]] = BatchResult(400, {"error": error})
+        return results
+
+    def body(self, request: Request) -> Any:
+        """The body of a request."""
+        return self.write(request)
+
+    def answer(self, result: BatchResult) -> Answer:
+        """What a result says."""
+        return self.read(result.status, result.body)
+
+    def _send(
+        self, method: str, path: str, body: Any = None, form: "Callable[[], aiohttp.FormData] | None" = None
+    ) -> Any:
+        return json.loads(self._text(method, path, body, form))
+
+    def _text(
+        self, method: str, path: str, body: Any = None, form: "Callable[[], aiohttp.FormData] | None" = None
+    ) -> str:
+        """The text of an answer. Raises BatchRefusedError where the server refused, TransientError in all else."""
+
+        async def send() -> http.Response:
+            data = form() if form else None if body is None else json.dumps(body).encode()
+            headers = {} if form else {"Content-Type": "application/json"}
+            address = f"{self.base_url.rstrip('/')}{path}"
+            key = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+            async with http.session(self.base_url, key) as session, asyncio.timeout(600):
+                return await http.send(session, method, address, data=data, headers=headers)
+
+        try:
+            status, headers, text = asyncio.run(send())
+        except TimeoutError:
+            raise TransientError("no answer within 600 s") from None
+        if status == 200:
+            return text
+        error = openai_answers.error_of(status, openai_answers.body_of(text))
+        words = f"{status}: {credentials.hidden(error.message if error else '', self.key)}"
+        if status in (401, 403) or (error and error.is_of_quota):
+            raise UnusableError(f"{_KEY}.batch: the server refuses batches ({words}); check the key and the account")
+        if status == 429:
+            raise BatchRefusedError(words, is_busy=True, retry_after=openai_answers.retry_after(headers))
+        if status >= 500 or status in (408, 409, 425):
+            raise TransientError(words, openai_answers.retry_after(headers))
+        raise BatchRefusedError(words)
+
+
+def _upload(label: str, data: bytes) -> "Callable[[], aiohttp.FormData]":
+    def form() -> "aiohttp.FormData":
+        import aiohttp
+
+        fields = aiohttp.FormData()
+        fields.add_field("purpose", "batch")
+        fields.add_field("expires_after[anchor]", "created_at")
+        fields.add_field("expires_after[seconds]", str(_KEPT_S))
+        fields.add_field("file", data, filename=f"{_LABEL}-{label}.jsonl", content_type="application/jsonl")
+        return fields
+
+    return form

@@ -1,0 +1,330 @@
+"""Labelling by a provider's batches: each is made once, whatever is killed, lost or refused on the way."""
+
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from tests import made
+from tests.llms import made_llms
+from tests.llms.openai_batches_double import Double, error, serving
+
+from silvertune.backends.ledger import Ledger
+from silvertune.backends.remote import Remote
+from silvertune.labelers import batches
+from silvertune.labelers.llm import StorePlace
+from silvertune.llms.asking import OtherModelError
+from silvertune.llms.interface import Price, UnusableError
+from silvertune.schema import Task
+
+fork = multiprocessing.get_context("fork")
+N = 10
+HALF = 0.5 * (100e-6 + 2 * 5e-6)
+"""What a request costs in a batch, at the prices of `llm`."""
+
+
+@pytest.fixture
+def task() -> Task:
+    return replace(made.SOE, answers={"soe": "YES", "other": "NO"})
+
+
+@pytest.fixture
+def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[Double]:
+    monkeypatch.setattr(batches, "GATHER_S", 0.05)
+    with serving(Double()) as running:
+        yield running
+
+
+def labeler(task: Task, double: Double, folder: Path, **changed: Any) -> Any:
+    settings: dict[str, Any] = {"batch": True, "batch_poll_s": 0.02, "price": Price(1.0, 2.0)}
+    settings |= {
+        name: changed.pop(name) for name in ("accept_model", "price", "batch", "top_logprobs") if name in changed
+    }
+    llm = made_llms.openai(double.url, **settings)
+    return made_llms.labeler(task, {"gpt": llm}, folder, views=["text"], **changed)
+
+
+def spent(folder: Path) -> float:
+    store = StorePlace(None, 60.0, 3600.0).open(folder, None)
+    try:
+        return store.spent_usd()
+    finally:
+        store.close()
+
+
+def statuses(table: pd.DataFrame) -> dict[str, int]:
+    return {str(status): int(n) for status, n in table["status"].value_counts().items()}
+
+
+def killed(run: Callable[[], Any]) -> None:
+    """Run it in a process of its own, which kills itself."""
+    process = fork.Process(target=run)
+    process.start()
+    process.join(60)
+    assert process.exitcode == 9
+
+
+# ------------------------------------------------------------------------------------------------------ what it gives
+
+
+def test_votes_are_those_of_single_requests_at_half_the_price(task: Task, double: Double, tmp_path: Path) -> None:
+    singly = labeler(task, double, tmp_path / "singly", batch=False).label(made.items(N))
+    double.received = 0
+    one = labeler(task, double, tmp_path)
+    table = one.label(made.items(N))
+    assert len(double.batches) == 1
+    assert double.received == 1  # a question of ours, which shows what the model takes
+    columns = ["item_id", "annotator", "label", "status", "confidence", "model", "raw", "prob:soe"]
+    pd.testing.assert_frame_equal(table[columns], singly[columns])
+    # Our question costs a whole request.
+    assert spent(tmp_path) == pytest.approx(N * HALF + 2 * HALF)
+    pd.testing.assert_frame_equal(one.label(made.items(N)), table)
+    assert len(double.batches) == 1
+    # Answers bought singly are found by batches, and the other way round: nothing else is asked.
+    labeler(task, double, tmp_path / "singly").label(made.items(N))
+    assert len(double.batches) == 1
+
+
+def test_many_requests_go_by_several_batches(
+    task: Task, double: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from silvertune.llms import openai_compatible
+
+    small = openai_compatible.OpenAIBatches
+    monkeypatch.setattr(openai_compatible, "OpenAIBatches", lambda *settings: small(*settings, most_requests=4))
+    assert statuses(labeler(task, double, tmp_path).label(made.items(N))) == {"ok": N}
+    sizes = sorted(text.count('"method"') for text in double.files.values())
+    assert [size for size in sizes if size] == [2, 4, 4]
+    monkeypatch.setattr(openai_compatible, "OpenAIBatches", lambda *settings: small(*settings, most_bytes=5000))
+    labeler(task, double, tmp_path / "bytes").label(made.items(N))
+    assert len(double.batches) > 5
+
+
+def test_each_repeat_is_a_request_of_its_own(task: Task, double: Double, tmp_path: Path) -> None:
+    llm = made_llms.openai(double.url, batch=True, batch_poll_s=0.02, temperature=1.0)
+    table = made_llms.labeler(task, {"gpt": llm}, tmp_path, views=["text"], repeats=3).label(made.items(4))
+    assert statuses(table) == {"ok": 12}
+    assert len(double.answered) == 12
+
+
+def test_an_answer_that_can_not_be_read_is_asked_for_once_more_in_a_batch(
+    task: Task, double: Double, tmp_path: Path
+) -> None:
+    double.says = lambda text: "MAYBE"
+    table = labeler(task, double, tmp_path).label(made.items(N))
+    assert statuses(table) == {"parse_error": N}
+    assert len(double.batches) == 2
+    assert spent(tmp_path) == pytest.approx((2 * N + 2) * HALF)
+
+
+def test_a_plan_shows_both_prices(task: Task, double: Double, tmp_path: Path) -> None:
+    price = Price(1000.0, 2000.0, "2026-11-29")
+    singly = labeler(task, double, tmp_path, batch=False, price=price).estimate(made.items(N))["gpt"]
+    by_batches = labeler(task, double, tmp_path, price=price).estimate(made.items(N))["gpt"]
+    assert by_batches.dollars == pytest.approx(singly.dollars / 2)
+    assert singly.notes == by_batches.notes
+    words = (
+        f"gpt: ${by_batches.dollars:.2f} by batches (labeler.llm.gpt.batch=true), ${singly.dollars:.2f} singly; prices"
+    )
+    assert singly.notes[0].startswith(words)
+
+
+# --------------------------------------------------------------------------------------------------- made only once
+
+
+@pytest.mark.parametrize("where", ["made", "before the first look", "answered"])
+def test_a_batch_that_outlives_its_process_is_found_again(
+    task: Task, double: Double, tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed when the provider has the batch and the answer is on its way, when it is noted down, and at its end."""
+
+    def dies(*_: Any, **__: Any) -> Any:
+        os._exit(9)
+
+    with monkeypatch.context() as dying:
+        if where == "made":
+            dying.setattr(Ledger, "mark_running", dies)
+        elif where == "before the first look":
+            dying.setattr(Remote, "_look", dies)
+        else:
+            dying.setattr(batches._Run, "_end", dies)
+        killed(lambda: labeler(task, double, tmp_path).label(made.items(N)))
+    assert len(double.batches) == 1
+    assert spent(tmp_path) == 0
+    assert statuses(labeler(task, double, tmp_path).label(made.items(N))) == {"ok": N}
+    assert len(double.batches) == 1
+    assert set(double.answered.values()) == {1}
+    assert spent(tmp_path) == pytest.approx((N + 2) * HALF)
+
+
+def test_a_process_that_dies_before_the_request_leaves_leaves_no_batch(
+    task: Task, double: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as dying:
+        dying.setattr(Ledger, "mark_sent", lambda *_: os._exit(9))
+        killed(lambda: labeler(task, double, tmp_path).label(made.items(N)))
+    assert len(double.batches) == 0
+    assert statuses(labeler(task, double, tmp_path).label(made.items(N))) == {"ok": N}
+    assert len(double.batches) == 1
+
+
+def test_more_items_after_a_kill_make_a_batch_of_the_others(
+    task: Task, double: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as dying:
+        dying.setattr(Remote, "_look", lambda *_: os._exit(9))
+        killed(lambda: labeler(task, double, tmp_path).label(made.items(N)))
+    assert statuses(labeler(task, double, tmp_path).label(made.items(N + 5))) == {"ok": N + 5}
+    assert len(double.batches) == 2
+    assert set(double.answered.values()) == {1}
+
+
+def test_a_batch_whose_answer_is_lost_is_found_by_its_label(task: Task, double: Double, tmp_path: Path) -> None:
+    labeler(task, double, tmp_path / "a").label(made.items(2))
+    labeler(task, double, tmp_path / "b").label(made.items(2))
+    labeler(task, double, tmp_path / "c").label(made.items(2))  # others, so that the list has several pages
+    double.lost = 1
+    assert statuses(labeler(task, double, tmp_path).label(made.items(N))) == {"ok": N}
+    assert len(double.batches) == 4
+
+
+def test_a_batch_that_is_in_doubt_is_not_sent_again(task: Task, double: Double, tmp_path: Path) -> None:
+    double.refusals = [error(503, "overloaded")]
+    with made.refused("labeler.llm.gpt.batch: it is unknown whether a batch was made", "silvertune-jobs forget"):
+        labeler(task, double, tmp_path).label(made.items(N))
+    with made.refused("it is unknown whether a batch was made"):
+        labeler(task, double, tmp_path).label(made.items(N))
+    assert len(double.batches) == 0
+    ledger = Ledger(f"sqlite:///{tmp_path / 'batches.sqlite'}", budget_usd=None, lease_s=60.0)
+    (entry,) = ledger.entries()
+    ledger.forget(entry.key)
+    assert statuses(labeler(task, double, tmp_path).label(made.items(N))) == {"ok": N}
+    assert len(double.batches) == 1
+
+
+# ---------------------------------------------------------------------------------------------- what does not go well
+
+
+def test_a_provider_that_has_no_room_is_waited_for(task: Task, double: Double, tmp_path: Path) -> None:
+    double.refusals = [error(429, "slower", "rate_limit_exceeded", {"Retry-After": "0.05"}) for _ in range(2)]
+    double.fates = ["token_limit_exceeded"]  # of waiting tokens: the batch fails when it is looked at
+    assert statuses(labeler(task, double, tmp_path).label(made.items(N))) == {"ok": N}
+    assert [batch["status"] for batch in double.batches.values()] == ["failed", "completed"]
+    assert set(double.answered.values()) == {1}
+
+
+@pytest.mark.parametrize("fate", ["expired", "cancelled"])
+def test_half_a_batch_is_taken(task: Task, double: Double, tmp_path: Path, fate: str) -> None:
+    double.fates = [fate]
+    table = labeler(task, double, tmp_path).label(made.items(N))
+    assert set(double.answered.values()) == {1}
+    if fate == "expired":  # the others are asked again
+        assert statuses(table) == {"ok": N}
+        assert len(double.batches) == 2
+        assert spent(tmp_path) == pytest.approx((N + 2) * HALF)
+        return
+    # Somebody cancelled it: the others wait for another start.
+    assert statuses(table) == {"ok": N // 2, "api_error": N // 2}
+    assert statuses(labeler(task, double, tmp_path).label(made.items(N))) == {"ok": N}
+    assert len(double.batches) == 2
+
+
+def test_a_request_that_fails_in_its_batch_goes_with_another(task: Task, double: Double, tmp_path: Path) -> None:
+    seen: Counter[str] = Counter()
+
+    def fails(body: dict[str, Any]) -> bool:
+        seen[body["messages"][1]["content"]] += 1
+        return sum(seen.values()) <= 3
+
+    double.fails = fails
+    assert statuses(labeler(task, double, tmp_path).label(made.items(N))) == {"ok": N}
+    assert sum(seen.values()) == N + 3
+    assert spent(tmp_path) == pytest.approx((N + 2) * HALF)
+
+
+def test_a_batch_that_the_provider_refuses_stops_it(task: Task, double: Double, tmp_path: Path) -> None:
+    double.refusals = [error(400, "invalid completion window")]
+    with made.refused("labeler.llm.gpt.batch: the provider refused the batch: 400: invalid completion window"):
+        labeler(task, double, tmp_path).label(made.items(N))
+    double.fates = ["invalid_json_line"]
+    with made.refused("labeler.llm.gpt.batch: batch batch_0 failed", "invalid_json_line"):
+        labeler(task, double, tmp_path).label(made.items(N))
+    assert statuses(labeler(task, double, tmp_path).label(made.items(N))) == {"ok": N}
+
+
+def test_a_model_that_is_rerouted_or_refuses_is_found_out_before_a_batch_is_made(
+    task: Task, double: Double, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    double.refuses = ("logprobs",)
+    table = labeler(task, double, tmp_path).label(made.items(N))
+    assert statuses(table) == {"ok": N}
+    assert table["confidence"].isna().all()
+    assert "double-1 does not take logprobs" in capsys.readouterr().err
+    double.fixed = lambda: error(401, "no")
+    with pytest.raises(UnusableError, match="refused the key"):
+        labeler(task, double, tmp_path / "key").label(made.items(N))
+    llm = made_llms.openai(double.url, batch=True, batch_poll_s=0.02, model="other-1")
+    double.fixed = None
+    with pytest.raises(OtherModelError, match="accept_model=double-1"):
+        made_llms.labeler(task, {"gpt": llm}, tmp_path / "other", views=["text"]).label(made.items(N))
+    assert len(double.batches) == 1
+
+
+def test_a_budget_counts_what_runs_on_at_the_provider(
+    task: Task, double: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserve = 0.05  # of a request of these items, at most
+    price = Price(10.0, 20.0)
+    with made.refused("labeler.budget_usd=0.001"):
+        labeler(task, double, tmp_path / "little", price=price, budget_usd=0.001).label(made.items(N))
+    assert len(double.batches) == 0
+    with monkeypatch.context() as dying:
+        dying.setattr(Remote, "_look", lambda *_: os._exit(9))
+        killed(lambda: labeler(task, double, tmp_path, price=price, budget_usd=N * reserve).label(made.items(N)))
+    # Others find no room, though nobody has written down a cost yet.
+    others = made.items(3 * N).iloc[N:]
+    with made.refused("labeler.budget_usd"):
+        labeler(task, double, tmp_path, price=price, budget_usd=N * reserve / 4).label(others)
+    table = labeler(task, double, tmp_path, price=price, budget_usd=N * reserve).label(made.items(N))
+    assert statuses(table) == {"ok": N}
+    assert spent(tmp_path) <= N * reserve
+
+
+def test_an_interrupt_leaves_the_batch_to_the_next_start(
+    task: Task, double: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from silvertune.llms import asking
+
+    monkeypatch.setattr(asking, "GRACE_S", 0.05)
+    double.looks = 10**6
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(asking._Asking, "_renew", interrupted_when(lambda: len(double.batches) == 1))
+        with pytest.raises(KeyboardInterrupt):
+            labeler(task, double, tmp_path, store=StorePlace(None, 0.5, 3600.0)).label(made.items(N))
+    told = capsys.readouterr().err
+    assert "1 batch(es) run on and bill at the provider; the same command takes their results" in told
+    double.batches["batch_0"]["looks"] = 0
+    assert statuses(labeler(task, double, tmp_path, store=StorePlace(None, 0.5, 3600.0)).label(made.items(N))) == {
+        "ok": N
+    }
+    assert len(double.batches) == 1
+
+
+def interrupted_when(is_time: Callable[[], bool]) -> Callable[[Any], Any]:
+    async def renew(asking: Any) -> None:
+        import asyncio
+        import signal
+
+        while not is_time():
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(60)
+
+    return renew
