@@ -11,21 +11,21 @@ from typing import Any
 import pandas as pd
 import pytest
 from tests import made
-from tests.llms import made_llms
-from tests.llms.openai_batches_double import Double, error, serving
+from tests.llms import anthropic_batches_double, made_llms, openai_batches_double
 
 from silvertune.backends.ledger import Ledger
 from silvertune.backends.remote import Remote
 from silvertune.labelers import batches
 from silvertune.labelers.llm import StorePlace
+from silvertune.llms import Anthropic, anthropic, anthropic_batches, asking, openai_batches, openai_compatible
 from silvertune.llms.asking import OtherModelError
 from silvertune.llms.interface import Price, UnusableError
 from silvertune.schema import Task
 
 fork = multiprocessing.get_context("fork")
 N = 10
-HALF = 0.5 * (100e-6 + 2 * 5e-6)
-"""What a request costs in a batch, at the prices of `llm`."""
+Double = openai_batches_double.Double | anthropic_batches_double.Double
+PROVIDERS: dict[str, Any] = {"openai": openai_batches_double, "anthropic": anthropic_batches_double}
 
 
 @pytest.fixture
@@ -33,20 +33,34 @@ def task() -> Task:
     return replace(made.SOE, answers={"soe": "YES", "other": "NO"})
 
 
-@pytest.fixture
-def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[Double]:
+@pytest.fixture(params=PROVIDERS)
+def double(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Double]:
     monkeypatch.setattr(batches, "GATHER_S", 0.05)
-    with serving(Double()) as running:
+    provider = PROVIDERS[request.param]
+    with provider.serving(provider.Double()) as running:
         yield running
 
 
+def llm_of(double: Double, **changed: Any) -> Any:
+    settings: dict[str, Any] = {"batch": True, "batch_poll_s": 0.02, "price": Price(1.0, 2.0)} | changed
+    if isinstance(double, openai_batches_double.Double):
+        return made_llms.openai(double.url, **settings)
+    usual: dict[str, Any] = {
+        "model": "claude-double-1", "accept_model": None, "base_url": double.url, "api_key_env": None, "max_tokens": 50,
+        "thinking": "disabled", "effort": "low", "structured": True, "limits": made_llms.limits(),
+    }  # fmt: skip
+    return Anthropic(**(usual | settings))
+
+
+def half(double: Double) -> float:
+    """What a request costs in a batch, at the prices of `llm_of`."""
+    sent, received = double.tokens
+    return 0.5 * (sent * 1e-6 + received * 2e-6)
+
+
 def labeler(task: Task, double: Double, folder: Path, **changed: Any) -> Any:
-    settings: dict[str, Any] = {"batch": True, "batch_poll_s": 0.02, "price": Price(1.0, 2.0)}
-    settings |= {
-        name: changed.pop(name) for name in ("accept_model", "price", "batch", "top_logprobs") if name in changed
-    }
-    llm = made_llms.openai(double.url, **settings)
-    return made_llms.labeler(task, {"gpt": llm}, folder, views=["text"], **changed)
+    settings = {name: changed.pop(name) for name in ("price", "batch", "model") if name in changed}
+    return made_llms.labeler(task, {"gpt": llm_of(double, **settings)}, folder, views=["text"], **changed)
 
 
 def spent(folder: Path) -> float:
@@ -74,15 +88,15 @@ def killed(run: Callable[[], Any]) -> None:
 
 def test_votes_are_those_of_single_requests_at_half_the_price(task: Task, double: Double, tmp_path: Path) -> None:
     singly = labeler(task, double, tmp_path / "singly", batch=False).label(made.items(N))
-    double.received = 0
+    before = double.received
     one = labeler(task, double, tmp_path)
     table = one.label(made.items(N))
     assert len(double.batches) == 1
-    assert double.received == 1  # a question of ours, which shows what the model takes
-    columns = ["item_id", "annotator", "label", "status", "confidence", "model", "raw", "prob:soe"]
+    assert double.received == before + 1  # a question of ours, which shows what the model takes
+    columns = ["item_id", "annotator", "label", "status", "confidence", "model", "raw", "prob:soe", "signs"]
     pd.testing.assert_frame_equal(table[columns], singly[columns])
     # Our question costs a whole request.
-    assert spent(tmp_path) == pytest.approx(N * HALF + 2 * HALF)
+    assert spent(tmp_path) == pytest.approx(N * half(double) + 2 * half(double))
     pd.testing.assert_frame_equal(one.label(made.items(N)), table)
     assert len(double.batches) == 1
     # Answers bought singly are found by batches, and the other way round: nothing else is asked.
@@ -93,21 +107,25 @@ def test_votes_are_those_of_single_requests_at_half_the_price(task: Task, double
 def test_many_requests_go_by_several_batches(
     task: Task, double: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from silvertune.llms import openai_compatible
-
-    small = openai_compatible.OpenAIBatches
-    monkeypatch.setattr(openai_compatible, "OpenAIBatches", lambda *settings: small(*settings, most_requests=4))
+    kind, module = (
+        (openai_batches.OpenAIBatches, openai_compatible)
+        if isinstance(double, openai_batches_double.Double)
+        else (anthropic_batches.AnthropicBatches, anthropic)
+    )
+    monkeypatch.setattr(module, kind.__name__, lambda *settings: kind(*settings, most_requests=4))
     assert statuses(labeler(task, double, tmp_path).label(made.items(N))) == {"ok": N}
-    sizes = sorted(text.count('"method"') for text in double.files.values())
-    assert [size for size in sizes if size] == [2, 4, 4]
-    monkeypatch.setattr(openai_compatible, "OpenAIBatches", lambda *settings: small(*settings, most_bytes=5000))
+    assert sorted(double.sizes()) == [2, 4, 4]
+    monkeypatch.setattr(module, kind.__name__, lambda *settings: kind(*settings, most_bytes=5000))
     labeler(task, double, tmp_path / "bytes").label(made.items(N))
     assert len(double.batches) > 5
+    assert sum(double.sizes()) == 2 * N
 
 
 def test_each_repeat_is_a_request_of_its_own(task: Task, double: Double, tmp_path: Path) -> None:
-    llm = made_llms.openai(double.url, batch=True, batch_poll_s=0.02, temperature=1.0)
-    table = made_llms.labeler(task, {"gpt": llm}, tmp_path, views=["text"], repeats=3).label(made.items(4))
+    sampled = {"temperature": 1.0} if isinstance(double, openai_batches_double.Double) else {}
+    table = made_llms.labeler(task, {"gpt": llm_of(double, **sampled)}, tmp_path, views=["text"], repeats=3).label(
+        made.items(4)
+    )
     assert statuses(table) == {"ok": 12}
     assert len(double.answered) == 12
 
@@ -119,7 +137,7 @@ def test_an_answer_that_can_not_be_read_is_asked_for_once_more_in_a_batch(
     table = labeler(task, double, tmp_path).label(made.items(N))
     assert statuses(table) == {"parse_error": N}
     assert len(double.batches) == 2
-    assert spent(tmp_path) == pytest.approx((2 * N + 2) * HALF)
+    assert spent(tmp_path) == pytest.approx((2 * N + 2) * half(double))
 
 
 def test_a_plan_shows_both_prices(task: Task, double: Double, tmp_path: Path) -> None:
@@ -159,7 +177,7 @@ def test_a_batch_that_outlives_its_process_is_found_again(
     assert statuses(labeler(task, double, tmp_path).label(made.items(N))) == {"ok": N}
     assert len(double.batches) == 1
     assert set(double.answered.values()) == {1}
-    assert spent(tmp_path) == pytest.approx((N + 2) * HALF)
+    assert spent(tmp_path) == pytest.approx((N + 2) * half(double))
 
 
 def test_a_process_that_dies_before_the_request_leaves_leaves_no_batch(
@@ -194,7 +212,7 @@ def test_a_batch_whose_answer_is_lost_is_found_by_its_label(task: Task, double: 
 
 
 def test_a_batch_that_is_in_doubt_is_not_sent_again(task: Task, double: Double, tmp_path: Path) -> None:
-    double.refusals = [error(503, "overloaded")]
+    double.refusals = [double.refusal(503, "overloaded")]
     with made.refused("labeler.llm.gpt.batch: it is unknown whether a batch was made", "silvertune-jobs forget"):
         labeler(task, double, tmp_path).label(made.items(N))
     with made.refused("it is unknown whether a batch was made"):
@@ -211,10 +229,11 @@ def test_a_batch_that_is_in_doubt_is_not_sent_again(task: Task, double: Double, 
 
 
 def test_a_provider_that_has_no_room_is_waited_for(task: Task, double: Double, tmp_path: Path) -> None:
-    double.refusals = [error(429, "slower", "rate_limit_exceeded", {"Retry-After": "0.05"}) for _ in range(2)]
-    double.fates = ["token_limit_exceeded"]  # of waiting tokens: the batch fails when it is looked at
+    double.refusals = [double.refusal(429, "slower", {"Retry-After": "0.05"}) for _ in range(2)]
+    if isinstance(double, openai_batches_double.Double):
+        double.fates = ["token_limit_exceeded"]  # of waiting tokens: the batch fails when it is looked at
     assert statuses(labeler(task, double, tmp_path).label(made.items(N))) == {"ok": N}
-    assert [batch["status"] for batch in double.batches.values()] == ["failed", "completed"]
+    assert len(double.batches) == 2 if isinstance(double, openai_batches_double.Double) else 1
     assert set(double.answered.values()) == {1}
 
 
@@ -226,7 +245,7 @@ def test_half_a_batch_is_taken(task: Task, double: Double, tmp_path: Path, fate:
     if fate == "expired":  # the others are asked again
         assert statuses(table) == {"ok": N}
         assert len(double.batches) == 2
-        assert spent(tmp_path) == pytest.approx((N + 2) * HALF)
+        assert spent(tmp_path) == pytest.approx((N + 2) * half(double))
         return
     # Somebody cancelled it: the others wait for another start.
     assert statuses(table) == {"ok": N // 2, "api_error": N // 2}
@@ -237,42 +256,58 @@ def test_half_a_batch_is_taken(task: Task, double: Double, tmp_path: Path, fate:
 def test_a_request_that_fails_in_its_batch_goes_with_another(task: Task, double: Double, tmp_path: Path) -> None:
     seen: Counter[str] = Counter()
 
-    def fails(body: dict[str, Any]) -> bool:
-        seen[body["messages"][1]["content"]] += 1
+    def fails(text: str) -> bool:
+        seen[text] += 1
         return sum(seen.values()) <= 3
 
     double.fails = fails
     assert statuses(labeler(task, double, tmp_path).label(made.items(N))) == {"ok": N}
     assert sum(seen.values()) == N + 3
-    assert spent(tmp_path) == pytest.approx((N + 2) * HALF)
+    assert spent(tmp_path) == pytest.approx((N + 2) * half(double))
 
 
 def test_a_batch_that_the_provider_refuses_stops_it(task: Task, double: Double, tmp_path: Path) -> None:
-    double.refusals = [error(400, "invalid completion window")]
-    with made.refused("labeler.llm.gpt.batch: the provider refused the batch: 400: invalid completion window"):
+    double.refusals = [double.refusal(400, "invalid window")]
+    with made.refused("labeler.llm.gpt.batch: the provider refused the batch: 400: invalid window"):
         labeler(task, double, tmp_path).label(made.items(N))
-    double.fates = ["invalid_json_line"]
-    with made.refused("labeler.llm.gpt.batch: batch batch_0 failed", "invalid_json_line"):
-        labeler(task, double, tmp_path).label(made.items(N))
+    if isinstance(double, openai_batches_double.Double):
+        double.fates = ["invalid_json_line"]
+        with made.refused("labeler.llm.gpt.batch: batch batch_0 failed", "invalid_json_line"):
+            labeler(task, double, tmp_path).label(made.items(N))
     assert statuses(labeler(task, double, tmp_path).label(made.items(N))) == {"ok": N}
 
 
 def test_a_model_that_is_rerouted_or_refuses_is_found_out_before_a_batch_is_made(
     task: Task, double: Double, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    double.refuses = ("logprobs",)
-    table = labeler(task, double, tmp_path).label(made.items(N))
-    assert statuses(table) == {"ok": N}
-    assert table["confidence"].isna().all()
-    assert "double-1 does not take logprobs" in capsys.readouterr().err
-    double.fixed = lambda: error(401, "no")
+    double.refuses = ("response_format", "output_config.format")
+    assert statuses(labeler(task, double, tmp_path).label(made.items(N))) == {"ok": N}
+    assert "format; asking without it" in capsys.readouterr().err
+    double.fixed = lambda: double.refusal(401, "no")
     with pytest.raises(UnusableError, match="refused the key"):
         labeler(task, double, tmp_path / "key").label(made.items(N))
-    llm = made_llms.openai(double.url, batch=True, batch_poll_s=0.02, model="other-1")
     double.fixed = None
-    with pytest.raises(OtherModelError, match="accept_model=double-1"):
-        made_llms.labeler(task, {"gpt": llm}, tmp_path / "other", views=["text"]).label(made.items(N))
+    if isinstance(double, openai_batches_double.Double):  # the other answers in the name that it was asked by
+        with pytest.raises(OtherModelError, match="accept_model=double-1"):
+            labeler(task, double, tmp_path / "other", model="other-1").label(made.items(N))
     assert len(double.batches) == 1
+
+
+def test_batches_of_others_are_not_taken_for_ours(
+    task: Task, double: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others with as many requests, one that has ended and one that runs, and the answer to our own is lost."""
+    labeler(task, double, tmp_path / "ended").label(made.items(2 * N).iloc[N:])
+    double.looks = 10**6
+    with monkeypatch.context() as dying:
+        dying.setattr(Remote, "_look", lambda *_: os._exit(9))
+        killed(lambda: labeler(task, double, tmp_path / "runs").label(made.items(3 * N).iloc[2 * N :]))
+    for batch in double.batches.values():
+        batch["at"] = batch.get("at", 0.0) - 3600
+    double.looks, double.lost = 1, 1
+    table = labeler(task, double, tmp_path).label(made.items(N))
+    assert statuses(table) == {"ok": N}
+    assert len(double.batches) == 3
 
 
 def test_a_budget_counts_what_runs_on_at_the_provider(
@@ -298,8 +333,6 @@ def test_a_budget_counts_what_runs_on_at_the_provider(
 def test_an_interrupt_leaves_the_batch_to_the_next_start(
     task: Task, double: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from silvertune.llms import asking
-
     monkeypatch.setattr(asking, "GRACE_S", 0.05)
     double.looks = 10**6
 
@@ -309,7 +342,7 @@ def test_an_interrupt_leaves_the_batch_to_the_next_start(
             labeler(task, double, tmp_path, store=StorePlace(None, 0.5, 3600.0)).label(made.items(N))
     told = capsys.readouterr().err
     assert "1 batch(es) run on and bill at the provider; the same command takes their results" in told
-    double.batches["batch_0"]["looks"] = 0
+    next(iter(double.batches.values()))["looks"] = 0
     assert statuses(labeler(task, double, tmp_path, store=StorePlace(None, 0.5, 3600.0)).label(made.items(N))) == {
         "ok": N
     }

@@ -37,7 +37,7 @@ class Double:
         sent = {"thinking": "thinking" in body, "output_config.format": "format" in config,
                 "output_config.effort": "effort" in config}  # fmt: skip
         for member in self.refuses:
-            if sent[member]:
+            if sent.get(member):
                 return error(400, "invalid_request_error", f"{member}: is not supported for this model")
         if self.fixed is not None:
             return self.fixed()

@@ -21,9 +21,11 @@ class Double(openai_double.Double):
             the two after half of the requests, or `failed`; what else there is, is the code of an error.
         refusals: Answers to the next attempts to make a batch, in place of a batch.
         lost: So many of the next batches are made, and the answer is lost.
-        fails: The body of a request -> whether it fails with status 500.
+        fails: The text of a request -> whether it fails with status 500.
         answered: How often each request was answered in a batch, by its custom_id.
     """
+
+    tokens = (100, 5)
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -31,11 +33,18 @@ class Double(openai_double.Double):
         self.fates: list[str] = []
         self.refusals: list[web.Response] = []
         self.lost = 0
-        self.fails: Callable[[dict[str, Any]], bool] = lambda body: False
+        self.fails: Callable[[str], bool] = lambda text: False
         self.answered: Counter[str] = Counter()
         self.files: dict[str, str] = {}
         self.batches: dict[str, dict[str, Any]] = {}
-        self.on_made: Callable[[], None] = lambda: None
+
+    def sizes(self) -> list[int]:
+        """The number of requests of each batch."""
+        return [self.files[batch["input_file_id"]].count("\n") for batch in self.batches.values()]
+
+    @staticmethod
+    def refusal(status: int, words: str, headers: dict[str, str] | None = None) -> web.Response:
+        return error(status, words, "", headers)
 
     async def upload(self, request: web.Request) -> web.Response:
         fields = await request.post()
@@ -61,7 +70,6 @@ class Double(openai_double.Double):
             "metadata": body["metadata"],
         }  # fmt: skip
         self.batches[name] = batch | {"looks": self.looks, "fate": fate}
-        self.on_made()
         if self.lost:
             self.lost -= 1
             assert request.transport is not None
@@ -113,7 +121,7 @@ class Double(openai_double.Double):
             if number >= most:
                 entry["error"] = {"code": f"batch_{batch['fate']}", "message": "This request could not be executed"}
                 failed.append(entry)
-            elif self.fails(line["body"]):
+            elif self.fails(line["body"]["messages"][1]["content"]):
                 entry["response"] = {"status_code": 500, "request_id": "x", "body": {"error": {"message": "oops"}}}
                 failed.append(entry)
             else:

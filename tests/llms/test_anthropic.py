@@ -29,8 +29,8 @@ def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[Double]:
 def model(double: Double, **changed: Any) -> Anthropic:
     usual: dict[str, Any] = {
         "model": "claude-double-1", "accept_model": None, "base_url": double.url, "api_key_env": "ANTHROPIC_TEST_KEY",
-        "max_tokens": 50, "thinking": "disabled", "effort": "low", "structured": True, "price": Price(1.0, 2.0),
-        "limits": made_llms.limits(),
+        "max_tokens": 50, "thinking": "disabled", "effort": "low", "structured": True, "batch": False,
+        "batch_poll_s": 0.02, "price": Price(1.0, 2.0), "limits": made_llms.limits(),
     }  # fmt: skip
     return Anthropic(**(usual | changed))
 

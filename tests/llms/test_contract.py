@@ -32,7 +32,8 @@ def anthropic(stack: ExitStack, folder: Path) -> LLM:
     double = stack.enter_context(anthropic_double.serving(anthropic_double.Double(key=SECRET)))
     return Anthropic(
         model="claude-double-1", accept_model=None, base_url=double.url, api_key_env="CONTRACT_KEY", max_tokens=50,
-        thinking="disabled", effort="low", structured=True, price=Price(1.0, 2.0), limits=made_llms.limits(),
+        thinking="disabled", effort="low", structured=True, batch=False, batch_poll_s=1.0, price=Price(1.0, 2.0),
+        limits=made_llms.limits(),
     )  # fmt: skip
 
 

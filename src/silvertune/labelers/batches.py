@@ -160,7 +160,7 @@ class _Run:
         if self.failure is not None:
             raise self.failure
         body = self.batches.body(request)
-        name = hashlib.sha256(self.scope + _canonical({"body": body, "repeat": request.repeat})).hexdigest()
+        name = hashlib.sha256(self.scope + _canonical({"body": body, "repeat": request.repeat})).hexdigest()[:40]
         if name not in self.futures:
             self.futures[name] = self.loop.create_future()
             self.waiting[name] = body, self.futures[name]
@@ -234,7 +234,7 @@ class _Run:
         """Make a batch, or find it, and wait for it; in a thread of its own."""
         poll_s = self.llm.llm.batch_poll_s
         remote = Remote(
-            cast(Any, _Service(self.batches, batch, self.stop)), self.llm.ledger, poll_s=poll_s,
+            cast(Any, _Service(self.batches, batch, self.llm.ledger, self.stop)), self.llm.ledger, poll_s=poll_s,
             deadline_s=_LONGEST_S, setting=_KEY, noun="batch", say=self._say,
         )  # fmt: skip
         outcome: Mapping[str, BatchResult] | Exception
@@ -306,8 +306,8 @@ class _Run:
 class _Service:
     """A provider's batches, as a remote backend wants jobs."""
 
-    def __init__(self, batches: Batches, batch: _Batch, stop: threading.Event) -> None:
-        self.batches, self.batch, self.stop = batches, batch, stop
+    def __init__(self, batches: Batches, batch: _Batch, ledger: Ledger, stop: threading.Event) -> None:
+        self.batches, self.batch, self.ledger, self.stop = batches, batch, ledger, stop
 
     def estimate(self, model: Any, batches: Sequence[_Batch]) -> Estimate:
         """Nothing: what requests may cost is set aside in the answer store."""
@@ -324,7 +324,9 @@ class _Service:
             raise RefusedError(str(error)) from error
 
     def find(self, label: str) -> str | None:
-        return self._patiently(lambda: self.batches.find(label, self.batch.names))
+        entry = self.ledger.entry(self.batch.key)
+        since = entry.changed_at if entry is not None and entry.state in ("sent", "unknown") else None
+        return self._patiently(lambda: self.batches.find(label, self.batch.names, since))
 
     def status(self, job: str) -> JobStatus:
         if self.stop.is_set():

@@ -6,14 +6,17 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from silvertune.errors import UserError, either
+from silvertune.errors import UserError, check_number, either
 from silvertune.interfaces import CheckResult
 from silvertune.llms import anthropic_answers, credentials, http, openai_answers, retired
+from silvertune.llms.anthropic_batches import AnthropicBatches
 from silvertune.llms.interface import (
     Answer,
     Ask,
+    Batches,
     Limits,
     Price,
     RejectedError,
@@ -53,9 +56,13 @@ class Anthropic:
         effort: How thorough it is: low, medium, high, xhigh or max; null: as the model does by itself.
         structured: Ask for JSON by the schema of the answer. A model that refuses it is asked without it, and it is
             said once.
+        batch: Ask by message batches, at half the price and within a day.
+        batch_poll_s: Seconds between two looks at a batch.
     """
 
-    not_in_identity: ClassVar[frozenset[str]] = frozenset({"limits", "base_url", "api_key_env"})
+    not_in_identity: ClassVar[frozenset[str]] = frozenset(
+        {"limits", "base_url", "api_key_env", "batch", "batch_poll_s"}
+    )
 
     model: str
     accept_model: str | None
@@ -65,12 +72,15 @@ class Anthropic:
     thinking: str | None
     effort: str | None
     structured: bool
+    batch: bool
+    batch_poll_s: float
     price: Price
     limits: Limits
 
     def __post_init__(self) -> None:
         credentials.check_name(self.api_key_env, f"{_KEY}.api_key_env")
         http.check_address(self.base_url)
+        check_number(f"{_KEY}.batch_poll_s", self.batch_poll_s, above=True)
         if self.thinking not in (None, *_THINKING):
             raise UserError(f"{_KEY}.thinking={self.thinking}: want {either(_THINKING)}, or null")
         if self.effort not in (None, *_EFFORTS):
@@ -85,6 +95,24 @@ class Anthropic:
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Ask]:
         """What sends requests, over connections that are kept open. Raises UnusableError without the key."""
+        async with self._connected() as members:
+            yield members.ask
+
+    @asynccontextmanager
+    async def batches(self) -> AsyncIterator[Batches]:
+        """Message batches, after one question that is asked singly. Raises UnusableError where that fails."""
+        key = credentials.from_environment(self.api_key_env, f"{_KEY}.api_key_env")
+        async with self._connected() as members:
+            probe = await members.probed(self.limits)
+
+        def read(status: int, body: Any) -> Answer:
+            return self._read(status, {}, body, frozenset(_OPTIONAL), key)
+
+        write = partial(self._body, without=frozenset(members.without))
+        yield AnthropicBatches(self.base_url, self._headers(key), key, write, read, probe)
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[OptionalMembers]:
         if self.accept_model is None:
             retired.refuse("anthropic", self.model, f"{_KEY}.model")
         key = credentials.from_environment(self.api_key_env, f"{_KEY}.api_key_env")
@@ -98,7 +126,7 @@ class Anthropic:
             async def post(request: Request, without: frozenset[str]) -> Answer:
                 return await self._post(session, request, without, key)
 
-            yield OptionalMembers(self.model, post, settings).ask
+            yield OptionalMembers(self.model, post, settings)
 
     def _headers(self, key: str | None) -> dict[str, str]:
         return {"content-type": "application/json", "anthropic-version": _VERSION} | ({"x-api-key": key} if key else {})
@@ -106,14 +134,19 @@ class Anthropic:
     async def _post(
         self, session: "aiohttp.ClientSession", request: Request, without: frozenset[str], key: str | None
     ) -> Answer:
-        data = json.dumps(self.body(request, without), ensure_ascii=False).encode()
+        data = json.dumps(self._body(request, without), ensure_ascii=False).encode()
         status, headers, text = await http.send(session, "POST", f"{self.base_url.rstrip('/')}/messages", data=data)
-        body = openai_answers.body_of(text)
+        return self._read(status, headers, openai_answers.body_of(text), without, key)
+
+    def _read(
+        self, status: int, headers: Mapping[str, str], body: Any, without: frozenset[str], key: str | None
+    ) -> Answer:
+        """What an answer's status and body mean."""
         if status != 200:
-            return self.failed(status, headers, body, without, key)
+            return self._failed(status, headers, body, without, key)
         return replace(anthropic_answers.answer_of(body), asked=self.accept_model or self.model)
 
-    def body(self, request: Request, without: frozenset[str]) -> dict[str, Any]:
+    def _body(self, request: Request, without: frozenset[str]) -> dict[str, Any]:
         """The body of a request, without some optional members."""
         optional = self._optional(without)
         system = "\n".join(turn.content for turn in request.messages if turn.role == "system")
@@ -140,7 +173,7 @@ class Anthropic:
         }  # fmt: skip
         return {member for member, wanted in is_wanted.items() if wanted} - without
 
-    def failed(
+    def _failed(
         self, status: int, headers: Mapping[str, str], body: Any, without: frozenset[str], key: str | None
     ) -> Answer:
         """What an error answer means: raised, unless it says something about the item itself."""
@@ -199,5 +232,5 @@ class Anthropic:
             status, headers, text = await http.send(session, "GET", url)
         body = openai_answers.body_of(text)
         if status != 200:
-            self.failed(status, headers, body, frozenset(_OPTIONAL), key)
+            self._failed(status, headers, body, frozenset(_OPTIONAL), key)
         return str(body.get("lifecycle") or "") if isinstance(body, Mapping) else ""

@@ -272,7 +272,7 @@ class Batches(Protocol):
     def probe(self) -> Answer: ...
 
     def submit(self, label: str, bodies: Mapping[str, Any]) -> str:
-        """Make a batch that carries the label, of request bodies by their names (at most 64 of [a-z0-9]).
+        """Make a batch that carries the label, of request bodies by their names (40 of [a-z0-9]).
 
         Returns:
             The batch's name.
@@ -283,10 +283,13 @@ class Batches(Protocol):
         """
         ...
 
-    def find(self, label: str, names: Collection[str]) -> str | None:
+    def find(self, label: str, names: Collection[str], since: float | None) -> str | None:
         """The name of the batch that carries the label; None where there is none.
 
-        names: Of its requests.
+        Args:
+            label: The label.
+            names: Of its requests.
+            since: When it was sent, in seconds since 1970; None: it may not have been sent at all.
         """
         ...
 

@@ -1,22 +1,13 @@
 """OpenAI's batches: a file of requests goes up, a file of answers comes down, at half the price."""
 
-import asyncio
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from silvertune.errors import UserError
-from silvertune.llms import credentials, http, openai_answers
-from silvertune.llms.interface import (
-    Answer,
-    BatchRefusedError,
-    BatchResult,
-    BatchStatus,
-    Request,
-    TransientError,
-    UnusableError,
-)
+from silvertune.llms import batch_http
+from silvertune.llms.interface import Answer, BatchRefusedError, BatchResult, BatchStatus, Request, TransientError
 
 if TYPE_CHECKING:
     import aiohttp
@@ -44,7 +35,7 @@ class OpenAIBatches:
     """
 
     base_url: str
-    key: str | None
+    key: str | None = field(repr=False)
     write: Callable[[Request], Any]
     read: Callable[[int, Any], Answer]
     probe: Answer
@@ -65,7 +56,7 @@ class OpenAIBatches:
         }  # fmt: skip
         return str(self._send("POST", "/batches", wanted)["id"])
 
-    def find(self, label: str, names: Collection[str]) -> str | None:
+    def find(self, label: str, names: Collection[str], since: float | None) -> str | None:
         """Look for the label in the metadata of the account's batches, the newest first."""
         found: set[str] = set()
         after = ""
@@ -121,31 +112,9 @@ class OpenAIBatches:
     def _text(
         self, method: str, path: str, body: Any = None, form: "Callable[[], aiohttp.FormData] | None" = None
     ) -> str:
-        """The text of an answer. Raises BatchRefusedError where the server refused, TransientError in all else."""
-
-        async def send() -> http.Response:
-            data = form() if form else None if body is None else json.dumps(body).encode()
-            headers = {} if form else {"Content-Type": "application/json"}
-            address = f"{self.base_url.rstrip('/')}{path}"
-            key = {"Authorization": f"Bearer {self.key}"} if self.key else {}
-            async with http.session(self.base_url, key) as session, asyncio.timeout(600):
-                return await http.send(session, method, address, data=data, headers=headers)
-
-        try:
-            status, headers, text = asyncio.run(send())
-        except TimeoutError:
-            raise TransientError("no answer within 600 s") from None
-        if status == 200:
-            return text
-        error = openai_answers.error_of(status, openai_answers.body_of(text))
-        words = f"{status}: {credentials.hidden(error.message if error else '', self.key)}"
-        if status in (401, 403) or (error and error.is_of_quota):
-            raise UnusableError(f"{_KEY}.batch: the server refuses batches ({words}); check the key and the account")
-        if status == 429:
-            raise BatchRefusedError(words, is_busy=True, retry_after=openai_answers.retry_after(headers))
-        if status >= 500 or status in (408, 409, 425):
-            raise TransientError(words, openai_answers.retry_after(headers))
-        raise BatchRefusedError(words)
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        url = f"{self.base_url.rstrip('/')}{path}"
+        return batch_http.text(url, headers, method, secret=self.key, body=body, form=form)
 
 
 def _upload(label: str, data: bytes) -> "Callable[[], aiohttp.FormData]":

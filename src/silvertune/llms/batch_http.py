@@ -1,0 +1,65 @@
+"""How providers' batches are asked over HTTP: from any thread, once, and with the errors that batches need."""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from silvertune.llms import anthropic_answers, credentials, http, openai_answers
+from silvertune.llms.interface import BatchRefusedError, TransientError, UnusableError
+
+if TYPE_CHECKING:
+    import aiohttp
+
+TIMEOUT_S = 600.0
+
+
+def text(
+    url: str,
+    headers: Mapping[str, str],
+    method: str = "GET",
+    *,
+    secret: str | None,
+    body: Any = None,
+    form: "Callable[[], aiohttp.FormData] | None" = None,
+) -> str:
+    """Send one request, once; the text of the answer.
+
+    Args:
+        url: Where.
+        headers: Those of the provider, with the key.
+        method: Of HTTP.
+        secret: The key, which no message shows.
+        body: What is sent as JSON.
+        form: Makes the form that is sent in its place.
+
+    Raises:
+        BatchRefusedError: The server refused; it may take it later (429).
+        TransientError: No answer, or an error of the server's own: nobody knows what became of the request.
+        UnusableError: The key or the account.
+    """
+
+    async def send() -> http.Response:
+        data = form() if form else None if body is None else json.dumps(body).encode()
+        kind = {} if form else {"content-type": "application/json"}
+        async with http.session(url, headers) as session, asyncio.timeout(TIMEOUT_S):
+            return await http.send(session, method, url, data=data, headers=kind)
+
+    try:
+        status, received, content = asyncio.run(send())
+    except TimeoutError:
+        raise TransientError(f"no answer within {TIMEOUT_S:g} s") from None
+    if status == 200:
+        return content
+    told = openai_answers.body_of(content)
+    error = openai_answers.error_of(status, told)
+    words = f"{status}: {credentials.hidden(error.message if error else '', secret)}"
+    if status in (401, 403) or (error and error.is_of_quota) or anthropic_answers.is_unpaid(told):
+        raise UnusableError(
+            f"labeler.llm.<name>.batch: the provider takes no batches ({words}); check the key and the account"
+        )
+    if status == 429:
+        raise BatchRefusedError(words, is_busy=True, retry_after=openai_answers.retry_after(received))
+    if status >= 500 or status in (408, 409, 425):
+        raise TransientError(words, openai_answers.retry_after(received))
+    raise BatchRefusedError(words)
