@@ -11,21 +11,33 @@ from typing import Any
 import pandas as pd
 import pytest
 from tests import made
-from tests.llms import anthropic_batches_double, made_llms, openai_batches_double
+from tests.llms import anthropic_batches_double, gemini_batches_double, made_llms, openai_batches_double
 
 from silvertune.backends.ledger import Ledger
 from silvertune.backends.remote import Remote
 from silvertune.labelers import batches
 from silvertune.labelers.llm import StorePlace
-from silvertune.llms import Anthropic, anthropic, anthropic_batches, asking, openai_batches, openai_compatible
+from silvertune.llms import (
+    Anthropic,
+    Gemini,
+    anthropic,
+    anthropic_batches,
+    asking,
+    gemini,
+    gemini_batches,
+    openai_batches,
+    openai_compatible,
+)
 from silvertune.llms.asking import OtherModelError
 from silvertune.llms.interface import Price, UnusableError
 from silvertune.schema import Task
 
 fork = multiprocessing.get_context("fork")
 N = 10
-Double = openai_batches_double.Double | anthropic_batches_double.Double
-PROVIDERS: dict[str, Any] = {"openai": openai_batches_double, "anthropic": anthropic_batches_double}
+Double = openai_batches_double.Double | anthropic_batches_double.Double | gemini_batches_double.Double
+PROVIDERS: dict[str, Any] = {
+    "openai": openai_batches_double, "anthropic": anthropic_batches_double, "gemini": gemini_batches_double,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -33,9 +45,19 @@ def task() -> Task:
     return replace(made.SOE, answers={"soe": "YES", "other": "NO"})
 
 
-@pytest.fixture(params=PROVIDERS)
+@pytest.fixture(params=["openai", "anthropic"])
 def double(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Double]:
+    yield from served(request, monkeypatch)
+
+
+@pytest.fixture(params=PROVIDERS)
+def each_double(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Double]:
+    yield from served(request, monkeypatch)
+
+
+def served(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Double]:
     monkeypatch.setattr(batches, "GATHER_S", 0.05)
+    monkeypatch.setenv("BATCH_KEY", "AIzaSyTest-4f9a8b7c6d5e4f3a2b1c")
     provider = PROVIDERS[request.param]
     with provider.serving(provider.Double()) as running:
         yield running
@@ -45,6 +67,13 @@ def llm_of(double: Double, **changed: Any) -> Any:
     settings: dict[str, Any] = {"batch": True, "batch_poll_s": 0.02, "price": Price(1.0, 2.0)} | changed
     if isinstance(double, openai_batches_double.Double):
         return made_llms.openai(double.url, **settings)
+    if isinstance(double, gemini_batches_double.Double):
+        shipped: dict[str, Any] = {
+            "model": "gemini-3.5-flash-lite", "project": None, "location": "global", "api_key_env": "BATCH_KEY",
+            "temperature": None, "max_tokens": 50, "thinking_budget": None, "thinking_level": "minimal",
+            "top_logprobs": None, "base_url": double.url, "limits": made_llms.limits(),
+        }  # fmt: skip
+        return Gemini(**(shipped | settings))
     usual: dict[str, Any] = {
         "model": "claude-double-1", "accept_model": None, "base_url": double.url, "api_key_env": None, "max_tokens": 50,
         "thinking": "disabled", "effort": "low", "structured": True, "limits": made_llms.limits(),
@@ -86,7 +115,8 @@ def killed(run: Callable[[], Any]) -> None:
 # ------------------------------------------------------------------------------------------------------ what it gives
 
 
-def test_votes_are_those_of_single_requests_at_half_the_price(task: Task, double: Double, tmp_path: Path) -> None:
+def test_votes_are_those_of_single_requests_at_half_the_price(task: Task, each_double: Double, tmp_path: Path) -> None:
+    double = each_double
     singly = labeler(task, double, tmp_path / "singly", batch=False).label(made.items(N))
     before = double.received
     one = labeler(task, double, tmp_path)
@@ -107,11 +137,12 @@ def test_votes_are_those_of_single_requests_at_half_the_price(task: Task, double
 def test_many_requests_go_by_several_batches(
     task: Task, double: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kind, module = (
-        (openai_batches.OpenAIBatches, openai_compatible)
-        if isinstance(double, openai_batches_double.Double)
-        else (anthropic_batches.AnthropicBatches, anthropic)
-    )
+    kinds: dict[Any, tuple[Any, Any]] = {
+        openai_batches_double.Double: (openai_batches.OpenAIBatches, openai_compatible),
+        anthropic_batches_double.Double: (anthropic_batches.AnthropicBatches, anthropic),
+        gemini_batches_double.Double: (gemini_batches.GeminiBatches, gemini),
+    }
+    kind, module = kinds[type(double)]
     monkeypatch.setattr(module, kind.__name__, lambda *settings: kind(*settings, most_requests=4))
     assert statuses(labeler(task, double, tmp_path).label(made.items(N))) == {"ok": N}
     assert sorted(double.sizes()) == [2, 4, 4]
@@ -157,9 +188,10 @@ def test_a_plan_shows_both_prices(task: Task, double: Double, tmp_path: Path) ->
 
 @pytest.mark.parametrize("where", ["made", "before the first look", "answered"])
 def test_a_batch_that_outlives_its_process_is_found_again(
-    task: Task, double: Double, tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+    task: Task, each_double: Double, tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed when the provider has the batch and the answer is on its way, when it is noted down, and at its end."""
+    double = each_double
 
     def dies(*_: Any, **__: Any) -> Any:
         os._exit(9)
@@ -202,7 +234,8 @@ def test_more_items_after_a_kill_make_a_batch_of_the_others(
     assert set(double.answered.values()) == {1}
 
 
-def test_a_batch_whose_answer_is_lost_is_found_by_its_label(task: Task, double: Double, tmp_path: Path) -> None:
+def test_a_batch_whose_answer_is_lost_is_found_by_its_label(task: Task, each_double: Double, tmp_path: Path) -> None:
+    double = each_double
     labeler(task, double, tmp_path / "a").label(made.items(2))
     labeler(task, double, tmp_path / "b").label(made.items(2))
     labeler(task, double, tmp_path / "c").label(made.items(2))  # others, so that the list has several pages
@@ -211,7 +244,8 @@ def test_a_batch_whose_answer_is_lost_is_found_by_its_label(task: Task, double: 
     assert len(double.batches) == 4
 
 
-def test_a_batch_that_is_in_doubt_is_not_sent_again(task: Task, double: Double, tmp_path: Path) -> None:
+def test_a_batch_that_is_in_doubt_is_not_sent_again(task: Task, each_double: Double, tmp_path: Path) -> None:
+    double = each_double
     double.refusals = [double.refusal(503, "overloaded")]
     with made.refused("labeler.llm.gpt.batch: it is unknown whether a batch was made", "silvertune-jobs forget"):
         labeler(task, double, tmp_path).label(made.items(N))
@@ -228,7 +262,8 @@ def test_a_batch_that_is_in_doubt_is_not_sent_again(task: Task, double: Double, 
 # ---------------------------------------------------------------------------------------------- what does not go well
 
 
-def test_a_provider_that_has_no_room_is_waited_for(task: Task, double: Double, tmp_path: Path) -> None:
+def test_a_provider_that_has_no_room_is_waited_for(task: Task, each_double: Double, tmp_path: Path) -> None:
+    double = each_double
     double.refusals = [double.refusal(429, "slower", {"Retry-After": "0.05"}) for _ in range(2)]
     if isinstance(double, openai_batches_double.Double):
         double.fates = ["token_limit_exceeded"]  # of waiting tokens: the batch fails when it is looked at
@@ -238,7 +273,8 @@ def test_a_provider_that_has_no_room_is_waited_for(task: Task, double: Double, t
 
 
 @pytest.mark.parametrize("fate", ["expired", "cancelled"])
-def test_half_a_batch_is_taken(task: Task, double: Double, tmp_path: Path, fate: str) -> None:
+def test_half_a_batch_is_taken(task: Task, each_double: Double, tmp_path: Path, fate: str) -> None:
+    double = each_double
     double.fates = [fate]
     table = labeler(task, double, tmp_path).label(made.items(N))
     assert set(double.answered.values()) == {1}
@@ -253,7 +289,8 @@ def test_half_a_batch_is_taken(task: Task, double: Double, tmp_path: Path, fate:
     assert len(double.batches) == 2
 
 
-def test_a_request_that_fails_in_its_batch_goes_with_another(task: Task, double: Double, tmp_path: Path) -> None:
+def test_a_request_that_fails_in_its_batch_goes_with_another(task: Task, each_double: Double, tmp_path: Path) -> None:
+    double = each_double
     seen: Counter[str] = Counter()
 
     def fails(text: str) -> bool:
@@ -278,13 +315,16 @@ def test_a_batch_that_the_provider_refuses_stops_it(task: Task, double: Double, 
 
 
 def test_a_model_that_is_rerouted_or_refuses_is_found_out_before_a_batch_is_made(
-    task: Task, double: Double, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    task: Task, each_double: Double, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    double.refuses = ("response_format", "output_config.format")
+    double = each_double
+    if not isinstance(double, gemini_batches_double.Double):
+        double.refuses = ("response_format", "output_config.format")
     assert statuses(labeler(task, double, tmp_path).label(made.items(N))) == {"ok": N}
-    assert "format; asking without it" in capsys.readouterr().err
+    if not isinstance(double, gemini_batches_double.Double):
+        assert "format; asking without it" in capsys.readouterr().err
     double.fixed = lambda: double.refusal(401, "no")
-    with pytest.raises(UnusableError, match="refused the key"):
+    with pytest.raises(UnusableError, match="refused"):
         labeler(task, double, tmp_path / "key").label(made.items(N))
     double.fixed = None
     if isinstance(double, openai_batches_double.Double):  # the other answers in the name that it was asked by

@@ -176,8 +176,12 @@ class _Run:
             return answer
         # The probe was paid for singly, and is counted with the first answer, at the price of batches.
         probe, share = self.probes.pop(), self.llm.llm.price.batch_share or 1.0
-        sent, received = ((number or 0) / share for number in (probe.tokens_in, probe.tokens_out))
-        return replace(answer, failed_in=answer.failed_in + round(sent), failed_out=answer.failed_out + round(received))
+        sent, received = (probe.tokens_in or 0) + probe.failed_in, (probe.tokens_out or 0) + probe.failed_out
+        return replace(
+            answer,
+            failed_in=answer.failed_in + round(sent / share),
+            failed_out=answer.failed_out + round(received / share),
+        )
 
     async def gather(self) -> None:
         """Send what is asked, a batch when no more comes for a moment."""

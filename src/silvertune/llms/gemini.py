@@ -7,14 +7,17 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from silvertune.errors import UserError, either
+from silvertune.errors import UserError, check_number, either
 from silvertune.interfaces import CheckResult
 from silvertune.llms import credentials, gemini_answers, retired
+from silvertune.llms.gemini_batches import GeminiBatches
 from silvertune.llms.interface import (
     Answer,
     Ask,
+    Batches,
     Limits,
     Message,
     Price,
@@ -23,6 +26,7 @@ from silvertune.llms.interface import (
     TransientError,
     UnusableError,
 )
+from silvertune.llms.optional_members import probed
 
 if TYPE_CHECKING:
     from google import genai
@@ -50,9 +54,13 @@ class Gemini:
         thinking_level: Of Gemini 3 and later, which take no budget: minimal, low, medium, high; null as the model
             does by itself.
         accept_model: The model that may answer in place of `model`, where Google reroutes it; null: none.
+        batch: Ask by batches, at half the price and within some days; of the Gemini API, by key.
+        batch_poll_s: Seconds between two looks at a batch.
     """
 
-    not_in_identity: ClassVar[frozenset[str]] = frozenset({"limits", "base_url", "api_key_env"})
+    not_in_identity: ClassVar[frozenset[str]] = frozenset(
+        {"limits", "base_url", "api_key_env", "batch", "batch_poll_s"}
+    )
 
     model: str
     project: str | None
@@ -67,6 +75,8 @@ class Gemini:
     limits: Limits
     thinking_level: str | None = None
     accept_model: str | None = None
+    batch: bool = False
+    batch_poll_s: float = 30.0
 
     def __post_init__(self) -> None:
         credentials.check_name(self.api_key_env, f"{_KEY}.api_key_env")
@@ -80,6 +90,10 @@ class Gemini:
             raise UserError(f"{budget}: {self.model} takes a level: want thinking_budget=null thinking_level=minimal")
         if generation and int(generation[1]) < 3 and self.thinking_level is not None:
             raise UserError(f"{level}: {self.model} takes a budget: want thinking_level=null thinking_budget=0")
+        check_number(f"{_KEY}.batch_poll_s", self.batch_poll_s, above=True)
+        if self.batch and self.project is not None:
+            raise UserError(f"{_KEY}.batch=true: Vertex AI's batches go by Cloud Storage; want project=null and a key "
+                            "of the Gemini API, or batch=false")  # fmt: skip
         if self.project is not None and self.location is None:
             raise UserError(f"{_KEY}.location: Vertex AI needs one, such as europe-west4 or global")
 
@@ -118,6 +132,40 @@ class Gemini:
         finally:
             await client.aio.aclose()
 
+    @asynccontextmanager
+    async def batches(self) -> AsyncIterator[Batches]:
+        """The Gemini API's batches, after one question that is asked singly. Raises UnusableError where that fails."""
+        async with self.connect() as ask:
+            logprobs = _PROBES.get(self._place, False)
+            probe = await probed(ask, self.model, self.limits)
+        client, key = self._client()
+        try:
+            yield GeminiBatches(
+                client, self.model, key, partial(self._batch_body, logprobs), partial(self._batch_answer, key), probe
+            )
+        finally:
+            client.close()
+
+    def _batch_body(self, logprobs: bool, request: Request) -> Any:
+        from google.genai import types
+
+        contents = [_content(turn) for turn in request.messages if turn.role != "system"]
+        body = types.InlinedRequest(model=self.model, contents=list(contents), config=self._config(request, logprobs))
+        return body.model_dump(mode="json", exclude_none=True)
+
+    def _batch_answer(self, key: str | None, status: int, body: Any) -> Answer:
+        from google.genai import errors, types
+
+        if status != 200:
+            self._failed(errors.APIError(status, body), key)
+        answer = gemini_answers.answer_of(types.GenerateContentResponse.model_validate(body), self.model)
+        return replace(answer, asked=self.accept_model or self.model)
+
+    @property
+    def _place(self) -> str:
+        """Where a model is asked: whether it tells log probabilities differs between places."""
+        return f"{self.project is None} {self.model} {self.base_url}"
+
     def _client(self) -> "tuple[genai.Client, str | None]":
         try:
             from google import genai
@@ -147,7 +195,7 @@ class Gemini:
 
         paid: Gets the answer, if one comes.
         """
-        place = f"{self.project is None} {self.model} {self.base_url}"
+        place = self._place
         if place not in _PROBES:
             probe = Request((Message("user", 'Answer {"label": "a"}'),), ("a", "b"), ("label",))
             try:
@@ -177,7 +225,7 @@ class Gemini:
         except GoogleAuthError:
             raise UnusableError(f"{_KEY}.project={self.project}: Google's credentials do not work; log in anew: "
                                 "gcloud auth application-default login") from None  # fmt: skip
-        except (aiohttp.ClientError, OSError, ValueError, _http_errors()) as error:
+        except (aiohttp.ClientError, OSError, ValueError, gemini_answers.http_error()) as error:
             # A ValueError is an answer that is no JSON, or not of the API's form.
             raise TransientError(f"{type(error).__name__} on the way to Gemini") from None
         return replace(gemini_answers.answer_of(response, self.model), asked=self.accept_model or self.model)
@@ -253,19 +301,10 @@ class Gemini:
             self._failed(error, key)
         except GoogleAuthError:
             raise UnusableError(f"{_KEY}.project={self.project}: Google's credentials do not work") from None
-        except (aiohttp.ClientError, OSError, ValueError, _http_errors()) as error:
+        except (aiohttp.ClientError, OSError, ValueError, gemini_answers.http_error()) as error:
             raise TransientError(type(error).__name__) from None
         finally:
             await client.aio.aclose()
-
-
-def _http_errors() -> type[Exception]:
-    """What google-genai's transport raises where it does not talk over aiohttp."""
-    try:
-        import httpx
-    except ImportError:
-        return OSError
-    return httpx.HTTPError
 
 
 def _content(turn: Message) -> "types.Content":

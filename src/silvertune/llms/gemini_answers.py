@@ -66,3 +66,12 @@ def retry_after(details: Any) -> float | None:
     """Seconds, from the RetryInfo that Google puts into an error's details."""
     match = re.search(r"retryDelay['\"]?\s*:\s*['\"]?([\d.]+)s", str(details))
     return float(match[1]) if match else None
+
+
+def http_error() -> type[Exception]:
+    """What google-genai's transport raises where it does not talk over aiohttp."""
+    try:
+        import httpx
+    except ImportError:
+        return OSError
+    return httpx.HTTPError

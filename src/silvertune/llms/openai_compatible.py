@@ -24,7 +24,7 @@ from silvertune.llms.interface import (
 )
 from silvertune.llms.openai_answers import ServerError
 from silvertune.llms.openai_batches import OpenAIBatches
-from silvertune.llms.optional_members import OptionalMembers, SuspectError
+from silvertune.llms.optional_members import OptionalMembers, SuspectError, probed
 
 if TYPE_CHECKING:
     import aiohttp
@@ -111,7 +111,7 @@ class OpenAICompatible:
         """OpenAI's batches, after one question that is asked singly. Raises UnusableError where that fails."""
         key = credentials.from_environment(self.api_key_env, f"{_KEY}.api_key_env")
         async with self._connected() as members:
-            probe = await members.probed(self.limits)
+            probe = await probed(members.ask, self.model, self.limits)
 
         def read(status: int, body: Any) -> Answer:
             return self._read(status, {}, body, frozenset(_OPTIONAL), key)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 
 from silvertune.llms import untrusted_text
-from silvertune.llms.interface import Answer, Limits, Message, RejectedError, Request, UnusableError
+from silvertune.llms.interface import Answer, Ask, Limits, Message, RejectedError, Request, UnusableError
 from silvertune.llms.rate_limits import GaveUpError, RateLimiter
 
 PROBE = Request(
@@ -65,17 +65,6 @@ class OptionalMembers:
                 if error.member in sent or error.member in self.taken:
                     raise error.failure from None
 
-    async def probed(self, limits: Limits) -> Answer:
-        """The answer to a question of ours: it shows that the model answers, and which members it takes.
-
-        Raises:
-            UnusableError: It does not.
-        """
-        try:
-            return await RateLimiter(limits).ask(self.ask, PROBE, 0)
-        except GaveUpError as error:
-            raise UnusableError(f"labeler.llm.<name>: {self.model} does not answer ({error})") from None
-
     async def _find_out(self, error: SuspectError) -> None:
         if not await self._is_refused(error.member):
             self.taken.add(error.member)
@@ -103,3 +92,20 @@ class OptionalMembers:
         except SuspectError as error:
             return error.member != member  # it names another member now, which is probed next
         return True
+
+
+async def probed(ask: Ask, model: str, limits: Limits) -> Answer:
+    """The answer to a question of ours: it shows that a model answers, and which members of a request it takes.
+
+    Args:
+        ask: What asks it.
+        model: Its name, for messages.
+        limits: How hard it is asked.
+
+    Raises:
+        UnusableError: It does not answer.
+    """
+    try:
+        return await RateLimiter(limits).ask(ask, PROBE, 0)
+    except GaveUpError as error:
+        raise UnusableError(f"labeler.llm.<name>: {model} does not answer ({error})") from None
