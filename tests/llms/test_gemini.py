@@ -155,6 +155,22 @@ def test_what_google_blocks_or_cuts_off_is_told(double: Double, changed: dict[st
     assert found.text
 
 
+def test_thoughts_are_no_part_of_an_answer(double: Double) -> None:
+    thought = types.Part(text='{"label": "NO"}', thought=True)
+    said = types.Part(text='{"label": "YES"}', thought_signature=b"x")
+    text = gemini_double.answer(
+        "YES", ["YES", "NO"], False, candidate={"content": types.Content(parts=[thought, said])}
+    )
+    double.fixed = lambda: web.Response(text=text, content_type="application/json")
+    found = answer(double, top_logprobs=None)
+    assert (found.text, found.tokens_out) == ('{"label": "YES"}', 7)
+    cut = {"content": types.Content(parts=[thought]), "finish_reason": types.FinishReason.MAX_TOKENS}
+    text = gemini_double.answer("YES", ["YES", "NO"], False, candidate=cut)
+    double.fixed = lambda: web.Response(text=text, content_type="application/json")
+    found = answer(double, top_logprobs=None)
+    assert (found.text, found.finish) == ("MAX_TOKENS", "length")
+
+
 def test_an_empty_candidate_is_worth_another_try(double: Double) -> None:
     text = gemini_double.answer("YES", ["YES", "NO"], False, candidate={"content": None})
     double.fixed = lambda: web.Response(text=text, content_type="application/json")

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from silvertune.errors import UserError, check_number
 from silvertune.interfaces import CheckResult
@@ -123,6 +123,8 @@ class Price:
         as_of: The day on which somebody read them, as 2026-11-29; null: nobody says.
         batch_share: What a request in a batch costs, as a share of these prices.
     """
+
+    not_in_identity: ClassVar[frozenset[str]] = frozenset({"as_of", "batch_share"})
 
     input: float | None
     output: float | None
