@@ -348,7 +348,8 @@ class Remote:
         if status.cost_usd is not None and math.isfinite(status.cost_usd) and status.cost_usd >= 0:
             cost_usd = status.cost_usd
         if cost_usd > entry.reserved_usd + 1e-9:
-            self.say(f"{self.noun} {entry.job} cost ${cost_usd:.2f}, more than the ${entry.reserved_usd:.2f} set aside")
+            aside = f"${entry.reserved_usd:.2f} set aside for it"
+            self.say(f"{self.noun} {entry.job} cost ${cost_usd:.2f}, more than the {aside}")
         self.ledger.mark_ended(entry, status.state, cost_usd, status.message)
         return "ended"
 
