@@ -64,7 +64,12 @@ def endings(words: Sequence[str], tokenizer: Any) -> list[list[int]]:
 
 
 def scores(
-    network: Any, prompts: Sequence[Sequence[int]], endings: Sequence[Sequence[int]], *, cache: bool = True
+    network: Any,
+    prompts: Sequence[Sequence[int]],
+    endings: Sequence[Sequence[int]],
+    *,
+    cache: bool = True,
+    begun: tuple[int, Any] = (0, None),
 ) -> "torch.Tensor":
     """The score of each ending after each prompt; gradients flow where they are on.
 
@@ -74,23 +79,31 @@ def scores(
         endings: Token ids of each ending, none empty.
         cache: Read a prompt once for all endings, and keep its keys and values; else read it once for each ending,
             which is what gradient checkpointing needs.
+        begun: How many of the first tokens of each prompt the network has read, and their keys and values in a cache
+            for all rows, which is filled further. A network with windows then takes prompts of one length only.
 
     Returns:
         Mean log probability per token, (prompts, endings) float32. The same in any batch but for rounding.
     """
-    return _after_one_reading(network, prompts, endings) if cache else _in_rows(network, prompts, endings)
+    return _after_one_reading(network, prompts, endings, *begun) if cache else _in_rows(network, prompts, endings)
 
 
 def _after_one_reading(
-    network: Any, prompts: Sequence[Sequence[int]], endings: Sequence[Sequence[int]]
+    network: Any, prompts: Sequence[Sequence[int]], endings: Sequence[Sequence[int]], begun: int, read_before: Any
 ) -> "torch.Tensor":
     import torch
 
     many, width = len(endings), max(map(len, endings))
-    ids, mask = left_padded(prompts, network.device)
+    ids, is_read = left_padded([prompt[begun:] for prompt in prompts], network.device)
+    mask = torch.cat([is_read.new_ones(len(prompts), begun), is_read], dim=1)
     ends, is_token = right_padded(endings, network.device)
     read = network(
-        input_ids=ids, attention_mask=mask, position_ids=positions(mask), use_cache=width > 1, **_only_last(network, 1)
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions(mask)[:, begun:],
+        past_key_values=read_before,
+        use_cache=begun > 0 or width > 1,
+        **only_last(network, 1),
     )
     by_token = read.logits[:, -1].float().log_softmax(-1)[:, ends[:, 0]][..., None]
     if width > 1:
@@ -134,7 +147,7 @@ def _in_rows(network: Any, prompts: Sequence[Sequence[int]], endings: Sequence[S
     ids, mask = left_padded([[*tokens, *ending[:-1]] for tokens in prompts for ending in endings], network.device)
     width = max(map(len, endings))
     read = network(
-        input_ids=ids, attention_mask=mask, position_ids=positions(mask), use_cache=False, **_only_last(network, width)
+        input_ids=ids, attention_mask=mask, position_ids=positions(mask), use_cache=False, **only_last(network, width)
     )
     log_probs = read.logits[:, -width:].float().log_softmax(-1).unflatten(0, (len(prompts), len(endings)))
     means = []
@@ -169,7 +182,7 @@ def right_padded(rows: Sequence[Sequence[int]], device: Any) -> "tuple[torch.Ten
     return ids, mask
 
 
-def _only_last(network: Any, count: int) -> dict[str, int]:
+def only_last(network: Any, count: int) -> dict[str, int]:
     """Has the network compute logits of the last tokens alone, where it can: a vocabulary is larger than a layer."""
     return {"logits_to_keep": count} if "logits_to_keep" in _parameter_names(type(network).forward) else {}
 

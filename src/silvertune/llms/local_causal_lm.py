@@ -14,6 +14,7 @@ from silvertune.interfaces import CheckResult
 from silvertune.llms import answer_scores
 from silvertune.llms.interface import Answer, Ask, Limits, Price, RejectedError, Request, UnusableError
 from silvertune.llms.pretrained import Pretrained, deciding_files
+from silvertune.llms.shared_beginnings import Beginning, SharedBeginnings
 
 _KEY = "labeler.llm.<name>"
 
@@ -143,11 +144,10 @@ class _Scorer:
     def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
         self.model, self.tokenizer, self.name = model, tokenizer, name
         self.longest = getattr(model.config, "max_position_embeddings", None) or 10**9
+        self.beginnings = SharedBeginnings(model, tokenizer)
 
     def answers(self, requests: Sequence[Request]) -> list[Answer]:
         """An answer to each request, scored in one batch."""
-        import torch
-
         prompts = [
             answer_scores.prompt_tokens(answer_scores.prompt(request, self.tokenizer), self.tokenizer)
             for request in requests
@@ -156,12 +156,9 @@ class _Scorer:
         endings = answer_scores.endings(words, self.tokenizer)
         room = self.longest - max(map(len, endings))
         fitting = [place for place, ids in enumerate(prompts) if len(ids) <= room]
-        scores: list[list[float]] = []
-        if fitting:
-            with torch.inference_mode():
-                scores = answer_scores.scores(self.model, [prompts[place] for place in fitting], endings).tolist()
+        score_by_place = self._scores([(place, requests[place], prompts[place]) for place in fitting], endings)
         answers = [Answer("prompt longer than the model reads", "length", self.name, len(ids), 0) for ids in prompts]
-        for place, row in zip(fitting, scores, strict=True):
+        for place, row in score_by_place.items():
             request = requests[place]
             score_by_word = {word: row[words.index(word)] for word in request.words}
             best = max(score_by_word, key=lambda word: score_by_word[word])
@@ -169,6 +166,27 @@ class _Scorer:
                 json.dumps({"label": best}), "stop", self.name, len(prompts[place]), 0, probs=_softmax(score_by_word)
             )
         return answers
+
+    def _scores(
+        self, asked: Sequence[tuple[int, Request, list[int]]], endings: list[list[int]]
+    ) -> dict[int, list[float]]:
+        """The score of each ending, by place; asked: place, request and prompt. What prompts share is read once."""
+        import torch
+
+        groups: dict[tuple[int, int], list[tuple[int, list[int], Beginning | None]]] = {}
+        for place, request, prompt in asked:
+            beginning = self.beginnings.of(request, prompt)
+            of_one_length = beginning is not None and self.beginnings.windowed
+            key = (id(beginning), len(prompt) if of_one_length else 0)
+            groups.setdefault(key, []).append((place, prompt, beginning))
+        score_by_place: dict[int, list[float]] = {}
+        with torch.inference_mode():
+            for group in groups.values():
+                beginning = group[0][2]
+                begun = (0, None) if beginning is None else (len(beginning.tokens), beginning.repeated(len(group)))
+                rows = answer_scores.scores(self.model, [prompt for _, prompt, _ in group], endings, begun=begun)
+                score_by_place |= dict(zip([place for place, _, _ in group], rows.tolist(), strict=True))
+        return score_by_place
 
 
 def _softmax(scores: dict[str, float]) -> dict[str, float]:
