@@ -66,11 +66,22 @@ STUDENTS = (
     }
 )
 """Name of a shipped yaml -> its case."""
+ELSEWHERE = {
+    "roberta_lora": "tests/encoders/test_families.py",
+    "deberta_lora": "tests/encoders/test_families.py",
+    "modernbert_lora": "tests/encoders/test_families.py",
+    "smollm2_lora": "tests/models/test_packaged_students.py",
+    "gemma3_270m_lora": "tests/models/test_packaged_students.py",
+}
+"""Shipped yamls that name other networks for a student of above, and who tunes these."""
 
 
 def test_every_shipped_model_has_a_case() -> None:
     shipped = {path.stem: tiny.shipped_model(path.stem) for path in CONF.glob("*.yaml")}
-    assert {name for name, content in shipped.items() if content.get("_target_")} == set(STUDENTS)
+    assert {name for name, content in shipped.items() if content.get("_target_")} == {*STUDENTS, *ELSEWHERE}
+    for name, file in ELSEWHERE.items():
+        assert shipped[name]["_target_"] in {shipped[other]["_target_"] for other in STUDENTS}
+        assert f'"{name}"' in (Path(__file__).parents[2] / file).read_text(encoding="utf-8")
 
 
 def assert_rows_sum_to_one(probs: pd.DataFrame) -> None:
