@@ -1,5 +1,7 @@
 import asyncio
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -120,3 +122,21 @@ def test_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:
         answers(model(tmp_path / "no"), asked("x"))
     (found,) = model(tmp_path / "no").check()
     assert not found.ok
+
+
+def test_a_calibrated_one_takes_off_what_a_word_has_where_nothing_is_judged(folder: Path) -> None:
+    import math
+
+    def odds(probs: Mapping[str, float]) -> float:
+        return math.log(probs["YES"] / probs["NO"])
+
+    plain, calibrated = model(folder), replace(model(folder), calibrated=True)
+    requests = [asked("X X X"), asked("a b")]
+    of_nothing = [odds(by_hand(folder, asked(text))) for text in ("", "N/A", "[MASK]")]
+    for one, other in zip(answers(plain, *requests), answers(calibrated, *requests), strict=True):
+        assert one.probs is not None
+        assert other.probs is not None
+        # by_hand gives mean log probabilities too, so that their differences are what is taken off.
+        assert odds(other.probs) == pytest.approx(odds(one.probs) - sum(of_nothing) / 3, abs=1e-4)
+        assert json.loads(other.text)["label"] == max(other.probs, key=other.probs.__getitem__)
+    assert calibrated.identity() == plain.identity() | {"calibrated": True}

@@ -30,7 +30,7 @@ def test_a_student_from_a_package_learns_and_is_loaded_from_it_again(name: str, 
     student = CausalLora(
         task=TASK, cache=tmp_path / "cache", **settings | {"epochs": 4, "batch_size": 8, "learning_rate": 0.001}
     )
-    predictor = student.fit(training(16), training(0), 0)
+    predictor = student.fit(training(), training(0), 0)
     probs = predictor.predict_proba(ITEMS)
     assert probs.loc[("p", "text"), "tea"] > 0.5 > probs.loc[("q", "text"), "tea"]
     predictor.save(tmp_path / "saved")
