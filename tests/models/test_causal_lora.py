@@ -18,6 +18,7 @@ from silvertune.llms.pretrained import Pretrained
 from silvertune.models import causal_lora, saved
 from silvertune.models.causal_lora import CausalLora
 from silvertune.models.causal_predictor import CausalPredictor
+from silvertune.models.prompt_reader import PromptReader
 
 Student = Callable[..., CausalLora]
 BARELY: Any = {"learning_rate": 1e-30, "epochs": 1}
@@ -92,6 +93,40 @@ def test_how_it_is_computed_changes_nothing_but_rounding(
     np.testing.assert_allclose(tea(otherwise), tea(as_usual), rtol=0, atol=tolerance)
     unchanged = student(**BARELY).fit(training(), NOTHING, 1)
     assert np.abs(tea(as_usual) - tea(unchanged)).max() > 3 * tolerance
+
+
+def test_what_prompts_begin_with_is_read_once_a_batch_and_learned_through(
+    student: Student, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow: Any = {"learning_rate": 1e-3, "views": None}
+    begun: list[tuple[int, int]] = []
+    real = answer_scores.begin
+
+    def counted(network: Any, beginning: Any, rows: int) -> Any:
+        begun.append((len(beginning), rows))
+        return real(network, beginning, rows)
+
+    monkeypatch.setattr(answer_scores, "begin", counted)
+    once = student(**slow).fit(training(), NOTHING, 1)
+    assert {length > 100 for length, _ in begun} == {True}
+    assert max(rows for _, rows in begun) == 8
+    monkeypatch.setattr(PromptReader, "prefixes", lambda self: ())
+    begun.clear()
+    each = student(**slow).fit(training(), NOTHING, 1)
+    assert begun == []
+    np.testing.assert_allclose(tea(once), tea(each), rtol=0, atol=1e-3)
+    for one, other in zip(once.network.parameters(), each.network.parameters(), strict=True):
+        if one.requires_grad:
+            np.testing.assert_allclose(one.detach(), other.detach(), rtol=0, atol=2e-3)
+
+
+def test_prompts_that_begin_otherwise_are_scored_in_their_places(tuned: CausalPredictor) -> None:
+    texts = tuned.read("text", ["hot cup", "barrel price", "brew"])
+    texts.insert(1, f"Something else. {texts[0]}")
+    together = dataclasses.replace(tuned, frozen=0).logits(texts)
+    alone = np.concatenate([dataclasses.replace(tuned, frozen=0).logits([text]) for text in texts])
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(tuned.logits(texts), alone, rtol=0, atol=5e-3)
 
 
 def test_soft_labels_are_learned(student: Student) -> None:

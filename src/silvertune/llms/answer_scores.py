@@ -167,6 +167,20 @@ def left_padded(rows: Sequence[Sequence[int]], device: Any) -> "tuple[torch.Tens
     return ids, mask
 
 
+def begin(network: Any, beginning: Sequence[int], rows: int) -> tuple[int, Any]:
+    """Read what some prompts begin with, once for all of them; gradients flow where they are on.
+
+    Returns:
+        What `scores` takes as `begun` for so many prompts.
+    """
+    ids, mask = left_padded([beginning], network.device)
+    read = network(
+        input_ids=ids, attention_mask=mask, position_ids=positions(mask), use_cache=True, **only_last(network, 1)
+    )
+    read.past_key_values.batch_repeat_interleave(rows)
+    return len(beginning), read.past_key_values
+
+
 def positions(mask: "torch.Tensor") -> "torch.Tensor":
     """The place of each token in its text, from 0, whatever is padded before it."""
     return (mask.cumsum(-1) - 1).clamp(min=0)

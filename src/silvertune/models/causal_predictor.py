@@ -19,7 +19,7 @@ from silvertune.llms.prompts import Example, Prompt
 from silvertune.models import fast_path, memory, saved
 from silvertune.models.encoder_predictor import peft_without_warnings
 from silvertune.models.prompt_reader import PromptReader
-from silvertune.models.prompt_states import PromptStates, StatesOfPrompts, Tokens
+from silvertune.models.prompt_states import PromptStates, StatesOfPrompts, Tokens, is_windowed, longest_prefix
 
 PACKAGES = ("huggingface-hub", "jinja2", "peft", "safetensors", "torch", "transformers")
 TOLERANCE = {"float32": 0.05, "bfloat16": 0.25, "float16": 0.1}
@@ -128,9 +128,30 @@ class CausalPredictor:
 
     def forward(self, inputs: "Inputs", rows: np.ndarray) -> Any:
         """Scores (len(rows), classes) as a tensor. Inside `inputs.network()`."""
+        import torch
+
+        groups = self._by_prefix(inputs, rows)
+        if len(groups) == 1:
+            return self._scores(inputs, rows, *groups)
+        scores = [self._scores(inputs, rows[places], prefix) for prefix, places in groups.items()]
+        return torch.cat(scores)[np.argsort(np.concatenate(list(groups.values())))]
+
+    def _by_prefix(self, inputs: "Inputs", rows: np.ndarray) -> dict[Tokens, np.ndarray]:
+        """The places of the prompts that begin alike, by what is read once for all of them; empty: nothing is."""
+        if self.checkpointing or is_windowed(self.network):
+            return {(): np.arange(len(rows))}
+        prefixes = [longest_prefix(inputs.tokens[row], self._prefixes) for row in rows]
+        return {
+            prefix: np.array([place for place, other in enumerate(prefixes) if other == prefix])
+            for prefix in dict.fromkeys(prefixes)
+        }
+
+    def _scores(self, inputs: "Inputs", rows: np.ndarray, prefix: Tokens) -> Any:
+        """Scores of prompts that all begin with a prefix."""
         prompts = [inputs.tokens[row] for row in rows]
-        with inputs.given(rows):
-            return answer_scores.scores(self.network, prompts, self.endings, cache=not self.checkpointing)
+        with inputs.given(rows, len(prefix)):
+            begun = answer_scores.begin(self.network, prefix, len(rows)) if prefix else (0, None)
+            return answer_scores.scores(self.network, prompts, self.endings, cache=not self.checkpointing, begun=begun)
 
     def compare_fast_path(self, texts: Sequence[str]) -> None:
         """Compare what kept states give with what the whole network gives, on the four shortest prompts.
@@ -156,8 +177,11 @@ class CausalPredictor:
         if self.cache is None:
             raise ValueError("no folder for hidden states")
         name = f"{key_of(_content(self.base, self.network))[:16]}-{self.quantization or self.dtype}"
-        prefixes = self.reader.prefixes()
-        return PromptStates(self.network, self.frozen, self.endings, prefixes, self.cache, name, self.cache_gb)
+        return PromptStates(self.network, self.frozen, self.endings, self._prefixes, self.cache, name, self.cache_gb)
+
+    @cached_property
+    def _prefixes(self) -> tuple[Tokens, ...]:
+        return self.reader.prefixes()
 
     def _states_and_scores(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """The last hidden state of each prompt's last token, and the scores; one prompt a step."""
@@ -170,10 +194,11 @@ class CausalPredictor:
         try:
             with torch.inference_mode(), inputs.network():
                 scores, of_prompts = [], []
-                for row in range(len(texts)):
+                for row in np.arange(len(texts))[:, None]:
                     states.clear()
-                    scores.append(self.forward(inputs, np.array([row]))[0])
-                    of_prompts.append(states[0])
+                    scores.append(self.forward(inputs, row)[0])
+                    is_begun = any(self._by_prefix(inputs, row))
+                    of_prompts.append(states[1 if is_begun else 0])
         finally:
             hook.remove()
         return torch.stack(of_prompts).float().cpu().numpy(), torch.stack(scores).cpu().numpy()
@@ -332,13 +357,16 @@ class Inputs:
             yield
 
     @contextlib.contextmanager
-    def given(self, rows: np.ndarray) -> Iterator[None]:
-        """Inside, the network goes on from the states of the prompts `rows`, where there are states."""
+    def given(self, rows: np.ndarray, begun: int) -> Iterator[None]:
+        """Inside, the network goes on from the states of the prompts `rows`, where there are states.
+
+        begun: How many of their first tokens are read in a call of their own.
+        """
         from silvertune.encoders.layers import given_below
 
         with contextlib.ExitStack() as stack:
             if self.states is not None:
-                states = self.states.of(rows, cache=not self.predictor.checkpointing)
+                states = self.states.of(rows, cache=not self.predictor.checkpointing, begun=begun)
                 stack.enter_context(given_below(self.predictor.network, states, self.predictor.frozen))
             yield
 

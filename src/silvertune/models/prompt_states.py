@@ -32,6 +32,18 @@ TOKENS = 4096
 Tokens = tuple[int, ...]
 
 
+def is_windowed(network: Any) -> bool:
+    """Whether a layer looks at a window of so many tokens before it: it counts what is padded between tokens, too."""
+    layer_types = getattr(network.config, "layer_types", None) or ()
+    return "sliding_attention" in layer_types or bool(getattr(network.config, "sliding_window", None))
+
+
+def longest_prefix(prompt: Tokens, prefixes: Sequence[Tokens]) -> Tokens:
+    """The longest of some prefixes that a prompt goes on from; empty where it begins with none."""
+    fitting = (prefix for prefix in prefixes if len(prefix) < len(prompt) and prompt[: len(prefix)] == prefix)
+    return max(fitting, key=len, default=())
+
+
 @dataclass(frozen=True)
 class PromptStates:
     """What the frozen layers make of prompts and of the endings after them.
@@ -132,12 +144,10 @@ class PromptStates:
         In a batch the shorter ones are padded between the prefix and what follows. A layer that looks at a window of
         so many tokens before it counts padding too: with such layers the prompts of a batch have the same length.
         """
-        windowed = "sliding_attention" in (getattr(self.network.config, "layer_types", None) or ()) or bool(
-            getattr(self.network.config, "sliding_window", None)
-        )
+        of_one_length = is_windowed(self.network)
 
         def alike(prompt: Tokens) -> tuple[object, ...]:
-            return (self._prefix(prompt), len(prompt) if windowed else 0)
+            return (self._prefix(prompt), len(prompt) if of_one_length else 0)
 
         ordered = sorted(prompts, key=lambda prompt: (*alike(prompt), len(prompt), prompt))
         batches: list[list[Tokens]] = []
@@ -179,8 +189,7 @@ class PromptStates:
 
     def _prefix(self, prompt: Tokens) -> Tokens:
         """The longest of the prefixes that the prompt goes on from; empty where it begins with none."""
-        fitting = (prefix for prefix in self.prefixes if len(prefix) < len(prompt) and prompt[: len(prefix)] == prefix)
-        return max(fitting, key=len, default=())
+        return longest_prefix(prompt, self.prefixes)
 
     def _read(self, prefix: Tokens) -> tuple[Any, np.ndarray]:
         """Keys and values of a prefix, in a cache for one row, and its states."""
@@ -229,16 +238,18 @@ class StatesOfPrompts:
     prompts: Sequence[Tokens]
     kept: Mapping[str, np.ndarray]
 
-    def of(self, rows: np.ndarray, *, cache: bool) -> "list[torch.Tensor]":
+    def of(self, rows: np.ndarray, *, cache: bool, begun: int = 0) -> "list[torch.Tensor]":
         """The states that `silvertune.llms.answer_scores.scores` needs for its calls of the network.
 
         Args:
             rows: Which prompts.
             cache: As there.
+            begun: How many of the first tokens, which are the same in all prompts, are read in a call of their own.
 
         Returns:
-            With `cache` those of the prompts, padded on the left, and those of the endings' tokens but for the last, a
-            row for each prompt and ending, padded on the right; else those of both together, padded on the left.
+            First those of the tokens that are read in a call of their own, if any, in one row. Then, with `cache`,
+            those of the prompts, padded on the left, and those of the endings' tokens but for the last, a row for each
+            prompt and ending, padded on the right; else those of both together, padded on the left.
         """
         import torch
 
@@ -252,8 +263,9 @@ class StatesOfPrompts:
         if not cache:
             whole = [torch.cat([prompts[number // many], ending]) for number, ending in enumerate(endings)]
             return [pad(whole, batch_first=True, padding_side="left")]
-        padded = [pad(prompts, batch_first=True, padding_side="left")]
-        return padded if max(map(len, endings)) == 0 else [*padded, pad(endings, batch_first=True)]
+        padded = [pad([prompt[begun:] for prompt in prompts], batch_first=True, padding_side="left")]
+        beginning = [prompts[0][None, :begun]] if begun else []
+        return [*beginning, *padded, *([pad(endings, batch_first=True)] if max(map(len, endings)) else [])]
 
     def _parts(self, prompt: Tokens) -> "tuple[torch.Tensor, list[torch.Tensor]]":
         """The states of a prompt, and of each ending after it, as float32."""
