@@ -212,6 +212,19 @@ def test_a_batch_that_outlives_its_process_is_found_again(
     assert spent(tmp_path) == pytest.approx((N + 2) * half(double))
 
 
+def test_a_batch_whose_results_are_gone_is_made_anew_and_it_is_said(
+    task: Task, double: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not isinstance(double, gemini_batches_double.Double)
+    with monkeypatch.context() as dying:
+        dying.setattr(batches._Run, "_end", lambda *_: os._exit(9))
+        killed(lambda: labeler(task, double, tmp_path).label(made.items(N)))
+    double.forget_results()
+    assert statuses(labeler(task, double, tmp_path).label(made.items(N))) == {"ok": N}
+    assert len(double.batches) == 2
+    assert "does not have the results of batch" in capsys.readouterr().err
+
+
 def test_a_process_that_dies_before_the_request_leaves_leaves_no_batch(
     task: Task, double: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

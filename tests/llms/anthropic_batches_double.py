@@ -86,7 +86,14 @@ class Double(anthropic_double.Double):
 
     async def results(self, request: web.Request) -> web.Response:
         lines = self.batches[request.match_info["name"]]["results"]
+        if lines is None:
+            return error(404, "not_found_error", "No results")
         return web.Response(text="".join(json.dumps(line) + "\n" for line in lines))
+
+    def forget_results(self) -> None:
+        """As Anthropic does after some weeks."""
+        for batch in self.batches.values():
+            batch["results"] = None
 
     def _end(self, batch: dict[str, Any]) -> None:
         most = len(batch["requests"]) if batch["fate"] == "completed" else len(batch["requests"]) // 2
@@ -108,7 +115,7 @@ class Double(anthropic_double.Double):
 
     def _text(self, name: str) -> str:
         batch = self.batches[name]
-        kinds = Counter(line["result"]["type"] for line in batch["results"])
+        kinds = Counter(line["result"]["type"] for line in batch["results"] or [])
         counts = {kind: kinds[kind] for kind in ("succeeded", "errored", "canceled", "expired")}
         counts["processing"] = len(batch["requests"]) - sum(counts.values())
         made = datetime.fromtimestamp(batch["at"], UTC)

@@ -92,7 +92,13 @@ class Double(openai_double.Double):
         return web.json_response({"object": "list", "data": page, "has_more": len(names) > 2})
 
     async def content(self, request: web.Request) -> web.Response:
-        return web.Response(text=self.files[request.match_info["name"]])
+        text = self.files.get(request.match_info["name"])
+        return error(404, "No such File object") if text is None else web.Response(text=text)
+
+    def forget_results(self) -> None:
+        """As OpenAI does after some weeks."""
+        for batch in self.batches.values():
+            self.files.pop(batch.get("output_file_id"), None)
 
     def _end(self, name: str) -> None:
         batch = self.batches[name]

@@ -340,16 +340,23 @@ class _Service:
         return JobStatus(states[status.state], 0.0, status.message)
 
     def collect(self, job: str, model: Any, batch: _Batch) -> Predictor:
-        return cast(Predictor, self._patiently(lambda: self.batches.collect(job)))
+        try:
+            return cast(Predictor, self._patiently(lambda: self.batches.collect(job)))
+        except BatchRefusedError as error:
+            if error.is_busy:
+                raise
+            print(f"silvertune: the provider does not have the results of batch {job} any more ({error}); its requests "
+                  "go with another", file=sys.stderr)  # fmt: skip
+            return cast(Predictor, {})
 
     def _patiently(self, call: Callable[[], T]) -> T:
         """What a call that costs nothing gives, though the provider may not answer at once."""
         for attempt in range(_ATTEMPTS - 1):
             try:
                 return call()
-            except (TransientError, BatchRefusedError):
-                if self.stop.wait(2**attempt):
-                    break
+            except (TransientError, BatchRefusedError) as error:
+                if (isinstance(error, BatchRefusedError) and not error.is_busy) or self.stop.wait(2**attempt):
+                    raise
         return call()
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from silvertune.llms import batch_http
-from silvertune.llms.interface import Answer, BatchResult, BatchStatus, Request
+from silvertune.llms.interface import Answer, BatchRefusedError, BatchResult, BatchStatus, Request
 
 _PAGES = 50
 _SENT_LATER_S, _SENT_EARLIER_S = 3600.0, 60.0
@@ -77,9 +77,14 @@ class AnthropicBatches:
 
     def _carries(self, batch: Mapping[str, Any], label: str) -> bool:
         """Whether a batch that has ended carries the label."""
-        if not batch.get("results_url"):
+        if not batch.get("results_url") or batch.get("archived_at"):
             return False
-        lines = self._text("GET", f"/{batch['id']}/results").splitlines()
+        try:
+            lines = self._text("GET", f"/{batch['id']}/results").splitlines()
+        except BatchRefusedError as error:
+            if error.is_busy:
+                raise
+            return False  # Anthropic keeps results for some weeks
         return bool(lines) and str(json.loads(lines[0])["custom_id"]).endswith(f"-{_mark(label)}")
 
     def status(self, batch: str) -> BatchStatus:
