@@ -14,7 +14,7 @@ from silvertune.interfaces import CheckResult
 from silvertune.llms import answer_scores
 from silvertune.llms.interface import Answer, Ask, Limits, Message, Price, RejectedError, Request, UnusableError
 from silvertune.llms.pretrained import Pretrained, deciding_files
-from silvertune.llms.shared_beginnings import Beginning, SharedBeginnings
+from silvertune.llms.shared_beginnings import Beginning, SharedBeginnings, is_windowed
 
 _KEY = "labeler.llm.<name>"
 NOTHING = ("", "N/A", "[MASK]")
@@ -204,7 +204,7 @@ class _Scorer:
         groups: dict[tuple[int, int], list[tuple[int, list[int], Beginning | None]]] = {}
         for place, request, prompt in asked:
             beginning = self.beginnings.of(request, prompt)
-            of_one_length = beginning is not None and self.beginnings.windowed
+            of_one_length = beginning is not None and is_windowed(self.model)
             key = (id(beginning), len(prompt) if of_one_length else 0)
             groups.setdefault(key, []).append((place, prompt, beginning))
         score_by_place: dict[int, list[float]] = {}

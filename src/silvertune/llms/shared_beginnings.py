@@ -3,6 +3,7 @@
 import copy
 import itertools
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +16,18 @@ FEWEST = 32
 """A beginning of fewer tokens is read again with each prompt."""
 MOST_KEPT = 8
 """So many beginnings are in memory: a prompt and view each has one."""
+
+
+def alike(prompts: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """The token ids that all prompts begin with."""
+    same = itertools.takewhile(lambda tokens: len(set(tokens)) == 1, zip(*prompts, strict=False))
+    return tuple(tokens[0] for tokens in same)
+
+
+def is_windowed(network: Any) -> bool:
+    """Whether a layer looks at a window of so many tokens before it: it counts what is padded between tokens, too."""
+    layer_types = getattr(network.config, "layer_types", None) or ()
+    return "sliding_attention" in layer_types or bool(getattr(network.config, "sliding_window", None))
 
 
 @dataclass(frozen=True)
@@ -47,14 +60,6 @@ class SharedBeginnings:
     def __init__(self, network: Any, tokenizer: Any) -> None:
         self._network, self._tokenizer = network, tokenizer
         self._by_turns: OrderedDict[tuple[Message, ...], Beginning | None] = OrderedDict()
-
-    @property
-    def windowed(self) -> bool:
-        """Whether a layer looks at so many tokens before it, padding too: rows of a batch must be of one length."""
-        config = self._network.config
-        return "sliding_attention" in (getattr(config, "layer_types", None) or ()) or bool(
-            getattr(config, "sliding_window", None)
-        )
 
     def of(self, request: Request, tokens: list[int]) -> Beginning | None:
         """The beginning that a request's prompt shares with all requests of the same turns before the last one.
@@ -89,20 +94,11 @@ class SharedBeginnings:
         prompts = [
             answer_scores.prompt_tokens(answer_scores.prompt(one, self._tokenizer), self._tokenizer) for one in asked
         ]
-        alike = itertools.takewhile(lambda tokens: len(set(tokens)) == 1, zip(*prompts, strict=False))
-        shared = tuple(tokens[0] for tokens in alike)
+        shared = alike(prompts)
         if len(shared) < FEWEST:
             return None
         with torch.inference_mode():
-            ids, mask = answer_scores.left_padded([shared], self._network.device)
-            read = self._network(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=answer_scores.positions(mask),
-                use_cache=True,
-                **answer_scores.only_last(self._network, 1),
-            )
-        cache = read.get("past_key_values")
+            _, cache = answer_scores.begin(self._network, shared, 1)
         plain = (DynamicLayer, DynamicSlidingWindowLayer)
         if not all(type(layer) in plain for layer in getattr(cache, "layers", [None])):
             return None

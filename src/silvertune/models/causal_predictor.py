@@ -16,10 +16,11 @@ from silvertune.errors import UserError
 from silvertune.llms import answer_scores
 from silvertune.llms.pretrained import Pretrained
 from silvertune.llms.prompts import Example, Prompt
+from silvertune.llms.shared_beginnings import is_windowed
 from silvertune.models import fast_path, memory, saved
 from silvertune.models.encoder_predictor import peft_without_warnings
 from silvertune.models.prompt_reader import PromptReader
-from silvertune.models.prompt_states import PromptStates, StatesOfPrompts, Tokens, is_windowed, longest_prefix
+from silvertune.models.prompt_states import PromptStates, StatesOfPrompts, Tokens, longest_prefix
 
 PACKAGES = ("huggingface-hub", "jinja2", "peft", "safetensors", "torch", "transformers")
 TOLERANCE = {"float32": 0.05, "bfloat16": 0.25, "float16": 0.1}

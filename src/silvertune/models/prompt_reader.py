@@ -1,7 +1,6 @@
 """Texts of items as the prompts that a causal language model reads, each within a number of tokens."""
 
 import dataclasses
-import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,10 +9,8 @@ from typing import Any
 from silvertune.errors import UserError
 from silvertune.llms import answer_scores, truncation, untrusted_text
 from silvertune.llms.prompts import Prompt
+from silvertune.llms.shared_beginnings import SPECIMENS, alike
 from silvertune.models.prompt_states import Tokens
-
-SPECIMENS = ("", "a", "The", "0", "[", '{"', "é", "|")
-"""Texts whose prompts show what all prompts of a view begin with."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +60,7 @@ class PromptReader:
         prefixes = []
         for view in self.prompts:
             specimens = [self.tokens(self._rendered(view, text)[0]) for text in SPECIMENS]
-            alike = itertools.takewhile(lambda tokens: len(set(tokens)) == 1, zip(*specimens, strict=False))
-            prefixes.append(tuple(tokens[0] for tokens in alike))
+            prefixes.append(alike(specimens))
         return tuple(prefixes)
 
     def alarms(self) -> list[str]:

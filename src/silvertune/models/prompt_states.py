@@ -19,6 +19,7 @@ from silvertune import progress_bar
 from silvertune.encoders.hidden_states import HALF, Store, key_of
 from silvertune.errors import UserError
 from silvertune.llms import answer_scores
+from silvertune.llms.shared_beginnings import is_windowed
 from silvertune.models import memory
 
 if TYPE_CHECKING:
@@ -30,12 +31,6 @@ TOKENS = 4096
 """Padded tokens that the frozen layers read at once."""
 
 Tokens = tuple[int, ...]
-
-
-def is_windowed(network: Any) -> bool:
-    """Whether a layer looks at a window of so many tokens before it: it counts what is padded between tokens, too."""
-    layer_types = getattr(network.config, "layer_types", None) or ()
-    return "sliding_attention" in layer_types or bool(getattr(network.config, "sliding_window", None))
 
 
 def longest_prefix(prompt: Tokens, prefixes: Sequence[Tokens]) -> Tokens:
