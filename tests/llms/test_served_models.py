@@ -28,6 +28,7 @@ from silvertune.schema import Task
         ("gpt-6-luna-2026-09-22", "openai/gpt-6-luna"), ("models/gemini-3.5-flash-lite-001", "gemini-3.5-flash-lite"),
         ("publishers/google/models/gemini-3.5-flash", "models/gemini-3.5-flash"), ("qwen3:8b", "qwen3"),
         ("qwen3", "qwen3:latest"), ("Qwen/Qwen3-8B", "qwen/qwen3-8b"), ("claude-x@20251001", "claude-x"),
+        ("Qwen/Qwen3-0.6B@main", "Qwen/Qwen3-0.6B"), ("/tmp/tiny@main", "/tmp/tiny"),
         ("claude-x-20241022", "claude-x-latest"), ("command-r-08-2024", "command-r"), ("/models/q.gguf", "my-model"),
         ("C:\\models\\q.gguf", "my-model"), ("q.gguf", "my-model"), ("", "my-model"),
         ("gemini-3.5-flash-lite", "projects/p/locations/l/endpoints/7"),

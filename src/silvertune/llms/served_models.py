@@ -3,10 +3,11 @@
 import re
 
 _VERSION = re.compile(
-    r"[-@:.](?:(?:preview|exp)-)?(?P<version>20\d\d-?\d\d-?\d\d|\d\d-20\d\d|\d\d-\d\d|\d{3,4}|v\d+(?::\d+)?|latest|default)$"
+    r"(?:@(?P<revision>[\w.-]+)|[-:.](?:(?:preview|exp)-)?"
+    r"(?P<version>20\d\d-?\d\d-?\d\d|\d\d-20\d\d|\d\d-\d\d|\d{3,4}|v\d+(?::\d+)?|latest|default))$"
 )
-"""How a name says which version of a model it is: dates, months, numbers, and words for the newest one."""
-_MOVING = ("latest", "default")
+"""How a name says which version of a model it is: dates, months, numbers, a revision, words for the newest one."""
+_MOVING = ("latest", "default", "main")
 
 
 def differs(served: str, asked: str) -> bool:
@@ -51,6 +52,6 @@ def _parts(name: str) -> tuple[str, str]:
     """A name's model and its version, empty where it names none."""
     match = _VERSION.search(name)
     if match:
-        return name[: match.start()], match["version"].replace("-", "")
+        return name[: match.start()], (match["revision"] or match["version"]).replace("-", "")
     model, _, tag = name.partition(":")  # of Ollama
     return model, tag
