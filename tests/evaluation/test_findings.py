@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -32,8 +32,12 @@ def report(
     prob: float = 1.0,
     null: int = 0,
     gold: pd.Series | None = None,
+    jury: Sequence[np.ndarray] = (),
 ) -> label_quality.Report:
-    """Labels that are `said` (True: cat) by view json, and by view text too unless it says otherwise."""
+    """Labels that are `said` (True: cat) by view json, and by view text too unless it says otherwise.
+
+    jury: What further annotators, j0, j1 ..., say on view json.
+    """
     sure = np.ones(N) if confidence is None else confidence
     keep = np.ones(N, dtype=bool) if keep is None else keep
     label = names(said)
@@ -41,8 +45,12 @@ def report(
         {"label": label, "confidence": sure, "keep": keep, "train_label": label.where(keep, None), "fold": 0}, INDEX
     ).assign(source=np.where(keep, "labeler", "dropped"))
     votes = pd.concat(
-        pd.DataFrame({"item_id": INDEX, "annotator": "m", "view": view, "repeat": 0, "label": names(cats).to_numpy()})
-        for view, cats in (("json", said), ("text", said if text is None else text))
+        pd.DataFrame({"item_id": INDEX, "annotator": who, "view": view, "repeat": 0, "label": names(cats).to_numpy()})
+        for who, view, cats in (
+            ("m", "json", said),
+            ("m", "text", said if text is None else text),
+            *((f"j{number}", "json", cats) for number, cats in enumerate(jury)),
+        )
     ).assign(confidence=np.nan, status="ok", cost_usd=0.0, stage="labeler")
     votes.iloc[:null, votes.columns.get_indexer(["label", "status"])] = [None, "refused"]
     predictions = pd.DataFrame(
@@ -178,6 +186,12 @@ CASES: list[tuple[str, Callable[[], label_quality.Report], Callable[[], label_qu
         "Krippendorff's alpha .40 (below .67)",
     ),
     (
+        "annotator_unlike_others",
+        lambda: report(jury=[CATS ^ (np.arange(N) < 20), RANDOM > 0.5]),
+        lambda: report(jury=[CATS ^ (np.arange(N) < 20), FLIPPED]),
+        "j1 hardly agrees with the other annotators: kappa -.0",
+    ),
+    (
         "view_errs_more",
         lambda: report(text=FLIPPED),
         lambda: report(text=CATS ^ (np.arange(N) < 10)),
@@ -255,3 +269,15 @@ def test_markdown_has_a_line_a_finding() -> None:
     text = findings.markdown(findings.find(report(text=FLIPPED)))
     assert "- m makes more errors on view text (30% wrong) than on json (0%). (`view_errs_more`)\n" in text
     assert len(text.splitlines()) == len(findings.find(report(text=FLIPPED)))
+
+
+def test_of_two_annotators_none_is_the_odd_one() -> None:
+    assert "annotator_unlike_others" not in found(report(jury=[RANDOM > 0.5]))
+
+
+def test_annotators_are_compared_without_gold_and_those_of_other_labels_do_not_count() -> None:
+    jury = [CATS ^ (np.arange(N) < 20), RANDOM > 0.5]
+    assert (
+        found(report(jury=jury, gold=names(CATS).iloc[:0]))["annotator_unlike_others"]
+        == (found(report(jury=jury))["annotator_unlike_others"])
+    )

@@ -16,6 +16,7 @@ No rule but the last two applies to fewer than `ENOUGH` labels, or where it need
 | confidence_blind, confidence_orders_errors | the AURC of the confidence is less than `BLIND`, or at least `ORDERS`, of the way from that of a random order to that of the best order |
 | labels_miscalibrated, predictions_miscalibrated | the expected calibration error is at least `MISCALIBRATED` |
 | annotators_disagree | Krippendorff's alpha of all the labeler's votes is below `RELIABLE` |
+| annotator_unlike_others | of three or more annotators, one's kappa with the others is on average below `UNLIKE` of the highest such mean |
 | view_errs_more | the votes on two views differ in noise by `VIEWS_DIFFER` |
 | errs_together | of the items that at least one of two raters of the labeler has wrong, a share `TOGETHER` has the same wrong label from both |
 | votes_without_label | an annotator gives no label in at least `NULL` of the votes on a view |
@@ -30,6 +31,8 @@ import numpy as np
 import pandas as pd
 
 from silvertune.evaluation.label_quality import Report
+from silvertune.stats.rater_agreement import rater_name
+from silvertune.votes import WHOLE_ITEM
 
 ENOUGH = 20
 ONE_SIDED = 0.95
@@ -43,6 +46,7 @@ BLIND, ORDERS = 0.1, 0.5
 MISCALIBRATED = 0.1
 RELIABLE = 0.667
 """Krippendorff 2004, "Reliability in content analysis": the lowest limit for even tentative conclusions."""
+UNLIKE = 0.5
 VIEWS_DIFFER = 0.1
 TOGETHER = 0.5
 NULL = 0.05
@@ -212,6 +216,27 @@ def _annotators_disagree(report: Report) -> Iterator[Finding]:
         yield Finding("annotators_disagree", f"The labeler's votes on an item rarely agree: {alpha}.")
 
 
+def _annotator_unlike_others(report: Report) -> Iterator[Finding]:
+    raters = report.by_view[["annotator", "view"]].to_dict("records") if len(report.by_view) else []
+    annotator_of = {rater_name(row["annotator"], row["view"], WHOLE_ITEM): row["annotator"] for row in raters}
+    pairs = report.agreement[report.agreement["n"] >= ENOUGH].dropna(subset="kappa")
+    pairs = pairs.assign(one=pairs["a"].map(annotator_of), other=pairs["b"].map(annotator_of)).dropna(
+        subset=["one", "other"]
+    )
+    pairs = pairs[pairs["one"] != pairs["other"]]
+    kappa = pd.concat([pairs.set_index(end)["kappa"] for end in ("one", "other")]).groupby(level=0, sort=False).mean()
+    if len(kappa) < 3:
+        return
+    best = kappa.idxmax()
+    for name, mean in kappa[kappa < UNLIKE * kappa[best]].nsmallest(MOST).items():
+        figures = f"kappa {_share(mean)} on average, {best} {_share(kappa[best])}"
+        yield Finding(
+            "annotator_unlike_others",
+            f"{name} hardly agrees with the other annotators: {figures}. aggregation=dawid_skene weighs annotators by "
+            "their agreement.",
+        )
+
+
 def _view_errs_more(report: Report) -> Iterator[Finding]:
     if report.by_view.empty:
         return
@@ -278,6 +303,7 @@ RULES: tuple[Callable[[Report], Iterator[Finding]], ...] = (
     _confidence_order,
     _miscalibrated,
     _annotators_disagree,
+    _annotator_unlike_others,
     _view_errs_more,
     _errs_together,
     _votes_without_label,

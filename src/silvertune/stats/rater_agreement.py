@@ -41,12 +41,17 @@ def ratings(votes: pd.DataFrame, classes: Sequence[str], *, whole_item: str) -> 
     return pd.DataFrame(rated, index=pd.Index(items, name="item_id", dtype=object), columns=list(raters))
 
 
+def rater_name(annotator: object, view: object, whole_item: str) -> str:
+    """How an annotator on one view is called: `annotator:view`, `annotator` on the whole item."""
+    return str(annotator) if view == whole_item else f"{annotator}:{view}"
+
+
 def _raters(votes: pd.DataFrame, whole_item: str) -> tuple[np.ndarray, pd.Index]:
     """The rater of each vote as a position among the raters' names, which stand in the order of their first votes."""
     (annotator, annotators), (view, views) = pd.factorize(votes["annotator"]), pd.factorize(votes["view"])
     pair, pairs_of_codes = pd.factorize(annotator * len(views) + view)
     by_code = [(annotators[k // len(views)], views[k % len(views)]) for k in pairs_of_codes.tolist()]
-    names = [str(one) if of == whole_item else f"{one}:{of}" for one, of in by_code]
+    names = [rater_name(one, of, whole_item) for one, of in by_code]
     rater, raters = pd.factorize(pd.Index(names, dtype=object))  # two pairs may have one name
     return rater[pair], raters
 
