@@ -18,7 +18,6 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from silvertune.errors import UserError, check_choice, check_number, check_whole_number, either
-from silvertune.items import chosen_views
 from silvertune.llms import answer_scores, prompts
 from silvertune.llms.pretrained import Pretrained, deciding_files
 from silvertune.llms.prompts import Prompt
@@ -167,20 +166,7 @@ class CausalLora:
         """
         import torch
 
-        views = chosen_views(train, self.views, "model.views")
-        for view in views:
-            if len(train) and not train[view].dropna().str.strip().any():
-                raise UserError(
-                    f"model: view {view!r} can't be learned from: it is empty in all {len(train)} items; choose other "
-                    "views with model.views"
-                )
-        classes = sorted(train["label"].unique())
-        if len(classes) < 2:
-            raise UserError(
-                f"model: every label is {classes[0]!r}; tuning needs at least two classes"
-                if classes
-                else "model: there is no label to tune on"
-            )
+        views, classes = training_loop.learnable(train, self.views)
         device = hardware.device(self.device)
         base = _pretrained(self.pretrained, self.pretrained.identity(), self.dtype, self.quantization, device)
         # Everything random comes from the seed, and nothing outside of this fit notices.
@@ -190,7 +176,7 @@ class CausalLora:
             predictor = CausalPredictor(
                 base=self.pretrained,
                 reader=PromptReader(self.pretrained.tokenizer(), self._prompts(views), self.max_tokens),
-                classes=tuple(classes),
+                classes=classes,
                 network=network,
                 wrapper=wrapper,
                 dtype=self.dtype,

@@ -15,7 +15,6 @@ import pandas as pd
 
 from silvertune.encoders.encoder import Encoder
 from silvertune.errors import UserError, check_choice, check_number, check_whole_number
-from silvertune.items import chosen_views
 from silvertune.models import hardware
 from silvertune.models.encoder_predictor import EncoderPredictor, new_network, peft_without_warnings
 
@@ -113,14 +112,7 @@ class EncoderClassifier:
 
         from silvertune.models import training_loop
 
-        views = self._views(train)
-        classes = sorted(train["label"].unique())
-        if len(classes) < 2:
-            raise UserError(
-                f"model: every label is {classes[0]!r}; tuning needs at least two classes"
-                if classes
-                else "model: there is no label to tune on"
-            )
+        views, classes = training_loop.learnable(train, self.views)
         device = hardware.device(self.device)
         bfloat16 = self.precision == "bfloat16" or (self.precision == "auto" and hardware.has_bfloat16(device))
         # Everything random comes from the seed, and nothing outside of this fit notices.
@@ -130,8 +122,8 @@ class EncoderClassifier:
             frozen = self._frozen_layers(network) if self.cached else 0
             predictor = EncoderPredictor(
                 encoder=self.encoder,
-                classes=tuple(classes),
-                views=tuple(views),
+                classes=classes,
+                views=views,
                 network=network.to(device),
                 wrapper=wrapper,
                 frozen=frozen,
@@ -187,16 +179,6 @@ class EncoderClassifier:
         """How many of the lowest layers never change."""
         count: int = network.config.num_hidden_layers
         return count if self.tuning == "head" else 0 if self.layers is None else count - self.layers
-
-    def _views(self, train: pd.DataFrame) -> list[str]:
-        chosen = chosen_views(train, self.views, "model.views")
-        for view in chosen:
-            if len(train) and not train[view].dropna().str.strip().any():
-                raise UserError(
-                    f"model: view {view!r} can't be learned from: it is empty in all {len(train)} items; "
-                    f"choose other views with model.views"
-                )
-        return chosen
 
     def _network(self, classes: Sequence[str]) -> tuple[Any, Any]:
         """The network with a new head and, with LoRA, adapters in it; and PEFT's wrapper of it, if any."""

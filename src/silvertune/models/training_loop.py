@@ -11,6 +11,7 @@ import pandas as pd
 
 from silvertune import progress_bar
 from silvertune.errors import UserError
+from silvertune.items import chosen_views
 from silvertune.models import memory
 from silvertune.votes import one_hot, prob_columns
 
@@ -83,6 +84,36 @@ class Examples:
     texts: list[str]
     target: np.ndarray
     weight: np.ndarray
+
+
+def learnable(train: pd.DataFrame, views: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Find the views to read and the classes to tell apart.
+
+    Args:
+        train: Items with their views and `label`.
+        views: The views that the model's setting names; None is all.
+
+    Returns:
+        The views, and the classes in alphabetical order.
+
+    Raises:
+        UserError: A view is unknown or has no text, or the labels are of less than two classes.
+    """
+    chosen = chosen_views(train, views, "model.views")
+    for view in chosen:
+        if len(train) and not train[view].dropna().str.strip().any():
+            raise UserError(
+                f"model: view {view!r} can't be learned from: it is empty in all {len(train)} items; choose other "
+                "views with model.views"
+            )
+    classes = sorted(train["label"].unique())
+    if len(classes) < 2:
+        raise UserError(
+            f"model: every label is {classes[0]!r}; tuning needs at least two classes"
+            if classes
+            else "model: there is no label to tune on"
+        )
+    return tuple(chosen), tuple(classes)
 
 
 def examples(items: pd.DataFrame, predictor: Tunable, *, soft: bool = False) -> Examples:
