@@ -218,7 +218,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--max-tokens", type=int, default=256)
     parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--batch", type=int, default=32, help="prompts at once on a GPU")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--model", help="hub id or folder; default: SmolLM2 of the package, or a random network")
