@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -96,5 +97,8 @@ def _main(
     try:
         importlib.import_module(module).main()
     finally:
-        atexit._run_exitfuncs()  # multiprocessing ends a process without them
+        # As an interpreter ends: multiprocessing runs no exit functions, and waits first for children that joblib ends
+        # in one of them.
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
         sys.stdout.flush()
