@@ -17,6 +17,7 @@ from silvertune.llms.interface import (
     Answer,
     Ask,
     Batches,
+    BatchResult,
     Limits,
     Price,
     RejectedError,
@@ -105,11 +106,11 @@ class Anthropic:
         async with self._connected() as members:
             probe = await probed(members.ask, self.model, self.limits)
 
-        def read(status: int, body: Any) -> Answer:
-            return self._read(status, {}, body, frozenset(_OPTIONAL), key)
+        def answer(result: BatchResult) -> Answer:
+            return self._read(result.status, {}, result.body, frozenset(_OPTIONAL), key)
 
-        write = partial(self._body, without=frozenset(members.without))
-        yield AnthropicBatches(self.base_url, self._headers(key), key, write, read, probe)
+        body = partial(self._body, without=frozenset(members.without))
+        yield AnthropicBatches(self.base_url, self._headers(key), key, body, answer, probe)
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[OptionalMembers]:

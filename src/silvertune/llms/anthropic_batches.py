@@ -32,16 +32,16 @@ class AnthropicBatches:
         base_url: Up to and with `/v1`.
         headers: Those of each request.
         key: The account's key.
-        write: Makes the body of a request.
-        read: Says what an answer's status and body mean; raises as an LLM's answers do.
+        body: Makes the body of a request.
+        answer: Says what a result means; raises as an LLM's answers do.
         probe: The answer to a question that was asked singly.
     """
 
     base_url: str
     headers: Mapping[str, str] = field(repr=False)
     key: str | None = field(repr=False)
-    write: Callable[[Request], Any]
-    read: Callable[[int, Any], Answer]
+    body: Callable[[Request], Any]
+    answer: Callable[[BatchResult], Answer]
     probe: Answer
     most_requests: int = 10_000
     most_bytes: int = 100_000_000
@@ -89,10 +89,10 @@ class AnthropicBatches:
 
     def status(self, batch: str) -> BatchStatus:
         """How a batch is; one that expired or was cancelled has ended with what was answered until then."""
-        told = json.loads(self._text("GET", f"/{batch}"))
-        if told["processing_status"] != "ended":
-            return BatchStatus("running", str(told["processing_status"]))
-        counts = told["request_counts"]
+        batch_now = json.loads(self._text("GET", f"/{batch}"))
+        if batch_now["processing_status"] != "ended":
+            return BatchStatus("running", str(batch_now["processing_status"]))
+        counts = batch_now["request_counts"]
         ends = {"cancelled": counts["canceled"], "expired": counts["expired"]}
         return BatchStatus("ended", next((end for end, number in ends.items() if number), "ended"))
 
@@ -108,14 +108,6 @@ class AnthropicBatches:
                 kind = (result["error"].get("error") or {}).get("type")
                 results[name] = BatchResult(_STATUSES.get(str(kind), 500), result["error"])
         return results
-
-    def body(self, request: Request) -> Any:
-        """The body of a request."""
-        return self.write(request)
-
-    def answer(self, result: BatchResult) -> Answer:
-        """What a result says."""
-        return self.read(result.status, result.body)
 
     def _text(self, method: str, path: str, body: Any = None) -> str:
         url = f"{self.base_url.rstrip('/')}/messages/batches{path}"

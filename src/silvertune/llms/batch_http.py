@@ -51,10 +51,10 @@ def text(
         raise TransientError(f"no answer within {TIMEOUT_S:g} s") from None
     if status == 200:
         return content
-    told = openai_answers.body_of(content)
-    error = openai_answers.error_of(status, told)
+    error_body = openai_answers.body_of(content)
+    error = openai_answers.error_of(status, error_body)
     words = f"{status}: {credentials.hidden(error.message if error else '', secret)}"
-    if status in (401, 403) or (error and error.is_of_quota) or anthropic_answers.is_unpaid(told):
+    if status in (401, 403) or (error and error.is_of_quota) or anthropic_answers.is_unpaid(error_body):
         raise UnusableError(
             f"labeler.llm.<name>.batch: the provider takes no batches ({words}); check the key and the account"
         )

@@ -18,6 +18,7 @@ from silvertune.llms.interface import (
     Answer,
     Ask,
     Batches,
+    BatchResult,
     Limits,
     Message,
     Price,
@@ -153,12 +154,12 @@ class Gemini:
         body = types.InlinedRequest(model=self.model, contents=list(contents), config=self._config(request, logprobs))
         return body.model_dump(mode="json", exclude_none=True)
 
-    def _batch_answer(self, key: str | None, status: int, body: Any) -> Answer:
+    def _batch_answer(self, key: str | None, result: BatchResult) -> Answer:
         from google.genai import errors, types
 
-        if status != 200:
-            self._failed(errors.APIError(status, body), key)
-        answer = gemini_answers.answer_of(types.GenerateContentResponse.model_validate(body), self.model)
+        if result.status != 200:
+            self._failed(errors.APIError(result.status, result.body), key)
+        answer = gemini_answers.answer_of(types.GenerateContentResponse.model_validate(result.body), self.model)
         return replace(answer, asked=self.accept_model or self.model)
 
     @property

@@ -40,8 +40,8 @@ class GeminiBatches:
         client: Of the Gemini API.
         model: The model's name.
         key: The account's key.
-        write: Makes the body of a request.
-        read: Says what an answer's status and body mean; raises as an LLM's answers do.
+        body: Makes the body of a request.
+        answer: Says what a result means; raises as an LLM's answers do.
         probe: The answer to a question that was asked singly.
         most_bytes: Requests go within the one that makes the batch, which may have 20 MB.
     """
@@ -49,8 +49,8 @@ class GeminiBatches:
     client: "genai.Client" = field(repr=False)
     model: str
     key: str | None = field(repr=False)
-    write: Callable[[Request], Any]
-    read: Callable[[int, Any], Answer]
+    body: Callable[[Request], Any]
+    answer: Callable[[BatchResult], Answer]
     probe: Answer
     most_requests: int = 10_000
     most_bytes: int = 12_000_000
@@ -105,14 +105,6 @@ class GeminiBatches:
                 status = _STATUSES.get(entry.error.code or 0, 500)
                 results[name] = BatchResult(status, {"error": {"code": status, "message": entry.error.message}})
         return results
-
-    def body(self, request: Request) -> Any:
-        """The body of a request."""
-        return self.write(request)
-
-    def answer(self, result: BatchResult) -> Answer:
-        """What a result says."""
-        return self.read(result.status, result.body)
 
     @contextmanager
     def _errors(self) -> "Iterator[None]":

@@ -260,6 +260,8 @@ class Batches(Protocol):
     Attributes:
         most_requests: In one batch.
         most_bytes: Of the requests of one batch.
+        body: Makes the body of a request in a batch.
+        answer: Says what a result means. Raises as an LLM's answers do.
         probe: The answer to a question that was asked singly to see that the model answers, and which members of a
             request it takes.
     """
@@ -269,6 +271,12 @@ class Batches(Protocol):
 
     @property
     def most_bytes(self) -> int: ...
+
+    @property
+    def body(self) -> Callable[[Request], Any]: ...
+
+    @property
+    def answer(self) -> Callable[[BatchResult], Answer]: ...
 
     @property
     def probe(self) -> Answer: ...
@@ -299,14 +307,6 @@ class Batches(Protocol):
 
     def collect(self, batch: str) -> Mapping[str, BatchResult]:
         """The results of a batch that has ended, by the names of the requests; without those that have none."""
-        ...
-
-    def body(self, request: Request) -> Any:
-        """The body of a request in a batch."""
-        ...
-
-    def answer(self, result: BatchResult) -> Answer:
-        """What a result says. Raises as an LLM's answers do."""
         ...
 
 

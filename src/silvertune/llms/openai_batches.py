@@ -29,15 +29,15 @@ class OpenAIBatches:
     Attributes:
         base_url: Up to and with `/v1`.
         key: The account's key.
-        write: Makes the body of a request.
-        read: Says what an answer's status and body mean; raises as an LLM's answers do.
+        body: Makes the body of a request.
+        answer: Says what a result means; raises as an LLM's answers do.
         probe: The answer to a question that was asked singly.
     """
 
     base_url: str
     key: str | None = field(repr=False)
-    write: Callable[[Request], Any]
-    read: Callable[[int, Any], Answer]
+    body: Callable[[Request], Any]
+    answer: Callable[[BatchResult], Answer]
     probe: Answer
     most_requests: int = 10_000
     most_bytes: int = 100_000_000
@@ -72,21 +72,21 @@ class OpenAIBatches:
 
     def status(self, batch: str) -> BatchStatus:
         """How a batch is; one that expired or was cancelled has ended with what was answered until then."""
-        told = self._send("GET", f"/batches/{batch}")
-        state = str(told["status"])
+        batch_now = self._send("GET", f"/batches/{batch}")
+        state = str(batch_now["status"])
         if state in _GOES_ON:
             return BatchStatus("running", state)
         if state in _ENDED:
             return BatchStatus("ended", state)
-        errors = (told.get("errors") or {}).get("data") or []
+        errors = (batch_now.get("errors") or {}).get("data") or []
         messages = (f"{error.get('code') or ''}: {error.get('message') or ''}" for error in errors)
         return BatchStatus("failed", "; ".join(messages)[:500] or state)
 
     def collect(self, batch: str) -> Mapping[str, BatchResult]:
         """What was answered, and what was refused; what expired with the batch is in neither."""
-        told = self._send("GET", f"/batches/{batch}")
+        batch_now = self._send("GET", f"/batches/{batch}")
         results: dict[str, BatchResult] = {}
-        for file in (told.get("output_file_id"), told.get("error_file_id")):
+        for file in (batch_now.get("output_file_id"), batch_now.get("error_file_id")):
             for line in self._text("GET", f"/files/{file}/content").splitlines() if file else ():
                 entry = json.loads(line)
                 response, error = entry.get("response"), entry.get("error")
@@ -95,14 +95,6 @@ class OpenAIBatches:
                 elif error and error.get("code") not in ("batch_expired", "batch_cancelled"):
                     results[entry["custom_id"]] = BatchResult(400, {"error": error})
         return results
-
-    def body(self, request: Request) -> Any:
-        """The body of a request."""
-        return self.write(request)
-
-    def answer(self, result: BatchResult) -> Answer:
-        """What a result says."""
-        return self.read(result.status, result.body)
 
     def _send(
         self, method: str, path: str, body: Any = None, form: "Callable[[], aiohttp.FormData] | None" = None

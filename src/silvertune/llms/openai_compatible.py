@@ -15,6 +15,7 @@ from silvertune.llms.interface import (
     Answer,
     Ask,
     Batches,
+    BatchResult,
     Limits,
     Price,
     RejectedError,
@@ -113,10 +114,11 @@ class OpenAICompatible:
         async with self._connected() as members:
             probe = await probed(members.ask, self.model, self.limits)
 
-        def read(status: int, body: Any) -> Answer:
-            return self._read(status, {}, body, frozenset(_OPTIONAL), key)
+        def answer(result: BatchResult) -> Answer:
+            return self._read(result.status, {}, result.body, frozenset(_OPTIONAL), key)
 
-        yield OpenAIBatches(self.base_url, key, partial(self._body, without=frozenset(members.without)), read, probe)
+        body = partial(self._body, without=frozenset(members.without))
+        yield OpenAIBatches(self.base_url, key, body, answer, probe)
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[OptionalMembers]:

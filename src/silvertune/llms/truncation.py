@@ -40,24 +40,24 @@ def fit(text: str, most: int) -> str:
     return _ends(text, most)
 
 
-def longest(rendered: Callable[[int], tuple[str, int]], whole: int, limit: int) -> tuple[str | None, int]:
+def longest(rendered: Callable[[int], tuple[str, int]], text_tokens: int, limit: int) -> tuple[str | None, int]:
     """The longest rendering of a text whose exact number of tokens is within a limit, or nearly the longest.
 
     Args:
         rendered: What is made of the text cut by `fit` to so many tokens, and its exact number of tokens.
-        whole: `tokens` of the text.
+        text_tokens: `tokens` of the text.
         limit: The most exact tokens.
 
     Returns:
         The rendering, None where not even that of an empty text is within the limit, and how much `fit` left of it.
     """
-    content, count = rendered(whole)
+    content, count = rendered(text_tokens)
     if count <= limit:
-        return content, whole
-    best, low, high = rendered(0), 0, whole
+        return content, text_tokens
+    best, low, high = rendered(0), 0, text_tokens
     if best[1] > limit:
         return None, 0
-    while high - low > max(1, whole // 100):
+    while high - low > max(1, text_tokens // 100):
         middle = (low + high) // 2
         content, count = rendered(middle)
         if count <= limit:

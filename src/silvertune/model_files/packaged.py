@@ -92,17 +92,17 @@ def _joined(parts: Sequence[Path], digest: str) -> Path:
         return joined
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as whole:
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as joining:
             try:
                 for file in parts:
                     with file.open("rb") as content:
                         while chunk := content.read(CHUNK):
-                            whole.write(chunk)
-                whole.flush()
-                os.fsync(whole.fileno())
-                os.replace(whole.name, joined)
+                            joining.write(chunk)
+                joining.flush()
+                os.fsync(joining.fileno())
+                os.replace(joining.name, joined)
             except BaseException:
-                Path(whole.name).unlink(missing_ok=True)
+                Path(joining.name).unlink(missing_ok=True)
                 raise
     except OSError as error:
         raise UserError(

@@ -188,24 +188,19 @@ class CausalLora:
                 checkpointing=self.gradient_checkpointing,
                 ran_on=hardware.ran_on(device, self.quantization or self.dtype),
             )
-            examples = training_loop.examples(train, predictor, soft=self.soft_labels)
-            validation_examples = training_loop.examples(validation, predictor) if len(validation) else None
-            predictor.compare_fast_path(examples.texts)
-            predictor.history.extend(
-                training_loop.tune(
-                    predictor,
-                    examples,
-                    validation_examples,
-                    learning_rate=self.learning_rate,
-                    weight_decay=self.weight_decay,
-                    epochs=self.epochs,
-                    patience=self.patience,
-                    batch_size=self.batch_size,
-                    class_weight=self.class_weight,
-                    accumulation=self.accumulation,
-                )
+            training_loop.tune(
+                predictor,
+                train,
+                validation,
+                soft_labels=self.soft_labels,
+                learning_rate=self.learning_rate,
+                weight_decay=self.weight_decay,
+                epochs=self.epochs,
+                patience=self.patience,
+                batch_size=self.batch_size,
+                class_weight=self.class_weight,
+                accumulation=self.accumulation,
             )
-        predictor.sample.extend(examples.texts[:4])
         return predictor
 
     def _prompts(self, views: Sequence[str]) -> dict[str, Prompt]:

@@ -81,9 +81,10 @@ class CausalPredictor:
     @property
     def packages(self) -> tuple[str, ...]:
         """Distributions that it needs where it is served; its base may be in some of its own."""
-        own = self.base.package or ()
+        packages_of_base = self.base.package or ()
         gguf = ("gguf",) if self.base.is_gguf else ()
-        return (*PACKAGES, *gguf, *((own,) if isinstance(own, str) else own))
+        of_base = (packages_of_base,) if isinstance(packages_of_base, str) else packages_of_base
+        return (*PACKAGES, *gguf, *of_base)
 
     @cached_property
     def endings(self) -> tuple[Tokens, ...]:
@@ -168,7 +169,7 @@ class CausalPredictor:
             lambda: dataclasses.replace(self, frozen=0)._states_and_scores(shortest),
             tolerance=TOLERANCE[self.dtype],
             state_tolerance=STATE_TOLERANCE[self.dtype],
-            whole=f"{type(self.network).__name__} of {self.base.setting}",
+            network=f"{type(self.network).__name__} of {self.base.setting}",
             kept=self.cache,
         )
 
@@ -237,8 +238,8 @@ class CausalPredictor:
             except SafetensorError as error:  # what it makes of a full disk
                 raise OSError(str(error)) from error
             self.reader.tokenizer.save_pretrained(folder)
-            whole = dataclasses.replace(self, frozen=0, checkpointing=False)
-            difference = np.abs(load(folder).logits(self.sample) - whole.logits(self.sample)).max(initial=0.0)
+            without_states = dataclasses.replace(self, frozen=0, checkpointing=False)
+            difference = np.abs(load(folder).logits(self.sample) - without_states.logits(self.sample)).max(initial=0.0)
             if not difference < TOLERANCE[self.dtype]:
                 raise RuntimeError(f"the saved model's scores differ from the tuned one's by {difference:.3f}")
 

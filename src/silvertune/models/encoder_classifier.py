@@ -132,23 +132,18 @@ class EncoderClassifier:
                 batch_size=self.batch_size,
                 ran_on=hardware.ran_on(device, "bfloat16" if bfloat16 else "float32"),
             )
-            examples = training_loop.examples(train, predictor, soft=self.soft_labels)
-            validation_examples = training_loop.examples(validation, predictor) if len(validation) else None
-            predictor.compare_fast_path(examples.texts)
-            predictor.history.extend(
-                training_loop.tune(
-                    predictor,
-                    examples,
-                    validation_examples,
-                    learning_rate=self.learning_rate,
-                    weight_decay=self.weight_decay,
-                    epochs=self.epochs,
-                    patience=self.patience,
-                    batch_size=self.batch_size,
-                    class_weight=self.class_weight,
-                )
+            training_loop.tune(
+                predictor,
+                train,
+                validation,
+                soft_labels=self.soft_labels,
+                learning_rate=self.learning_rate,
+                weight_decay=self.weight_decay,
+                epochs=self.epochs,
+                patience=self.patience,
+                batch_size=self.batch_size,
+                class_weight=self.class_weight,
             )
-        predictor.sample.extend(examples.texts[:4])
         return predictor
 
     def _check_network(self) -> None:

@@ -118,7 +118,7 @@ class EncoderPredictor:
             lambda: dataclasses.replace(above, frozen=0)._states_and_logits(shortest),
             tolerance=TOLERANCE,
             state_tolerance=STATE_TOLERANCE,
-            whole=f"{type(self.network).__name__} of {self.encoder.setting}",
+            network=f"{type(self.network).__name__} of {self.encoder.setting}",
             kept=self.cache,
         )
 

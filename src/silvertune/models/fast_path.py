@@ -22,7 +22,7 @@ def compare(
     *,
     tolerance: float,
     state_tolerance: float,
-    whole: str,
+    network: str,
     kept: Path | None,
 ) -> None:
     """Run some texts both ways.
@@ -32,7 +32,7 @@ def compare(
         exact: Runs them through the whole network.
         tolerance: Largest difference of scores, in log-odds.
         state_tolerance: Largest distance of last hidden states, as a share of their length.
-        whole: The network and where it is from, for messages.
+        network: The network and where it is from, for messages.
         kept: Where the states are kept.
 
     Raises:
@@ -48,6 +48,6 @@ def compare(
         reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
     if not (distance < state_tolerance and difference < tolerance):
         raise UserError(
-            f"model.cached=true: the kept states in {kept} do not give what the whole {whole} gives ({reason}); want "
+            f"model.cached=true: the kept states in {kept} do not give what the whole {network} gives ({reason}); want "
             "model.cached=false, or delete them"
         )

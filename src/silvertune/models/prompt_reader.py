@@ -80,11 +80,11 @@ class PromptReader:
             prompt = answer_scores.prompt(request, self.tokenizer)
             return prompt, len(self.tokens(prompt))
 
-        whole = truncation.tokens(untrusted_text.cleaned(text))
-        prompt, most = truncation.longest(rendered, whole, self.max_tokens)
+        text_tokens = truncation.tokens(untrusted_text.cleaned(text))
+        prompt, most = truncation.longest(rendered, text_tokens, self.max_tokens)
         if prompt is None:
             raise UserError(
                 f"model.max_tokens={self.max_tokens}: the prompt for view {view!r} has {rendered(0)[1]} tokens without "
                 f"any text of an item; want more, up to what the model reads, or a shorter task.prompts.{view}"
             )
-        return prompt, most < whole
+        return prompt, most < text_tokens

@@ -256,8 +256,8 @@ class StatesOfPrompts:
             endings += of_endings
         many = len(self.source.endings)
         if not cache:
-            whole = [torch.cat([prompts[number // many], ending]) for number, ending in enumerate(endings)]
-            return [pad(whole, batch_first=True, padding_side="left")]
+            rows_of_endings = [torch.cat([prompts[number // many], ending]) for number, ending in enumerate(endings)]
+            return [pad(rows_of_endings, batch_first=True, padding_side="left")]
         padded = [pad([prompt[begun:] for prompt in prompts], batch_first=True, padding_side="left")]
         beginning = [prompts[0][None, :begun]] if begun else []
         return [*beginning, *padded, *([pad(endings, batch_first=True)] if max(map(len, endings)) else [])]

@@ -70,6 +70,20 @@ class Tunable(Protocol):
         """The scores of what `read` gave, without gradients."""
         ...
 
+    def compare_fast_path(self, texts: Sequence[str]) -> None:
+        """Raises UserError where kept states do not give what the whole network gives."""
+        ...
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """One dict an epoch."""
+        ...
+
+    @property
+    def sample(self) -> list[str]:
+        """Some of the texts, on which a saved predictor is compared with this one."""
+        ...
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -146,9 +160,10 @@ def examples(items: pd.DataFrame, predictor: Tunable, *, soft: bool = False) -> 
 
 def tune(
     predictor: Tunable,
-    training: Examples,
-    validation: Examples | None,
+    train: pd.DataFrame,
+    validation: pd.DataFrame,
     *,
+    soft_labels: bool,
     learning_rate: float,
     weight_decay: float,
     epochs: int,
@@ -156,14 +171,20 @@ def tune(
     batch_size: int,
     class_weight: str | None,
     accumulation: int = 1,
-) -> list[dict[str, float]]:
+) -> None:
     """Tune the predictor's network in place, in the order of torch's random generator.
 
+    The predictor's `history` gets one dict an epoch: `loss`, and where there is a validation set `validation_loss` and,
+    unless a class is missing in it, `validation_auprc`. With a validation set the weights are those of the best epoch:
+    the one of the highest AUPRC, of the lowest loss where no AUPRC is known. An epoch whose validation loss is not
+    finite is never the best.
+
     Args:
-        predictor: Its network is tuned.
-        training: The examples to learn from.
-        validation: The examples that choose the epoch, or None.
-        learning_rate: See `silvertune.models.EncoderClassifier`, as for all settings below.
+        predictor: Its network is tuned; `history` and `sample` are filled.
+        train: Items to learn from, as `examples` takes them.
+        validation: Items that choose the epoch, perhaps none.
+        soft_labels: See `silvertune.models.EncoderClassifier`, as for all settings below.
+        learning_rate: Of AdamW, at its highest.
         weight_decay: Of AdamW.
         epochs: The highest number of epochs.
         patience: The number of epochs without a better one after which tuning ends.
@@ -172,18 +193,16 @@ def tune(
         accumulation: The number of parts that a batch is run in, one after the other, which takes less memory and gives
             the same. Where memory does not do, it is doubled.
 
-    Returns:
-        One dict an epoch: `loss`, and where there is a validation set `validation_loss` and, unless a class is missing
-        in it, `validation_auprc`. With a validation set the weights are those of the best epoch: the one of the highest
-        AUPRC, of the lowest loss where no AUPRC is known. An epoch whose validation loss is not finite is never the
-        best.
-
     Raises:
-        UserError: The loss, or the validation loss of every epoch, is not finite; or the memory does not do for one
-            example.
+        UserError: Kept states do not give what the network gives; the loss, or the validation loss of every epoch, is
+            not finite; or the memory does not do for one example.
     """
     import torch
 
+    training = examples(train, predictor, soft=soft_labels)
+    held_out = examples(validation, predictor) if len(validation) else None
+    predictor.compare_fast_path(training.texts)
+    predictor.sample.extend(training.texts[:4])
     network = predictor.network
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=weight_decay)
@@ -191,7 +210,7 @@ def tune(
     importance = _importance(training, class_weight)
     total_steps = epochs * math.ceil(len(training.texts) / batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(total_steps))
-    history: list[dict[str, float]] = []
+    history = predictor.history
     best_score: tuple[float, float] = (-np.inf, -np.inf)
     best_weights: list[torch.Tensor] = []
     epochs_since_best, parts = 0, accumulation
@@ -217,9 +236,9 @@ def tune(
                 f"model.learning_rate={learning_rate}: the loss was {total} in epoch {epoch + 1}; want a lower rate"
             )
         history.append({"loss": total / len(training.texts)})
-        if validation is None or not validation.texts:
+        if held_out is None or not held_out.texts:
             continue
-        history[-1] |= _validated(predictor, validation, class_weight)
+        history[-1] |= _validated(predictor, held_out, class_weight)
         score = (history[-1].get("validation_auprc", -np.inf), -history[-1]["validation_loss"])
         if math.isfinite(score[1]) and score > best_score:
             best_score, best_weights = score, [weight.detach().clone() for weight in weights]
@@ -236,7 +255,6 @@ def tune(
     with torch.no_grad():
         for weight, value in zip(weights, best_weights, strict=False):
             weight.copy_(value)
-    return history
 
 
 @contextmanager
