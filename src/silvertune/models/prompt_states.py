@@ -4,7 +4,6 @@ What many prompts begin with (the instructions, the examples) is read once for a
 keys and values, and its states are not kept with each.
 """
 
-import copy
 import itertools
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from silvertune import progress_bar
 from silvertune.encoders.hidden_states import HALF, Store, key_of
 from silvertune.errors import UserError
 from silvertune.llms import answer_scores
-from silvertune.llms.shared_beginnings import is_windowed
+from silvertune.llms.shared_beginnings import Beginning, is_windowed
 from silvertune.models import memory
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ class PromptStates:
     folder: Path
     name: str
     cache_gb: float
-    _prefixes_read: dict[Tokens, tuple[Any, np.ndarray]] = field(
+    _prefixes_read: dict[Tokens, tuple[Beginning, np.ndarray]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -108,8 +107,7 @@ class PromptStates:
         ids, is_token = answer_scores.left_padded([prompt[len(prefix) :] for prompt in prompts], self.network.device)
         mask = torch.cat([is_token.new_ones(len(prompts), len(prefix)), is_token], dim=1)
         with torch.inference_mode():
-            cache = copy.deepcopy(self._read(prefix)[0])
-            cache.batch_repeat_interleave(len(prompts))
+            cache = self._read(prefix)[0].repeated(len(prompts))
             inputs = {
                 "input_ids": ids,
                 "attention_mask": mask,
@@ -186,8 +184,8 @@ class PromptStates:
         """The longest of the prefixes that the prompt goes on from; empty where it begins with none."""
         return longest_prefix(prompt, self.prefixes)
 
-    def _read(self, prefix: Tokens) -> tuple[Any, np.ndarray]:
-        """Keys and values of a prefix, in a cache for one row, and its states."""
+    def _read(self, prefix: Tokens) -> tuple[Beginning, np.ndarray]:
+        """A prefix as the frozen layers have read it, and its states."""
         import torch
         from transformers import DynamicCache
 
@@ -206,7 +204,7 @@ class PromptStates:
                 }
                 with torch.inference_mode():
                     states = self._half(hidden_states(self.network, self.layer, inputs)[0])
-            self._prefixes_read[prefix] = cache, states
+            self._prefixes_read[prefix] = Beginning(prefix, cache), states
         return self._prefixes_read[prefix]
 
     def _half(self, states: "torch.Tensor") -> np.ndarray:
