@@ -6,6 +6,7 @@ of the interpreter's options and of the first start begin a new one instead.
 """
 
 import atexit
+import gc
 import importlib
 import multiprocessing
 import os
@@ -80,6 +81,7 @@ def _main(
     err: Path,
     database_made: Path,
 ) -> None:
+    gc.freeze()  # the libraries are no garbage
     os.setsid()
     os.environ.clear()
     os.environ.update(environment)
