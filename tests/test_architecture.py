@@ -25,6 +25,7 @@ FLOORS = [
     {"reports", "runner"},
     {"composition", "tracking"},
     {"study"},
+    {"production"},
     {"__init__", "serving"},
     {"__main__"},
 ]

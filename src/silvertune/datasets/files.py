@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ from silvertune.schema import Task
 
 ROWS_AT_ONCE = 10_000
 """Of so many items the digest's text is in memory at once."""
+PARTS_OF_TABLES = ("cells", "page_text", "caption", "footnotes")
+"""Settings of `load` that name a column of a table's parts."""
 
 
 def load(
@@ -76,13 +78,13 @@ def load(
         UserError: Something is not as the configuration says, with the file and the row.
     """
     rows = read(path, files, TextFormat(encoding, separator))
-    parts = {"cells": cells, "page_text": page_text, "caption": caption, "footnotes": footnotes}
+    parts = dict(zip(PARTS_OF_TABLES, (cells, page_text, caption, footnotes), strict=True))
     for key, column in {"id": id, "group": group, **parts}.items():
         rows.require(column, f"dataset.{key}")
     row_an_annotation = any(isinstance(spec, Mapping) and spec.get("annotator") for spec in annotations.values())
     ids = [str(number) for number in range(1, len(rows) + 1)] if id is None else _ids(rows, id, row_an_annotation)
     groups = ids if group is None else _groups(rows, group)
-    texts = _views(rows, views, parts, captions)
+    texts = views_of_rows(rows, views, parts, captions)
     first_rows = _first_rows(ids, groups, texts, rows)
     index = pd.Index(ids, name="item_id", dtype=object)[first_rows]
     columns: dict[str, Sequence[str | None]] = {"group_id": groups, **texts}
@@ -144,19 +146,38 @@ def _groups(rows: Rows, group: str) -> list[str]:
     return groups
 
 
-def _views(
-    rows: Rows, views: Mapping[str, str], parts: Mapping[str, str | None], captions: bool
+def views_of_rows(
+    rows: Rows,
+    views: Mapping[str, str],
+    parts: Mapping[str, str | None],
+    captions: bool,
+    has: Callable[[str], bool] | None = None,
 ) -> dict[str, list[str | None]]:
-    """The text of every view of every row."""
+    """The text of every view of every row.
+
+    Args:
+        rows: The rows.
+        views: View -> template, as `load` takes them.
+        parts: Each of `PARTS_OF_TABLES` -> its column, or None.
+        captions: False leaves the caption of a table out.
+        has: Whether a template may name a field; None: what any of the rows has.
+
+    Returns:
+        For each view a text for every row; None where the row has no such view.
+
+    Raises:
+        UserError: A template names a field that is not there, or a row holds something that is no text.
+    """
+    has = has or rows.has
     if parts["cells"] is None:
-        return rendered(views, rows.values, sorted(rows.columns), rows.places, rows.has)
+        return rendered(views, rows.values, sorted(rows.columns), rows.places, has)
     of_tables = _table_fields(rows, parts, captions)
     return rendered(
         views,
         lambda name: of_tables[name] if name in of_tables else rows.values(name),
         sorted(rows.columns | set(tables.FIELDS)),
         rows.places,
-        lambda name: name in tables.FIELDS or rows.has(name),
+        lambda name: name in tables.FIELDS or has(name),
     )
 
 

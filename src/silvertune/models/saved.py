@@ -16,6 +16,8 @@ from silvertune.interfaces import Predictor
 ABOUT = "silvertune.json"
 IN_MLFLOW_MODEL = Path("data") / "silvertune" / "predictor"
 """Where the predictor is in an MLflow model: MLflow copies our folder, with its name, into its own `data`."""
+SETTINGS = IN_MLFLOW_MODEL.with_name("decision.json")
+"""Where an MLflow model has its task, its decision and threshold, and how views are made of a file's columns."""
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from silvertune import composition, identity, runner
+from silvertune.datasets.mapping import ColumnMapping
 from silvertune.errors import UserError
 from silvertune.llms import answer_store
 from silvertune.tracking import runs, serving
@@ -109,6 +110,7 @@ def run(cfg: DictConfig, *, choices: Mapping[str, Any], sources: Iterable[Any], 
         if kept is None:
             with runs.votes_logged_on_failure(client, run_id) as on_votes:
                 result = runner.run(parts, on_votes)
+            columns = ColumnMapping.of_dataset(config["dataset"])
             kept = runs.keep_result(
                 result,
                 tracking,
@@ -116,19 +118,20 @@ def run(cfg: DictConfig, *, choices: Mapping[str, Any], sources: Iterable[Any], 
                 identity=all_tags["identity"],
                 title=run_name(config, names),
                 started=started,
-                save_models=partial(_save_models, result, parts) if tracking["save_models"] else None,
+                save_models=partial(_save_models, result, parts, columns) if tracking["save_models"] else None,
             )
         runs.log_kept(client, run_id, kept)
     return run_id
 
 
-def _save_models(result: runner.Result, parts: runner.Parts, folder: Path) -> None:
-    """One MLflow model a fold."""
+def _save_models(result: runner.Result, parts: runner.Parts, columns: ColumnMapping | None, folder: Path) -> None:
+    """One MLflow model a fold, with how its views are made of the columns of a file."""
     rule = parts.evaluation.threshold
     for number, student in enumerate(result.students):
         threshold = student.thresholds.get(rule, 0.5) if isinstance(rule, str) else rule
         example = parts.data.items.iloc[:2]
-        serving.save(student.predictor, folder / f"fold{number}", parts.task, parts.evaluation, threshold, example)
+        place = folder / f"fold{number}"
+        serving.save(student.predictor, place, parts.task, parts.evaluation, threshold, example, columns)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from silvertune.datasets.mapping import ColumnMapping
 from silvertune.evaluation import predictions
 from silvertune.interfaces import Predictor, PredictorTraits
 from silvertune.models import saved
@@ -29,7 +30,13 @@ LONGEST = 2000
 
 
 def save(
-    predictor: Predictor, path: Path, task: Task, how: Evaluation, threshold: float, example: pd.DataFrame
+    predictor: Predictor,
+    path: Path,
+    task: Task,
+    how: Evaluation,
+    threshold: float,
+    example: pd.DataFrame,
+    columns: ColumnMapping | None = None,
 ) -> None:
     """Write an MLflow pyfunc model; what silvertune itself loads is in `path` / `saved.IN_MLFLOW_MODEL`.
 
@@ -41,18 +48,20 @@ def save(
         threshold: Probability (0-1) of `task.positive` from which an item is called positive.
         example: Some items; their views, cut to `LONGEST` characters, become the input example, whose output fixes the
             signature.
+        columns: How the views are made of the columns of a file; None: a file has a column for each view.
     """
     import mlflow.pyfunc
     from mlflow.models import infer_signature
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)  # it would tell which input example it has saved
-    columns = [name for name in example.columns if name not in ("group_id", "label", "weight")]
-    shown = example[columns].apply(lambda view: view.map(lambda text: text[:LONGEST] if isinstance(text, str) else ""))
+    views = [name for name in example.columns if name not in ("group_id", "label", "weight")]
+    shown = example[views].apply(lambda view: view.map(lambda text: text[:LONGEST] if isinstance(text, str) else ""))
     with tempfile.TemporaryDirectory() as temporary:
         data, code = Path(temporary) / saved.IN_MLFLOW_MODEL.parent.name, Path(temporary) / "code" / "silvertune"
         predictor.save(data / saved.IN_MLFLOW_MODEL.name)
-        settings = {"task": dataclasses.asdict(task), "decision": how.decision, "threshold": threshold}
-        (data / "decision.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
+        settings: dict[str, Any] = {"task": dataclasses.asdict(task), "decision": how.decision, "threshold": threshold}
+        settings["columns"] = None if columns is None else dataclasses.asdict(columns)
+        (data / saved.SETTINGS.name).write_text(json.dumps(settings, indent=1), encoding="utf-8")
         without = shutil.ignore_patterns("__pycache__", "conf", "experiments")
         shutil.copytree(Path(__file__).parents[1], code, ignore=without)
         mlflow.pyfunc.save_model(
@@ -111,6 +120,6 @@ class Served:
 
 def _load_pyfunc(path: str) -> Served:
     """MLflow's way in."""
-    settings = json.loads((Path(path) / "decision.json").read_text(encoding="utf-8"))
+    settings = json.loads((Path(path) / saved.SETTINGS.name).read_text(encoding="utf-8"))
     predictor = saved.load(Path(path) / saved.IN_MLFLOW_MODEL.name)
     return Served(predictor, Task(**settings["task"]), settings["decision"], settings["threshold"])

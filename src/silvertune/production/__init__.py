@@ -1,0 +1,1 @@
+"""Models in use: loaded from where they are registered, and applied to files."""
