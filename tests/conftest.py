@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests import made, stores
+from tests import fake_storage, made, stores
 
 from silvertune import import_path
 from silvertune.schema import Task
@@ -31,6 +31,13 @@ def pytest_collection_finish() -> None:
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Bytes name no test: what a library packed may hold the time, and each worker must collect the same names."""
     return argname if isinstance(val, bytes) else None
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> str:
+    """`gs://` and the name of a new bucket of the fake Cloud Storage, which libraries in this test talk to."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", fake_storage.address())
+    return fake_storage.new_bucket()
 
 
 @pytest.fixture
