@@ -1,7 +1,8 @@
 """What decides a run's result, as one digest.
 
 A part says itself which of its parameters cannot change a result: its class or function has an attribute
-`not_in_identity`, a collection of parameter names. A part whose parameter `path` or `model` names a folder may say
+`not_in_identity`, a collection of parameter names; of a model or a backend, `not_in_tuning` names those that can change
+what its tuned models predict and not what is tuned. A part whose parameter `path` or `model` names a folder may say
 which files of it can change a result: a static method `files_in_identity(folder) -> files`; without it every file
 counts.
 """
@@ -73,8 +74,9 @@ def of_part(node: Mapping[str, Any]) -> str:
 def of_tuning(config: Mapping[str, Any]) -> str:
     """Digest of the settings that decide what tuning on given rows gives, without any source.
 
-    It covers the parameters of the model and of the backend, and the task where one of them asks for it, as a model
-    does that writes the task's prompts into what it is tuned on. An edit of the code does not change it.
+    It covers the parameters of the model and of the backend but those of their `not_in_tuning`, and the task where one
+    of them asks for it, as a model does that writes the task's prompts into what it is tuned on. An edit of the code
+    does not change it.
 
     Args:
         config: A run's configuration (`silvertune.composition.plain`).
@@ -85,7 +87,8 @@ def of_tuning(config: Mapping[str, Any]) -> str:
     Raises:
         UserError: A file that the configuration names can't be read.
     """
-    deciding = {part: by_content(config[part]) for part in ("model", "backend")}
+    left_out = ("not_in_identity", "not_in_tuning")
+    deciding = {part: by_content(config[part], left_out) for part in ("model", "backend")}
     if "task" in _parameter_names([config["model"], config["backend"]]):
         deciding["task"] = by_content(config["task"])
     return _sha256(deciding)
@@ -99,13 +102,12 @@ def parameters_not_in_identity(target: str) -> Collection[str]:
     return _declared_by(_part(target))
 
 
-def by_content(node: Any) -> Any:
+def by_content(node: Any, left_out: Collection[str] = ("not_in_identity",)) -> Any:
     """A configuration in which every file is replaced by the digest of its content.
-
-    Parameters that a part declares as `not_in_identity` are left out.
 
     Args:
         node: A configuration of mappings, lists and scalars.
+        left_out: Attributes of parts that name the parameters which are left out.
 
     Returns:
         The same structure. A string that names a file becomes the file's digest; one of `NAMES_OF_FILES` that names
@@ -113,22 +115,22 @@ def by_content(node: Any) -> Any:
     """
     if isinstance(node, Mapping):
         part = _part(str(node["_target_"])) if node.get("_target_") else None
-        left_out = _declared_by(part)
+        names_left_out = {name for attribute in left_out for name in _declared_by(part, attribute)}
         return {
-            str(name): (name in NAMES_OF_FILES and _files_by_content(value, part)) or by_content(value)
+            str(name): (name in NAMES_OF_FILES and _files_by_content(value, part)) or by_content(value, left_out)
             for name, value in node.items()
-            if name not in left_out
+            if name not in names_left_out
         }
     if isinstance(node, list):
-        return [by_content(value) for value in node]
+        return [by_content(value, left_out) for value in node]
     if not isinstance(node, str) or not node or len(node) > 1000 or "\n" in node:
         return node
     return _file_digest(Path(node)) if _is_file(node) else node
 
 
-def _declared_by(part: Any) -> Collection[str]:
-    """The names in a part's `not_in_identity`; a string in the place of a collection is one name."""
-    names: Collection[str] = getattr(part, "not_in_identity", ())
+def _declared_by(part: Any, attribute: str = "not_in_identity") -> Collection[str]:
+    """The names in an attribute of a part; a string in the place of a collection is one name."""
+    names: Collection[str] = getattr(part, attribute, ())
     return (names,) if isinstance(names, str) else names
 
 

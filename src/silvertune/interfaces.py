@@ -59,7 +59,7 @@ class CheckResult:
     mend: str = ""
 
 
-class _Traits:
+class Traits:
     """Optional attributes of a part, with the defaults that count where the part does not have them."""
 
     @classmethod
@@ -74,7 +74,7 @@ def _nothing_to_reach() -> list[CheckResult]:
 
 
 @dataclass(frozen=True)
-class LabelerTraits(_Traits):
+class LabelerTraits(Traits):
     """Optional attributes of a labeler.
 
     Attributes:
@@ -107,7 +107,7 @@ class Labeler(Protocol):
 
 
 @dataclass(frozen=True)
-class PredictorTraits(_Traits):
+class PredictorTraits(Traits):
     """Optional attributes of a predictor.
 
     Attributes:
@@ -115,12 +115,15 @@ class PredictorTraits(_Traits):
         ran_on: What its figures depend on besides its settings, such as `device` and `precision`; tags of the run.
         packages: Distributions that it needs where it is served, besides those that every predictor needs.
         alarms: What looks wrong with its tuning, one line each.
+        figures: What else was counted while it was tuned and asked, such as tokens; summed over the folds of a run and
+            logged as `tuning/<name>`.
     """
 
     history: Sequence[Mapping[str, float]] = ()
     ran_on: Mapping[str, str] = field(default_factory=dict)
     packages: Sequence[str] = ()
     alarms: Sequence[str] = ()
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 class Predictor(Protocol):
@@ -146,7 +149,7 @@ class Predictor(Protocol):
 
 
 @dataclass(frozen=True)
-class ModelTraits(_Traits):
+class ModelTraits(Traits):
     """Optional attributes of a model.
 
     Attributes:

@@ -9,7 +9,7 @@ from silvertune import fallback_budget
 from silvertune.backends.training_sets import training_set
 from silvertune.errors import UserError
 from silvertune.evaluation import alarms, label_quality, metrics, predictions
-from silvertune.evaluation.students import Student, tested_students
+from silvertune.evaluation.students import Student, tested_students, tuning_metrics
 from silvertune.evidence.computed import Resources
 from silvertune.evidence.evidence import BoundFilter, Evidence, decide
 from silvertune.interfaces import Backend, Model, ModelTraits, PredictorTraits, TrainingSet
@@ -119,7 +119,7 @@ def run(parts: Parts, on_votes: Callable[[pd.DataFrame], None] = lambda votes: N
         quality.metrics.update(fallback_budget.audit(decisions, fallback_labels))
     report = metrics.evaluate(prediction, gold, task, replicates=parts.evaluation.replicates)
     report.metrics.update(metrics.by_rule(prediction, gold, task))
-    report.metrics.update(_of_students(students))
+    report.metrics.update(tuning_metrics(students))
     return Result(
         votes=all_votes,
         decisions=all_decisions,
@@ -237,12 +237,3 @@ def _training_set(parts: Parts, votes: pd.DataFrame, decision: pd.DataFrame, fol
         parts.data.items, decision, fold, parts.task, traits=parts.traits, settings=parts.tuning_settings,
         seed=parts.seed, filters=[bound.key for bound in parts.filters], why_no_label=why_no_label(votes),
     )  # fmt: skip
-
-
-def _of_students(students: list[Student]) -> dict[str, float]:
-    """Mean thresholds over the folds, and what tuning cost."""
-    if not students:
-        return {}
-    table = pd.DataFrame([student.thresholds for student in students])
-    means = {f"threshold/{rule}": float(values.mean()) for rule, values in table.items() if rule != "half"}
-    return {**means, "tuning/cost_usd": sum(student.tuned.cost_usd for student in students)}

@@ -91,7 +91,8 @@ def test_every_shipped_model_can_be_tuned_by_the_shipped_backend() -> None:
     tried = 0
     for path in (CONF / "model").glob("*.yaml"):
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if content.get("_target_"):  # model=none has none
+        # model=none has no target, and gemini_tuned is for backend=vertex.
+        if content.get("_target_") and path.stem != "gemini_tuned":
             # Its class is enough: making one takes what only a run has, such as an encoder.
             backend.check(get_object(content["_target_"]))
             tried += 1

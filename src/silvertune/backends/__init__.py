@@ -3,9 +3,13 @@
 from silvertune.backends.ledger import Ledger
 from silvertune.backends.local import Local
 from silvertune.backends.remote import Remote
+from silvertune.backends.tuning_files import TuningLimits
+from silvertune.backends.vertex import Vertex
 
 __all__ = [
     "Ledger",
     "Local",
     "Remote",
+    "TuningLimits",
+    "Vertex",
 ]

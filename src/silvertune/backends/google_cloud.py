@@ -3,6 +3,7 @@
 import importlib.util
 import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from silvertune.errors import UserError, in_one_line
 
@@ -128,3 +129,41 @@ def what_to_mend(error: Exception, setting: str) -> str | None:
     if isinstance(error, exceptions.ClientError) and not isinstance(error, exceptions.Cancelled | exceptions.Aborted):
         return f"{setting}: Google refused it ({words})"
     return None
+
+
+def quota(metric: str, project: str, location: str, base_url: str | None) -> float | None:
+    """How much of a quota of Vertex AI a project has in a region.
+
+    Args:
+        metric: Its name, such as `aiplatform.googleapis.com/global_concurrent_tuning_jobs`.
+        project: The project.
+        location: The region; a limit without regions counts as well.
+        base_url: Another address of the service that tells quotas (Service Usage); None: Google's.
+
+    Returns:
+        The limit; None where it is not told: there may be no such quota, no permission to read it, or no answer.
+    """
+    from google.auth.exceptions import GoogleAuthError
+    from google.auth.transport.requests import AuthorizedSession
+    from requests import RequestException, Session
+
+    try:
+        if base_url is None:
+            session: Session = AuthorizedSession(credentials("backend"))  # type: ignore[no-untyped-call]
+        else:
+            session = Session()
+        path = f"v1beta1/projects/{project}/services/aiplatform.googleapis.com/consumerQuotaMetrics"
+        address = f"{(base_url or 'https://serviceusage.googleapis.com').rstrip('/')}/{path}/{quote(metric, safe='')}"
+        answer = session.get(address, timeout=20)
+        answer.raise_for_status()
+        buckets = [
+            bucket
+            for limit in answer.json().get("consumerQuotaLimits", [])
+            for bucket in limit.get("quotaBuckets", [])
+            if bucket.get("dimensions", {}).get("region", location) == location
+        ]
+        # A bucket with the region's name counts before the one for all regions.
+        buckets.sort(key=lambda bucket: "region" in bucket.get("dimensions", {}))
+        return float(buckets[-1].get("effectiveLimit", 0)) if buckets else None
+    except (UserError, GoogleAuthError, RequestException, AttributeError, TypeError, ValueError):
+        return None

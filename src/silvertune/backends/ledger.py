@@ -212,6 +212,13 @@ class Ledger:
             values = {"state": "sent", "lease_ends": now + self.lease_s, "changed_at": now}
             return connection.execute(claim.values(**values)).rowcount == 1
 
+    def mark_not_sent(self, entry: Entry) -> None:
+        """Say that the provider made no job and may take one later: any process may claim it anew."""
+        with self._writing() as connection:
+            values = {"state": "claimed", "lease_ends": 0.0, "changed_at": _now(connection)}
+            mine = sa.update(_jobs).where(_same_attempt(entry), _jobs.c.state == "sent", _jobs.c.owner == self.owner)
+            connection.execute(mine.values(**values))
+
     def mark_running(self, entry: Entry, job: str) -> None:
         """Say that the provider has the job, whoever sent it and whatever was thought of it meanwhile.
 

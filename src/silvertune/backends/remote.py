@@ -1,86 +1,27 @@
 """Tuning by a provider's jobs: one loop over the ledger, for every provider."""
 
+import hashlib
 import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import replace
+from typing import Any
 
+from silvertune.backends.jobs import BusyError, JobService, JobServiceTraits, JobStatus, RefusedError
 from silvertune.backends.ledger import UNFINISHED, BudgetError, Entry, Ledger
 from silvertune.errors import UserError, check_number, in_one_line
 from silvertune.interfaces import CheckResult, Estimate, Predictor, TrainingSet, Tuned
+
+__all__ = ["BusyError", "JobService", "JobStatus", "QuotaError", "RefusedError", "Remote"]
 
 LOOKS_AFTER_A_LOST_ANSWER = 4
 """How often a job is looked up whose submission had no answer; the pauses between double."""
 
 
-@dataclass(frozen=True)
-class JobStatus:
-    """What a provider says of a job.
-
-    Attributes:
-        state: `running`, or how it ended; `undecided` for a state that neither goes on nor ends by itself (paused,
-            partially succeeded, a name that nobody knows). Any other word counts as undecided.
-        cost_usd: What it has cost; None where the provider does not tell: then what was set aside counts.
-        message: The provider's words.
-    """
-
-    state: Literal["running", "succeeded", "failed", "cancelled", "undecided"]
-    cost_usd: float | None = None
-    message: str = ""
-
-
-class RefusedError(Exception):
-    """No job was made: the provider refused it, or the request was not sent."""
-
-
-class JobService(Protocol):
-    """A provider's jobs. Nothing here tries anything again by itself.
-
-    `check`, `probe` and `estimate` are those of `silvertune.interfaces.Backend`; `estimate` of one set is an upper
-    bound of what its job can cost. A UserError that a method raises stops the run with its message.
-    """
-
-    def check(self, model: Any) -> None: ...
-
-    def probe(self, model: Any) -> list[CheckResult]: ...
-
-    def estimate(self, model: Any, sets: Sequence[TrainingSet]) -> Estimate: ...
-
-    def submit(self, model: Any, training_set: TrainingSet, label: str) -> str:
-        """Make a job that carries the label, with one request.
-
-        Returns:
-            The job's name.
-
-        Raises:
-            RefusedError: No job was made, whether the provider said so or nothing was sent.
-            Exception: Anything else: nobody knows whether a job was made.
-        """
-        ...
-
-    def find(self, label: str) -> str | None:
-        """The name of the job that carries the label; None where there is none.
-
-        Raises:
-            UserError: Two jobs carry it.
-            Exception: The provider does not answer.
-        """
-        ...
-
-    def status(self, job: str) -> JobStatus:
-        """How the job is. Whatever it raises, other than UserError, counts as no answer this time."""
-        ...
-
-    def collect(self, job: str, model: Any, training_set: TrainingSet) -> Predictor:
-        """The predictor of a job that succeeded; as often as asked, without cost."""
-        ...
-
-    def cancel(self, job: str) -> None:
-        """Ask the provider to end the job."""
-        ...
+class QuotaError(UserError):
+    """The provider takes no further job now."""
 
 
 class Remote:
@@ -145,10 +86,11 @@ class Remote:
         Raises:
             UserError: A job failed, is in doubt, or would pass the budget.
         """
+        sets = [self._with_content(model, training_set) for training_set in sets]
         try:
             counted_jobs = set()
             for training_set in sets:
-                self._submit_in_budget(model, training_set, sets)
+                self._submit_as_there_is_room(model, training_set, {other.key for other in sets})
             for training_set in sets:
                 entry = self._succeeded(model, training_set)
                 cost_usd = 0.0 if entry.job in counted_jobs else entry.billed_usd
@@ -193,17 +135,34 @@ class Remote:
             entry = self.ledger.entry(key) or entry
         return entry
 
-    def _submit_in_budget(self, model: Any, training_set: TrainingSet, sets: Sequence[TrainingSet]) -> None:
-        """Submit the set's job; where the budget has no room for it, as soon as jobs have ended that cost less."""
+    def _with_content(self, model: Any, training_set: TrainingSet) -> TrainingSet:
+        """The set, with what the provider is sent of it in its key."""
+        content = JobServiceTraits.of(self.service).content(model, training_set)
+        if not content:
+            return training_set
+        settings = hashlib.sha256(f"{training_set.settings}\n{content}".encode()).hexdigest()
+        return replace(training_set, settings=settings)
+
+    def _submit_as_there_is_room(
+        self, model: Any, training_set: TrainingSet, keys: set[str], *, new_attempt: bool = True
+    ) -> None:
+        """Submit the set's job; where budget or quota has no room for it, as soon as jobs have ended.
+
+        Room in the budget is waited for while one of these keys runs, room in the quota while any job runs.
+        """
         while True:
             try:
-                return self._submit(model, training_set)
+                return self._submit(model, training_set, new_attempt=new_attempt)
             except BudgetError as error:
-                if not self._ends({other.key for other in sets}, str(error)):
+                waiting = f"{str(error).partition(';')[0]}; waiting for jobs to end that cost less than was set aside"
+                if not self._ends(keys, waiting):
+                    raise
+            except QuotaError as error:
+                if not self._ends(None, f"{error}; waiting for jobs to end"):
                     raise
 
-    def _ends(self, keys: set[str], why_waiting: str) -> bool:
-        """Whether a running job of the ledger ends, while one of these keys runs."""
+    def _ends(self, keys: set[str] | None, waiting: str) -> bool:
+        """Whether a running job of the ledger ends, while one of these keys runs; None: any."""
         deadline, before = time.monotonic() + self.deadline_s, 0
         while True:
             running = [entry for entry in self.ledger.entries() if entry.state == "running"]
@@ -212,14 +171,15 @@ class Remote:
                 try:
                     has_ended |= self._look(entry) == "ended"
                 except UserError:
-                    if entry.key in keys:
+                    if keys is None or entry.key in keys:
                         raise  # what is wrong with another run's job, that run says
             before = len(running)
-            if has_ended or time.monotonic() > deadline or not keys & {entry.key for entry in running}:
+            one_runs = bool(running) if keys is None else any(entry.key in keys for entry in running)
+            if has_ended or time.monotonic() > deadline or not one_runs:
                 return has_ended
-            if why_waiting:
-                self.say(f"{why_waiting.partition(';')[0]}; waiting for jobs to end that cost less than was set aside")
-                why_waiting = ""
+            if waiting:
+                self.say(waiting)
+                waiting = ""
             time.sleep(self.poll_s)
 
     def _submit(self, model: Any, training_set: TrainingSet, *, new_attempt: bool = True) -> None:
@@ -264,6 +224,12 @@ class Remote:
             if job := self.service.submit(model, training_set, entry.label):
                 return job
             reason = "the provider gave no name back"
+        except BusyError as error:
+            self.ledger.mark_not_sent(entry)
+            raise QuotaError(in_one_line(error)) from error
+        except UserError as error:
+            self.ledger.mark_ended(entry, "failed", 0.0, str(error))
+            raise
         except RefusedError as error:
             self.ledger.mark_ended(entry, "failed", 0.0, str(error))
             raise UserError(f"{self.setting}: the provider refused the {self.noun}: {in_one_line(error)}") from error
@@ -304,7 +270,7 @@ class Remote:
             entry = self.ledger.entry(training_set.key)
             if entry is None or entry.state in ("claimed", "sent"):
                 # Takes over where another process died on the way.
-                self._submit(model, training_set, new_attempt=False)
+                self._submit_as_there_is_room(model, training_set, {training_set.key}, new_attempt=False)
                 words = "another process is submitting it"
             elif entry.state == "running":
                 words = self._look(entry)

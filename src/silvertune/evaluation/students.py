@@ -38,6 +38,24 @@ class Student:
         return [dict(epoch) for epoch in PredictorTraits.of(self.predictor).history]
 
 
+def tuning_metrics(students: Sequence[Student]) -> dict[str, float]:
+    """Mean thresholds over the folds, what tuning cost, and what else was counted.
+
+    Args:
+        students: One a fold; none where the labeler is the arm.
+
+    Returns:
+        `threshold/<rule>`, `tuning/cost_usd` and `tuning/<figure>`; empty without students.
+    """
+    if not students:
+        return {}
+    table = pd.DataFrame([student.thresholds for student in students])
+    means = {f"threshold/{rule}": float(values.mean()) for rule, values in table.items() if rule != "half"}
+    figures = pd.DataFrame([dict(PredictorTraits.of(student.predictor).figures) for student in students])
+    sums = {f"tuning/{name}": float(values.sum()) for name, values in figures.items()}
+    return {**means, **sums, "tuning/cost_usd": sum(student.tuned.cost_usd for student in students)}
+
+
 def tested_students(
     tuned_models: Iterator[Tuned],
     items: pd.DataFrame,

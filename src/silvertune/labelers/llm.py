@@ -14,11 +14,12 @@ from silvertune.errors import UserError, check_whole_number
 from silvertune.interfaces import CheckResult, Estimate
 from silvertune.items import chosen_views, views_of
 from silvertune.labelers import batches
-from silvertune.llms import answer_store, prompts, served_models, truncation, untrusted_text
+from silvertune.llms import prompts, served_models, truncation
 from silvertune.llms.answer_store import AnswerStore, Outcome, Outcomes
-from silvertune.llms.asking import Question, ask_all
+from silvertune.llms.asking import ask_all
 from silvertune.llms.interface import LLM, BatchedLLM
-from silvertune.llms.prompts import Example, Prompt
+from silvertune.llms.prompts import Example
+from silvertune.llms.questions import Round, StorePlace
 from silvertune.schema import Task
 
 
@@ -29,20 +30,6 @@ class FewShot:
 
     annotator: str
     per_class: int
-
-
-@dataclass(frozen=True)
-class StorePlace:
-    """Where the answer store is (`silvertune.llms.answer_store`). url: null is a SQLite file in the cache."""
-
-    url: str | None
-    lease_s: float
-    remember_s: float
-
-    def open(self, cache: Path, budget_usd: float | None) -> AnswerStore:
-        """The store, not connected yet."""
-        url = self.url or f"sqlite:///{cache / 'labels.sqlite'}"
-        return AnswerStore(url, lease_s=self.lease_s, remember_s=self.remember_s, budget_usd=budget_usd)
 
 
 EXTRA = {"raw": object, "signs": object, "model": object, "tokens_in": int, "tokens_out": int}
@@ -124,7 +111,7 @@ class LLMLabeler:
             self._say_who_answered(name, stored.models())
             outcomes.update(stored)
             missing = [
-                round_.question(key, texts[key], self.task, model)
+                round_.question(key, texts[key], model)
                 for round_, texts in texts_of_rounds
                 for key in stored.lacking(texts)
             ]
@@ -139,7 +126,7 @@ class LLMLabeler:
                     outcomes.update(ask_all(asked, missing, store, on_progress, stored.models()))
         return self._votes(items.index, rounds, outcomes)
 
-    def _stored(self, texts_of_rounds: "Sequence[tuple[_Round, Mapping[str, str]]]") -> Outcomes:
+    def _stored(self, texts_of_rounds: Sequence[tuple[Round, Mapping[str, str]]]) -> Outcomes:
         with closing(self._open()) as store:
             return store.read([key for _, texts in texts_of_rounds for key in texts])
 
@@ -197,7 +184,7 @@ class LLMLabeler:
     def _open(self) -> AnswerStore:
         return self.store.open(self.cache, self.budget_usd)
 
-    def _rounds(self, items: pd.DataFrame) -> "list[_Round]":
+    def _rounds(self, items: pd.DataFrame) -> list[Round]:
         built_prompts = prompts.of(
             self.task,
             chosen_views(items, self.views, "labeler.views"),
@@ -208,13 +195,13 @@ class LLMLabeler:
         )
         identities = {name: model.identity() for name, model in self.llm.items()}
         return [
-            _Round(name, prompt, repeat, texts := items[prompt.view].tolist(), _keys(identity, prompt, repeat, texts))
+            Round.of(name, identity, prompt, repeat, items[prompt.view].tolist())
             for name, identity in identities.items()
             for prompt in built_prompts
             for repeat in range(self.repeats)
         ]
 
-    def _votes(self, item_ids: pd.Index, rounds: "Sequence[_Round]", outcomes: Outcomes) -> pd.DataFrame:
+    def _votes(self, item_ids: pd.Index, rounds: Sequence[Round], outcomes: Outcomes) -> pd.DataFrame:
         """The votes on an item stand together, in the order of the rounds."""
         words = {word: name for name, word in prompts.words_of(self.task).items()}
         keys = [key for keys in zip(*(round_.keys for round_ in rounds), strict=True) for key in keys]
@@ -232,62 +219,6 @@ class LLMLabeler:
             **{name: (answers[name], kind) for name, kind in EXTRA.items()},
         }
         return pd.DataFrame({name: pd.Series(values, dtype=kind) for name, (values, kind) in columns.items()})
-
-
-@dataclass(frozen=True)
-class _Round:
-    """One question about every item, asked of one LLM once.
-
-    Attributes:
-        llm: The name of the LLM.
-        texts: The view of the prompt, an item each; None where the item lacks it.
-        keys: Of the questions in the answer store, an item each; None where there is no text.
-    """
-
-    llm: str
-    prompt: Prompt
-    repeat: int
-    texts: Sequence[str | None]
-    keys: Sequence[str | None]
-
-    @property
-    def annotator(self) -> str:
-        return f"{self.llm}/{self.prompt.name}" if self.prompt.name else self.llm
-
-    def text_by_key(self) -> dict[str, str]:
-        """What is to be asked about; items of one text have one key."""
-        pairs = zip(self.keys, self.texts, strict=True)
-        return {key: text for key, text in pairs if key is not None and text is not None}
-
-    def question(self, key: str, text: str, task: Task, llm: LLM) -> Question:
-        words = list(prompts.words_of(task).values())
-
-        def key_of(served: str) -> str:
-            (key,) = _keys({**llm.identity(), "accept_model": served}, self.prompt, self.repeat, [text])
-            return str(key)
-
-        return Question(
-            key=key,
-            render=lambda: self.prompt.request(text, self.repeat),
-            signs=lambda: ", ".join(untrusted_text.signs(text, words)) or None,
-            key_of=key_of,
-        )
-
-
-def _keys(identity: Mapping[str, Any], prompt: Prompt, repeat: int, texts: Sequence[str | None]) -> list[str | None]:
-    """Digests of all that can change the answer: the LLM, the prompt, the repeat, the text."""
-    base = prompt.digest.copy()
-    base.update(answer_store.canonical(identity))
-    base.update(f"\0{repeat}\0".encode())
-    keys: list[str | None] = []
-    for text in texts:
-        if text is None:
-            keys.append(None)
-        else:
-            digest = base.copy()
-            digest.update(text.encode("utf-8", "surrogatepass"))
-            keys.append(digest.hexdigest())
-    return keys
 
 
 def _goes_by_batches(llm: LLM) -> TypeGuard[BatchedLLM]:

@@ -5,6 +5,7 @@ from silvertune.llms.gemini import Gemini
 from silvertune.llms.interface import Limits, Price
 from silvertune.llms.local_causal_lm import LocalCausalLM
 from silvertune.llms.openai_compatible import OpenAICompatible
+from silvertune.llms.questions import StorePlace
 
 __all__ = [
     "Anthropic",
@@ -13,4 +14,5 @@ __all__ = [
     "LocalCausalLM",
     "OpenAICompatible",
     "Price",
+    "StorePlace",
 ]

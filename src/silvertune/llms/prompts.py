@@ -53,7 +53,7 @@ class Prompt:
         """The question about an item's `text`."""
         turns = [Message("system", self._instructions)]
         for example in self.examples:
-            turns += [Message("user", self._shown(example.text)), Message("assistant", self._answered(example.label))]
+            turns += [Message("user", self._shown(example.text)), Message("assistant", self.answer(example.label))]
         return Request((*turns, Message("user", self._shown(text))), tuple(self.words.values()), self.fields, repeat)
 
     @cached_property
@@ -77,7 +77,8 @@ class Prompt:
     def _shown(self, text: str) -> str:
         return untrusted_text.delimited(truncation.fit(untrusted_text.cleaned(text), self.max_item_tokens))
 
-    def _answered(self, label: str) -> str:
+    def answer(self, label: str) -> str:
+        """The answer that says a class, as an LLM is to write it."""
         filled = {"label": self.words[label], "reason": "As the descriptions say.", "confidence": 1.0}
         return json.dumps({name: filled[name] for name in self.fields}, ensure_ascii=False)
 
@@ -130,6 +131,26 @@ def of(
             shown = tuple(examples.get(view, ()))
             built.append(Prompt(view, str(name), question, words, fields, shown, max_item_tokens))
     return built
+
+
+def one_a_view(prompts: Sequence[Prompt], name: str | None, key: str) -> dict[str, Prompt]:
+    """View -> its prompt, for what asks one question about each view.
+
+    Args:
+        prompts: The prompts of all views.
+        name: Of the question, where a view has several.
+        key: The setting that names it, for the message.
+
+    Raises:
+        UserError: A view has several prompts, and `name` is none of them.
+    """
+    prompt_by_view = {}
+    for view in dict.fromkeys(prompt.view for prompt in prompts):
+        named = {prompt.name: prompt for prompt in prompts if prompt.view == view}
+        if len(named) > 1 and name not in named:
+            raise UserError(f"{key}={name}: task.prompts.{view} has several; want {either(list(named))}")
+        prompt_by_view[view] = named[name or ""] if len(named) > 1 else next(iter(named.values()))
+    return prompt_by_view
 
 
 def examples_of(task: Task) -> dict[str, list[Example]]:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from silvertune.errors import UserError, check_choice, check_number, check_whole_number, either
+from silvertune.errors import UserError, check_choice, check_number, check_whole_number
 from silvertune.llms import answer_scores, prompts
 from silvertune.llms.pretrained import Pretrained, deciding_files
 from silvertune.llms.prompts import Prompt
@@ -213,15 +213,7 @@ class CausalLora:
             examples=prompts.examples_of(self.task),
             max_item_tokens=self.max_tokens,
         )
-        prompt_by_view = {}
-        for view in views:
-            named = {prompt.name: prompt for prompt in built if prompt.view == view}
-            if len(named) > 1 and self.prompt not in named:
-                raise UserError(
-                    f"model.prompt={self.prompt}: task.prompts.{view} has several; want {either(list(named))}"
-                )
-            prompt_by_view[view] = named[self.prompt or ""] if len(named) > 1 else next(iter(named.values()))
-        return prompt_by_view
+        return prompts.one_a_view(built, self.prompt, "model.prompt")
 
     def _check(self) -> None:
         """Raises UserError if the model can't be tuned as asked; looks at no weights, and once a process."""
