@@ -2,12 +2,13 @@
 
 import copy
 import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests import fake_storage, made, stores
+from tests import fake_storage, made, postgres, stores
 
 from silvertune import import_path
 from silvertune.schema import Task
@@ -64,3 +65,26 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         return unique
 
     return write
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> str:
+    """The URL of a PostgreSQL server, started once for all processes of the session; skips where there is none."""
+    base = tmp_path_factory.getbasetemp()
+    alone = worker_id == "master"
+    return postgres.server(base if alone else base.parent, os.getpid() if alone else os.getppid())
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """The URL of a new database of that server."""
+    with postgres.database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database that is not there yet, of either kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'deep' / 'shared.sqlite'}"
+    return str(request.getfixturevalue("postgres_url"))

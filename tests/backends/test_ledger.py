@@ -20,18 +20,10 @@ Open = Callable[..., Ledger]
 fork = multiprocessing.get_context("fork")
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+@pytest.fixture
+def opened(database_url: str) -> Open:
     """Opens the same new ledger, as often as asked."""
-    url = f"sqlite:///{tmp_path / 'deep' / 'ledger.sqlite'}"
-    if request.param == "postgres":
-        address = os.environ.get("SILVERTUNE_TEST_POSTGRES")
-        if address is None:
-            pytest.skip("SILVERTUNE_TEST_POSTGRES is not set")
-        with sa.create_engine(address).begin() as connection:
-            ledger_module._TABLES.drop_all(connection)
-        url = address
-    return lambda budget_usd=None, lease_s=60.0: Ledger(url, budget_usd=budget_usd, lease_s=lease_s)
+    return lambda budget_usd=None, lease_s=60.0: Ledger(database_url, budget_usd=budget_usd, lease_s=lease_s)
 
 
 def running(ledger: Ledger, key: str, usd: float = 2.0) -> Entry:

@@ -14,11 +14,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import sqlalchemy as sa
 from tests import made
 from tests.backends.fake_remote import PRICE_USD, FakeJobs
 
-from silvertune.backends import ledger as ledger_module
 from silvertune.backends.ledger import Ledger
 from silvertune.backends.remote import JobStatus, RefusedError, Remote
 from silvertune.errors import UserError
@@ -167,18 +165,6 @@ def test_an_interrupt_between_any_two_steps_pays_nothing_twice_and_says_what_run
     assert step > 20
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'shared.sqlite'}"
-    address = os.environ.get("SILVERTUNE_TEST_POSTGRES")
-    if address is None:
-        pytest.skip("SILVERTUNE_TEST_POSTGRES is not set")
-    with sa.create_engine(address).begin() as connection:
-        ledger_module._TABLES.drop_all(connection)
-    return address
-
-
 def _tunes_all(folder: Path, url: str, budget_usd: float, dies_at: int) -> object:
     remote = stops_at(backend(folder, url=url, budget_usd=budget_usd), dies_at, lambda: os._exit(9))
     for _ in range(20):  # it stops for the budget, and for a job in doubt
@@ -188,10 +174,10 @@ def _tunes_all(folder: Path, url: str, budget_usd: float, dies_at: int) -> objec
     return None
 
 
-def test_eight_processes_tune_on_the_same_sets_and_some_are_killed(tmp_path: Path, url: str) -> None:
+def test_eight_processes_tune_on_the_same_sets_and_some_are_killed(tmp_path: Path, database_url: str) -> None:
     folder, budget_usd = tmp_path / "provider", 4 * PRICE_USD
     processes = [
-        fork.Process(target=_tunes_all, args=(folder, url, budget_usd, dies_at))
+        fork.Process(target=_tunes_all, args=(folder, database_url, budget_usd, dies_at))
         for dies_at in (-1, -1, -1, 2, 5, 9, 14, 23)
     ]
     for process in processes:
@@ -200,7 +186,7 @@ def test_eight_processes_tune_on_the_same_sets_and_some_are_killed(tmp_path: Pat
         process.join(120)
         if process.exitcode is None:
             process.kill()
-    check_paid_once(folder, 6, url=url, budget_usd=budget_usd)
+    check_paid_once(folder, 6, url=database_url, budget_usd=budget_usd)
     committed = 0.0
     for entry in FakeJobs(folder).logged():
         if entry["did"] == "made":

@@ -1,15 +1,15 @@
 """Databases are opened by many processes at once, and what is wrong with one is said in one line."""
 
 import multiprocessing
-import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from tests import made
+from tests import made, postgres
 
 from silvertune.databases import engine
 from silvertune.databases.engine import opened, without_password
@@ -20,21 +20,15 @@ things = sa.Table("things_of_a_test", TABLES, sa.Column("key", sa.String(10), pr
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], str]]:
     """Gives the URL of a database that has no table yet, as often as asked."""
-    address = os.environ.get("SILVERTUNE_TEST_POSTGRES")
-    if request.param == "postgres" and address is None:
-        pytest.skip("SILVERTUNE_TEST_POSTGRES is not set")
     number = iter(range(100))
-
-    def url() -> str:
-        if request.param == "sqlite" or address is None:
-            return f"sqlite:///{tmp_path / f'{next(number)}' / 'new.sqlite'}"
-        with sa.create_engine(address).begin() as connection:
-            TABLES.drop_all(connection)
-        return address
-
-    return url
+    with ExitStack() as databases:
+        if request.param == "sqlite":
+            yield lambda: f"sqlite:///{tmp_path / f'{next(number)}' / 'new.sqlite'}"
+        else:
+            server = request.getfixturevalue("postgres_server")
+            yield lambda: databases.enter_context(postgres.database(server))
 
 
 def _opens_and_writes(url: str, key: str, start: Any, words: Any) -> None:

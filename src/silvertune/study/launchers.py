@@ -49,7 +49,7 @@ def _says_that_it_stays(target: str) -> bool:
 def _missing(config: Mapping[str, Any]) -> Iterator[str]:
     address = store.uri(config["tracking"])
     if address.startswith(("sqlite:", "file:")) or ("://" not in address and address not in store.NAMED_STORES):
-        yield f"tracking.uri={store.printable(address)} (want http(s)://... or postgresql://...)"
+        yield f"tracking.uri={store.printable(address)} (want http(s)://... or postgresql+pg8000://...)"
     for key, url in _answer_stores(config, ""):
         if _is_file(url):
             yield f"{key}={url or 'null'} (want postgresql+pg8000://user@host/database)"

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 FINISHED, FAILED, KILLED, RUNNING = "FINISHED", "FAILED", "KILLED", "RUNNING"
+DATABASE_SERVERS = ("postgresql", "mysql", "mssql")
+"""Beginnings of the URIs of stores in databases that are on servers, and that hold no artifacts."""
 LONGEST_REASON = 400
 """Characters of a library's message that are shown."""
 PARENT = "mlflow.parentRunId"
@@ -88,7 +90,9 @@ def prepare(tracking: Mapping[str, Any], experiment: str) -> tuple["MlflowClient
     refuse_plain_files(address)
     check_answers(address)
     file = database.path_of(address)
-    local = (folder / "artifacts").as_uri() if is_in_dir(tracking) else None
+    # MLflow would put the artifacts of a database on a server into the working directory.
+    has_artifacts_here = is_in_dir(tracking) or address.startswith(DATABASE_SERVERS)
+    local = (folder / "artifacts").as_uri() if has_artifacts_here else None
     with in_one_line(address):
         folder.mkdir(parents=True, exist_ok=True)
         if file is not None and not file.absolute().parent.is_dir():
