@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import pandas as pd
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -23,7 +24,7 @@ from silvertune.datasets import class_names
 from silvertune.errors import UserError, check_whole_number, either, in_one_line
 from silvertune.evaluation import predictions
 from silvertune.evidence import computed, evidence, rehearsal
-from silvertune.interfaces import Backend
+from silvertune.interfaces import Backend, Labeler
 from silvertune.items import Data
 from silvertune.labelers.source import LabelSource
 from silvertune.runner import Parts
@@ -184,6 +185,14 @@ def backend_of(config: Mapping[str, Any]) -> Backend:
     backend: Backend = _make(config["backend"], "backend", "backend", inputs)
     checks.check_methods(backend, config["backend"]["_target_"])
     return backend
+
+
+def labeler_without_data(config: Mapping[str, Any]) -> Labeler:
+    """Make the labeler that `config["labeler"]` describes, for what needs no data: to end what it has sent."""
+    task, nothing = task_of(config["task"]), pd.DataFrame()
+    inputs = {"task": task, "cache": _cache_folder(config), "annotations": votes.table([], task.classes)}
+    node = {name: None if name == "few_shot" else value for name, value in config["labeler"].items()}
+    return cast(Labeler, _make(node, "labeler", "labeler", inputs | {"training": nothing, "item_ids": nothing.index}))
 
 
 def _resources(config: Mapping[str, Any], inputs: Mapping[str, Any]) -> computed.Resources:

@@ -414,3 +414,48 @@ def interrupted_when(is_time: Callable[[], bool]) -> Callable[[Any], Any]:
         await asyncio.sleep(60)
 
     return renew
+
+
+# ------------------------------------------------------------------------------------------------------- what runs on
+
+
+def left_running(task: Task, double: Double, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Kill a labelling whose batch runs on; the batch's key in the ledger."""
+    with monkeypatch.context() as dying:
+        dying.setattr(Remote, "_look", lambda *_: os._exit(9))
+        killed(lambda: labeler(task, double, folder).label(made.items(N)))
+    (entry,) = Ledger(batches.ledger_url(None, folder), budget_usd=None, lease_s=60.0).entries()
+    assert entry.state == "running"
+    return entry.job
+
+
+def test_a_cancelled_batch_gives_what_it_has_answered_and_the_rest_is_told(
+    task: Task, each_double: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    double = each_double
+    double.looks = 10**6
+    job = left_running(task, double, tmp_path, monkeypatch)
+    llm = llm_of(double)
+    llm.cancel_batch(job)
+    table = labeler(task, double, tmp_path).label(made.items(N))
+    assert statuses(table) == {"ok": N // 2, "api_error": N // 2}
+    assert len(double.batches) == 1
+    with pytest.raises(Exception, match=r"ended|status|cancel"):
+        llm.cancel_batch(job)
+
+
+def test_asking_singly_while_a_batch_runs_on_is_said(
+    task: Task,
+    double: Double,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    labeler(task, double, tmp_path / "other", batch=False).label(made.items(N))
+    assert "batch" not in capsys.readouterr().err
+    double.looks = 1
+    left_running(task, double, tmp_path, monkeypatch)
+    labeler(task, double, tmp_path, batch=False).label(made.items(N))
+    told = capsys.readouterr().err
+    assert f"1 batch(es) with {N} question(s)" in told
+    assert "labeler.llm.gpt.batch=true takes them" in told

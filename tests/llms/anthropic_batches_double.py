@@ -77,6 +77,14 @@ class Double(anthropic_double.Double):
             self._end(batch)
         return web.json_response(text=self._text(name))
 
+    async def cancel(self, request: web.Request) -> web.Response:
+        """It ends, at the next look, with what was answered until then."""
+        name = request.match_info["name"]
+        if self.batches[name]["status"] != "in_progress":
+            return error(400, "invalid_request_error", f"Batch {name} cannot be canceled because it has ended.")
+        self.batches[name] |= {"fate": "cancelled", "looks": 0}
+        return web.json_response(text=self._text(name))
+
     async def list(self, request: web.Request) -> web.Response:
         names = list(self.batches)[::-1]
         after = request.query.get("after_id")
@@ -137,6 +145,7 @@ def serving(double: Double) -> Iterator[Double]:
         app.router.add_post("/v1/messages/batches", double.create)
         app.router.add_get("/v1/messages/batches", double.list)
         app.router.add_get("/v1/messages/batches/{name}", double.retrieve)
+        app.router.add_post("/v1/messages/batches/{name}/cancel", double.cancel)
         app.router.add_get("/v1/messages/batches/{name}/results", double.results)
 
     with served(add_routes) as address:

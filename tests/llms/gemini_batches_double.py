@@ -76,6 +76,14 @@ class Double(gemini_double.Double):
             self._end(batch)
         return web.json_response(self._told(name))
 
+    async def cancel(self, request: web.Request) -> web.Response:
+        """It ends, at the next look, with what was answered until then."""
+        name = f"batches/{request.match_info['name']}"
+        if self.batches[name]["state"] != "BATCH_STATE_RUNNING":
+            return error(400, f"{name} has ended", "FAILED_PRECONDITION", [])
+        self.batches[name] |= {"fate": "cancelled", "looks": 0}
+        return web.json_response({})
+
     async def list(self, request: web.Request) -> web.Response:
         names = list(self.batches)[::-1]
         start = int(request.query.get("pageToken", 0))
@@ -119,6 +127,7 @@ def serving(double: Double) -> Iterator[Double]:
         app.router.add_post("/{path:.*}:batchGenerateContent", double.create)
         app.router.add_get("/v1beta/batches", double.list)
         app.router.add_get("/v1beta/batches/{name}", double.retrieve)
+        app.router.add_post("/v1beta/batches/{name}:cancel", double.cancel)
 
     with served(add_routes) as address:
         double.url = address

@@ -84,6 +84,14 @@ class Double(openai_double.Double):
             self._end(name)
         return self._told(name)
 
+    async def cancel(self, request: web.Request) -> web.Response:
+        """It ends, at the next look, with what was answered until then."""
+        batch = self.batches[request.match_info["name"]]
+        if batch["status"] != "in_progress":
+            return error(409, f"Cannot cancel a batch with status '{batch['status']}'.", "")
+        batch |= {"fate": "cancelled", "looks": 0}
+        return self._told(request.match_info["name"])
+
     async def list(self, request: web.Request) -> web.Response:
         names = list(self.batches)[::-1]
         after = request.query.get("after")
@@ -162,6 +170,7 @@ def serving(double: Double) -> Iterator[Double]:
         app.router.add_post("/v1/batches", double.create)
         app.router.add_get("/v1/batches", double.list)
         app.router.add_get("/v1/batches/{name}", double.retrieve)
+        app.router.add_post("/v1/batches/{name}/cancel", double.cancel)
 
     with served(add_routes) as address:
         double.url = f"{address}/v1"

@@ -8,6 +8,7 @@ from tests import made
 from tests.llms import made_llms, openai_double
 
 from silvertune.llms import retired
+from silvertune.llms.interface import LLMTraits
 from silvertune.llms.retired import ending
 
 
@@ -84,3 +85,13 @@ def test_no_shipped_model_ends_soon() -> None:
         for settings in yaml.safe_load(path.read_text()).values():
             for service in ("gemini", "vertex", "openai", "anthropic"):
                 assert ending(service, settings["model"] or "") is None
+
+
+def test_a_plan_tells_of_models_that_end() -> None:
+    (ended,) = retired.notes("openai", "o3-mini")
+    assert ended == "o3-mini was ended by its provider on 2026-10-23; want gpt-6-luna or another"
+    assert retired.notes("openai", "gpt-6-luna") == ()
+    llm = made_llms.openai("http://127.0.0.1:1/v1", family="openai", model="gpt-4-turbo")
+    assert LLMTraits.of(llm).notes == retired.notes("openai", "gpt-4-turbo") != ()
+    accepted = made_llms.openai("http://127.0.0.1:1/v1", family="openai", model="gpt-4-turbo", accept_model="x")
+    assert LLMTraits.of(accepted).notes == ()

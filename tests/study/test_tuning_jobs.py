@@ -8,6 +8,8 @@ import yaml
 from tests.backends.fake_remote import PRICE_USD, FakeJobs
 
 from silvertune.backends.ledger import Ledger
+from silvertune.llms import OpenAICompatible
+from silvertune.llms.interface import BatchRefusedError
 from silvertune.study import tuning_jobs
 
 ROOT = Path(__file__).parents[2]
@@ -89,6 +91,9 @@ def test_a_job_is_cancelled_at_the_provider_and_its_cost_is_written_down(
         (["cancel", "running", "backend=mien"], "mien"),
         (["cancel", "running", "backend=local"], "backend=local: has no jobs at a provider"),
         (["cancel", "running"], "backend: has no jobs at a provider"),
+        (["cancel", "running", "labeler=zero_shot"], "labeler=zero_shot: want the one LLM that was asked by batches"),
+        (["cancel", "sent", "labeler=openai", "labeler.store.url=sqlite:///ledger.sqlite"], "key=sent-key: is sent"),
+        (["cancel", "x", "labeler=openai", "labeler.store.url=sqlite:///ledger.sqlite"], "key=x: 0 jobs"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_and_changes_nothing(folder: Path, arguments: list[str], words: str) -> None:
@@ -106,3 +111,28 @@ def test_a_password_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         tuning_jobs.main(["list", "postgresql+pg8000://user:planted-secret@127.0.0.1:1/database"])
     assert "planted-secret" not in str(caught.value) + capsys.readouterr().out
+
+
+def test_a_batch_is_cancelled_at_the_provider_of_its_llm(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cancelled: list[str] = []
+    monkeypatch.setattr(OpenAICompatible, "cancel_batch", lambda llm, batch: cancelled.append(batch))
+    place = "labeler.store.url=sqlite:///ledger.sqlite"
+    tuning_jobs.main(
+        ["cancel", "running-key", "labeler=openai", place, "labeler.few_shot={annotator: a, per_class: 2}"]
+    )
+    assert cancelled == ["jobs/of-running"]
+    assert "running-key: its provider ends it" in capsys.readouterr().out
+    # What it has answered is still to be taken, by the study.
+    assert state_of("running-key") == "running"
+
+
+def test_a_batch_that_its_provider_does_not_end_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(llm: object, batch: str) -> None:
+        raise BatchRefusedError("409: it has ended")
+
+    monkeypatch.setattr(OpenAICompatible, "cancel_batch", refuse)
+    with pytest.raises(SystemExit, match="batch jobs/of-running can't be cancelled") as caught:
+        tuning_jobs.main(["cancel", "running", "labeler=openai", "labeler.store.url=sqlite:///ledger.sqlite"])
+    assert "409: it has ended" in str(caught.value)

@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from silvertune.backends.ledger import Ledger
 from silvertune.backends.remote import JobStatus, RefusedError, Remote
+from silvertune.databases import engine
 from silvertune.errors import UserError, in_one_line
 from silvertune.interfaces import CheckResult, Estimate, Predictor, TrainingSet
 from silvertune.labelers.batch_requests import BatchRequests
@@ -134,7 +135,7 @@ class Batched:
                     self.store.keeps_leases = True
                     print(
                         f"silvertune: {len(run.running)} batch(es) run on and bill at the provider; the same command "
-                        "takes their results",
+                        "takes their results, silvertune-jobs cancel ends them",
                         file=sys.stderr,
                     )
 
@@ -365,6 +366,25 @@ def _canonical(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, sort_keys=True).encode()
 
 
+def ledger_url(url: str | None, cache: Path) -> str:
+    """Where the ledger of batches is: in the answer store's database, or in the cache where `url` is None."""
+    return url or f"sqlite:///{cache / 'batches.sqlite'}"
+
+
+def say_what_runs_on(name: str, url: str | None, cache: Path) -> None:
+    """Say that batches were sent whose results nobody has taken: asked singly, the same question is paid for again."""
+    place = ledger_url(url, cache)
+    if not engine.exists(place):
+        return
+    entries = Ledger(place, budget_usd=None, lease_s=_LEASE_S).entries()
+    waiting = [entry for entry in entries if entry.state in ("sent", "running", "unknown")]
+    n = sum(len(BatchRequests(place).names(entry.key)) for entry in waiting)
+    if n:
+        print(f"silvertune: {len(waiting)} batch(es) with {n} question(s) that nobody has taken the answers of; asked "
+              f"singly, the same questions are paid for again; labeler.llm.{name}.batch=true takes them (if this LLM "
+              f"was asked)", file=sys.stderr)  # fmt: skip
+
+
 def of(llm: BatchedLLM, url: str | None, cache: Path, store: Closing, n_questions: int) -> Batched:
     """The LLM, asked by batches.
 
@@ -375,4 +395,4 @@ def of(llm: BatchedLLM, url: str | None, cache: Path, store: Closing, n_question
         store: The answer store of this labelling.
         n_questions: How many questions there are.
     """
-    return Batched(llm, url or f"sqlite:///{cache / 'batches.sqlite'}", store, n_questions)
+    return Batched(llm, ledger_url(url, cache), store, n_questions)

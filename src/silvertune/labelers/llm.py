@@ -17,7 +17,7 @@ from silvertune.labelers import batches
 from silvertune.llms import prompts, served_models, truncation
 from silvertune.llms.answer_store import AnswerStore, Outcome, Outcomes
 from silvertune.llms.asking import ask_all
-from silvertune.llms.interface import LLM, BatchedLLM
+from silvertune.llms.interface import LLM, BatchedLLM, LLMTraits
 from silvertune.llms.prompts import Example
 from silvertune.llms.questions import Round, StorePlace
 from silvertune.schema import Task
@@ -122,6 +122,8 @@ class LLMLabeler:
                     if _goes_by_batches(model)
                     else model
                 )
+                if isinstance(model, BatchedLLM) and not model.batch:
+                    batches.say_what_runs_on(name, self.store.url, self.cache)
                 with _named(name), _progress(name, len(missing)) as on_progress:
                     outcomes.update(ask_all(asked, missing, store, on_progress, stored.models()))
         return self._votes(items.index, rounds, outcomes)
@@ -226,14 +228,15 @@ def _goes_by_batches(llm: LLM) -> TypeGuard[BatchedLLM]:
 
 
 def _notes(name: str, llm: LLM, sent: float, received: float) -> tuple[str, ...]:
+    notes = [f"{name}: {note}" for note in LLMTraits.of(llm).notes]
     price = llm.price
     if price.input is None or price.output is None:
-        return (f"{name}: labeler.llm.{name}.price is not set: what it costs is not in the dollars",)
-    if price.input or price.output:
+        notes.append(f"{name}: labeler.llm.{name}.price is not set: what it costs is not in the dollars")
+    elif price.input or price.output:
         singly, by_batches = price.of(sent, received), price.of_batches().of(sent, received)
         choice = f"${by_batches:.2f} by batches (labeler.llm.{name}.batch=true), ${singly:.2f} singly; "
-        return (f"{name}: {choice if isinstance(llm, BatchedLLM) else ''}{price.age()}",)
-    return ()
+        notes.append(f"{name}: {choice if isinstance(llm, BatchedLLM) else ''}{price.age()}")
+    return tuple(notes)
 
 
 def _confidences(answers: Mapping[str, Sequence[Any]]) -> list[float | None]:

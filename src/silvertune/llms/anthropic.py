@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from silvertune.errors import UserError, check_number, either
 from silvertune.interfaces import CheckResult
-from silvertune.llms import anthropic_answers, credentials, http, openai_answers, retired
+from silvertune.llms import anthropic_answers, batch_http, credentials, http, openai_answers, retired
 from silvertune.llms.anthropic_batches import AnthropicBatches
 from silvertune.llms.interface import (
     Answer,
@@ -111,6 +111,17 @@ class Anthropic:
 
         body = partial(self._body, without=frozenset(members.without))
         yield AnthropicBatches(self.base_url, self._headers(key), key, body, answer, probe)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """When the model ends, unless another may answer in its place: see `silvertune.llms.interface.LLMTraits`."""
+        return () if self.accept_model else retired.notes("anthropic", self.model)
+
+    def cancel_batch(self, batch: str) -> None:
+        """Ask Anthropic to end a batch: see `silvertune.llms.interface.BatchedLLM`."""
+        key = credentials.from_environment(self.api_key_env, f"{_KEY}.api_key_env")
+        url = f"{self.base_url.rstrip('/')}/messages/batches/{batch}/cancel"
+        batch_http.text(url, self._headers(key), "POST", secret=key)
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[OptionalMembers]:

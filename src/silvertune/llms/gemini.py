@@ -18,6 +18,7 @@ from silvertune.llms.interface import (
     Answer,
     Ask,
     Batches,
+    BatchRefusedError,
     BatchResult,
     Limits,
     Message,
@@ -144,6 +145,23 @@ class Gemini:
             yield GeminiBatches(
                 client, self.model, key, partial(self._batch_body, logprobs), partial(self._batch_answer, key), probe
             )
+        finally:
+            client.close()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """When the model ends, unless another may answer in its place: see `silvertune.llms.interface.LLMTraits`."""
+        return () if self.accept_model else retired.notes(self._service, self.model)
+
+    def cancel_batch(self, batch: str) -> None:
+        """Ask the Gemini API to end a batch: see `silvertune.llms.interface.BatchedLLM`."""
+        from google.genai import errors
+
+        client, key = self._client()
+        try:
+            client.batches.cancel(name=batch)
+        except errors.APIError as error:
+            raise BatchRefusedError(credentials.hidden(f"{error.code}: {error.message}", key)) from None
         finally:
             client.close()
 

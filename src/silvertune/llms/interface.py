@@ -7,7 +7,7 @@ from datetime import date
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from silvertune.errors import UserError, check_number
-from silvertune.interfaces import CheckResult
+from silvertune.interfaces import CheckResult, Traits
 
 
 @dataclass(frozen=True)
@@ -218,6 +218,17 @@ class LLM(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class LLMTraits(Traits):
+    """Optional attributes of an LLM.
+
+    Attributes:
+        notes: What a person should know before it is asked, one line each, for `mode=plan`: that its model ends.
+    """
+
+    notes: tuple[str, ...] = ()
+
+
 class BatchRefusedError(Exception):
     """No batch was made.
 
@@ -327,4 +338,13 @@ class BatchedLLM(LLM, Protocol):
 
     def batches(self) -> AbstractAsyncContextManager[Batches]:
         """The provider's batches. Raises UnusableError where no request will be answered."""
+        ...
+
+    def cancel_batch(self, batch: str) -> None:
+        """Ask the provider, once, to end a batch. What it answered until then is kept, and paid for.
+
+        Raises:
+            BatchRefusedError: The provider does not end it.
+            Exception: Anything else: nobody knows whether it will.
+        """
         ...

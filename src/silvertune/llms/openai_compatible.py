@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from silvertune.errors import check_number
 from silvertune.interfaces import CheckResult
-from silvertune.llms import credentials, http, openai_answers, retired
+from silvertune.llms import batch_http, credentials, http, openai_answers, retired
 from silvertune.llms.interface import (
     Answer,
     Ask,
@@ -119,6 +119,18 @@ class OpenAICompatible:
 
         body = partial(self._body, without=frozenset(members.without))
         yield OpenAIBatches(self.base_url, key, body, answer, probe)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """When the model ends, unless another may answer in its place: see `silvertune.llms.interface.LLMTraits`."""
+        return () if self.accept_model else retired.notes(self.family, self.model)
+
+    def cancel_batch(self, batch: str) -> None:
+        """Ask OpenAI to end a batch: see `silvertune.llms.interface.BatchedLLM`."""
+        key = credentials.from_environment(self.api_key_env, f"{_KEY}.api_key_env")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        url = f"{self.base_url.rstrip('/')}/batches/{batch}/cancel"
+        batch_http.text(url, headers, "POST", secret=key)
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[OptionalMembers]:

@@ -87,6 +87,15 @@ def check(service: str, model: str) -> list[CheckResult]:
     return [CheckResult(f"{model} is served until {end.on}; {end.instead} does its work then", True)]
 
 
+def notes(service: str, model: str) -> tuple[str, ...]:
+    """The end of a model in at most one line, for `mode=plan`."""
+    end = ending(service, model)
+    if end is None:
+        return ()
+    when = "was ended" if end.on <= date.today() else "will be ended"
+    return (f"{model} {when} by its provider on {end.on}; want {end.instead} or another",)
+
+
 @cache
 def _say(line: str) -> None:
     """Once a process."""

@@ -5,7 +5,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -27,7 +27,7 @@ from silvertune.study import overrides as command_line_overrides
 from silvertune.study.result import SweepResult
 
 if TYPE_CHECKING:
-    from silvertune.interfaces import Backend
+    from silvertune.interfaces import Backend, Labeler
 
 VERSION_BASE = "1.3"
 CONFIG_FOLDER = str(SHIPPED / "conf")
@@ -83,19 +83,37 @@ def backend_of(overrides: Sequence[str]) -> "Backend":
     Raises:
         UserError: The configuration is wrong.
     """
+    from silvertune import composition
+
+    return composition.backend_of(_config_of(overrides, ("task", "tracking", "backend")))
+
+
+def labeler_of(overrides: Sequence[str]) -> "Labeler":
+    """Make the labeler that a command line names, without data: it can label nothing that needs examples of them.
+
+    Args:
+        overrides: What would stand on the command line; what is not about the labeler may be left out.
+
+    Returns:
+        The labeler.
+
+    Raises:
+        UserError: The configuration is wrong.
+    """
+    from silvertune import composition
+
+    return composition.labeler_without_data(_config_of(overrides, ("task", "tracking", "labeler")))
+
+
+def _config_of(overrides: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
+    """Some members of the configuration that a command line composes."""
     if os.getcwd() not in sys.path:  # the user's own classes stand in the working directory
         sys.path.append(os.getcwd())
     with _one_at_a_time, _hydra_restored(), mistakes_in_one_line():
         setbase(VERSION_BASE)
         loader = ConfigLoaderImpl(config_search_path=create_config_search_path(CONFIG_FOLDER))
         cfg = loader.load_configuration(CONFIG_NAME, list(overrides), run_mode=RunMode.RUN)
-        config = {
-            name: OmegaConf.to_container(cfg[name], resolve=True, throw_on_missing=True)
-            for name in ("task", "tracking", "backend")
-        }
-    from silvertune import composition
-
-    return composition.backend_of(config)
+        return {name: OmegaConf.to_container(cfg[name], resolve=True, throw_on_missing=True) for name in names}
 
 
 def from_command_line() -> None:

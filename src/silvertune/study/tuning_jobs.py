@@ -19,12 +19,15 @@ DESCRIPTION = "Look after tuning jobs that a provider bills: list those of a led
 EXAMPLES = """examples:
   silvertune-jobs list sqlite:///mlruns/ledger.sqlite
   silvertune-jobs cancel 3f2a9c41 backend=mine backend.service.project=my-project
+  silvertune-jobs cancel 7b1d labeler=openai labeler.llm.openai.batch=true
   silvertune-jobs forget postgresql+pg8000://user@host/database 3f2a9c41
 
 A key may be shortened to its first characters, as `list` shows it. `cancel` asks the provider, so it takes the
-overrides of the study that name the backend; `list` and `forget` take the ledger's URL (backend.ledger.url).
-`forget` is for a job that somebody has looked for at the provider, and that does not run there: the next run of the
-study submits it anew. What was set aside for a job that was seen running counts as spent."""
+overrides of the study that name the backend, or the LLM whose batch it is (of batches, the ledger is the answer
+store's database: labeler.store.url, or batches.sqlite in the cache of tracking.dir); `list` and `forget` take the
+ledger's URL (backend.ledger.url). `forget` is for a job that somebody has looked for at the provider, and that does
+not run there: the next run of the study submits it anew. What was set aside for a job that was seen running counts
+as spent."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -118,11 +121,38 @@ def _forget(ledger: "Ledger", keys: Sequence[str]) -> None:
 
 
 def _cancel(words: Sequence[str]) -> None:
-    keys = [word for word in words if "=" not in word]
-    remote = _remote([word for word in words if "=" in word])
+    keys, overrides = [word for word in words if "=" not in word], [word for word in words if "=" in word]
+    if any(override.startswith(("labeler=", "labeler.", "labeler/")) for override in overrides):
+        return _cancel_batches(keys, overrides)
+    remote = _remote(overrides)
     for entry in [_matching(remote.ledger, key) for key in keys]:
         after = remote.cancel(entry.key)
         print(f"{after.key}: {after.state}, ${after.billed_usd:.2f} billed")
+
+
+def _cancel_batches(keys: Sequence[str], overrides: list[str]) -> None:
+    """Ask the provider of the one LLM that the overrides name; the study takes what was answered until then."""
+    from silvertune.backends.ledger import Ledger
+    from silvertune.labelers import batches
+    from silvertune.labelers.llm import LLMLabeler
+    from silvertune.llms.interface import BatchedLLM
+    from silvertune.study import command
+
+    labeler = command.labeler_of(overrides)
+    llms = list(labeler.llm.values()) if isinstance(labeler, LLMLabeler) else []
+    if not isinstance(labeler, LLMLabeler) or len(llms) != 1 or not isinstance(llms[0], BatchedLLM):
+        raise UserError(f"{' '.join(overrides)}: want the one LLM that was asked by batches: labeler=openai or another")
+    ledger = Ledger(batches.ledger_url(labeler.store.url, labeler.cache), budget_usd=None, lease_s=60.0)
+    for entry in [_matching(ledger, key) for key in keys]:
+        if entry.state != "running":
+            raise UserError(f"key={entry.key}: is {entry.state}; only a batch that runs can be cancelled")
+        try:
+            llms[0].cancel_batch(entry.job)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"key={entry.key}: batch {entry.job} can't be cancelled ({in_one_line(error)})") from error
+        print(f"{entry.key}: its provider ends it; the same study takes what it has answered, which is paid for")
 
 
 def _remote(overrides: list[str]) -> "Remote":
