@@ -498,3 +498,59 @@ def test_estimates_for_a_model_with_soft_labels_see_their_columns() -> None:
     (first, *_) = runner.largest_training_sets(parts(model=Soft()))
     assert (first.train[["prob:other", "prob:soe"]].sum(axis=1) == 1).all()
     assert "prob:soe" not in runner.largest_training_sets(parts())[0].train
+
+
+# ------------------------------------------------------------------------------------------------- the production run
+
+
+def test_a_production_run_tunes_one_model_on_all_labels_and_tests_nothing(task: Task) -> None:
+    data = made.data(36, task)
+    run = parts(
+        task, data=replace(data, gold=data.gold.iloc[:0]), evaluation=replace(KFOLD, split="none", decision="mean")
+    )
+    result = runner.run(run)
+    (train,) = run.backend.trained  # type: ignore[attr-defined]
+    assert set(train.index) == set(data.items.index)
+    assert len(result.students) == 1
+    assert result.predictions.empty
+    assert result.report.groups.empty
+    assert set(result.report.metrics) == {"tuning/cost_usd"}
+    measured = {name for name, value in result.labels.metrics.items() if value == value}
+    assert not {name for name in measured if "noise" in name or "gold" in name or "test" in name}
+    assert {"labels/kept_fraction", "labels/n_train", "labels/alpha"} <= measured
+
+
+def test_a_production_run_sets_validation_groups_aside_where_the_model_wants_them(task: Task) -> None:
+    run = parts(
+        task,
+        model=replace(made.STUDENT, validation_fraction=0.3),
+        evaluation=replace(KFOLD, split="none", decision="mean"),
+    )
+    result = runner.run(run)
+    (train,), (validation,) = run.backend.trained, run.backend.validated  # type: ignore[attr-defined]
+    assert len(train) + len(validation) == 36
+    assert not set(train["group_id"]) & set(validation["group_id"])
+    assert len(validation)
+    assert "validation" in result.students[0].thresholds or task.positive is None
+
+
+def test_a_production_run_says_why_labels_were_dropped(task: Task) -> None:
+    table = made.votes(made.items(36), made.gold(36), task, wrong=0.3)
+    run = parts(
+        task,
+        table=table[table["item_id"] != "i000"],
+        filters=[AGREEMENT],
+        evaluation=replace(KFOLD, split="none", decision="mean"),
+    )
+    reasons = runner.run(run).labels.reasons.set_index(["outcome", "reason"])["labels"]
+    assert reasons["dropped", "no label"] == 1
+    assert reasons["dropped", "agreement"] > 0
+    assert reasons.sum() == 36
+
+
+def test_a_model_that_nothing_tests_and_that_has_learned_nothing_raises_an_alarm(task: Task) -> None:
+    data = made.data(36, task)
+    data.items[["json", "text"]] = "the same words"
+    result = runner.run(parts(task, data=data, evaluation=replace(KFOLD, split="none", decision="mean")))
+    assert any("constant: all 36 training items" in line for line in result.alarms)
+    assert any("collapsed: training probabilities" in line for line in result.alarms)

@@ -168,7 +168,7 @@ def test_files_need_given(how: Evaluation, task: Task) -> None:
 
 
 def test_an_unknown_split_is_refused_with_those_there_are(task: Task) -> None:
-    with made.refused("evaluation.split=leave_one_out", "holdout, kfold or given"):
+    with made.refused("evaluation.split=leave_one_out", "holdout, kfold, given or none"):
         split(made.data(), replace(KFOLD, split="leave_one_out"), task, 0)
 
 
@@ -260,3 +260,19 @@ def test_test_items_that_are_copies_of_training_items_are_counted() -> None:
     data = Data(together, made.votes_of([]), pd.Series(list("xyxyxy"), index=index), None, "")
     how = Evaluation(split="kfold", folds=4)
     assert copied_test_items(together, split(data, how, Task(name="t", classes=["x", "y"]), 0)) == 0
+
+
+@given(data=datasets(), seed=st.integers(0, 5))
+def test_a_production_run_trains_on_everything(data: Data, seed: int) -> None:
+    how = Evaluation(split="none")
+    without_gold = replace(data, gold=data.gold.iloc[:0])
+    (fold,) = split(without_gold, how, made.SOE, seed)
+    assert sides(fold) == (set(data.items.index), set(), set())
+    of_group = {
+        group: ("train", "validation", "test")[number % 3]
+        for number, group in enumerate(sorted(set(data.items["group_id"])))
+    }
+    (fold,) = split(parted(without_gold, of_group), how, made.SOE, seed)
+    assert {of_group[group] for group in data.items.loc[fold.train, "group_id"]} <= {"train", "test"}
+    assert len(fold.train) + len(fold.validation) == len(data.items)
+    assert copied_test_items(data.items, [fold]) != copied_test_items(data.items, [fold])  # not 0: nothing is tested

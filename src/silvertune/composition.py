@@ -171,7 +171,7 @@ def build(config: Mapping[str, Any], rehearsed: set[str] | None = None) -> Parts
         fallback=_source(config["fallback"], "fallback", inputs),
         model=model,
         backend=backend,
-        evaluation=_evaluation(config["evaluation"], task),
+        evaluation=_evaluation(config["evaluation"], task, model),
         seed=config["seed"],
         tuning_settings="" if config["model"] is None else identity.of_tuning(config),
     )
@@ -278,10 +278,10 @@ def task_of(content: Mapping[str, Any]) -> Task:
     return task
 
 
-def _evaluation(content: Mapping[str, Any], task: Task) -> Evaluation:
+def _evaluation(content: Mapping[str, Any], task: Task, model: Any) -> Evaluation:
     _refuse_unknown(content, Evaluation, "evaluation.")
     how = Evaluation(**content)
-    predictions.check(task, how)
+    predictions.check(task, how, tunes=model is not None)
     return how
 
 

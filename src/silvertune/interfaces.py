@@ -117,6 +117,7 @@ class PredictorTraits(Traits):
         alarms: What looks wrong with its tuning, one line each.
         figures: What else was counted while it was tuned and asked, such as tokens; summed over the folds of a run and
             logged as `tuning/<name>`.
+        base_model: The model that it was tuned from: a hub id, a folder or registry packages; "" where there is none.
     """
 
     history: Sequence[Mapping[str, float]] = ()
@@ -124,6 +125,7 @@ class PredictorTraits(Traits):
     packages: Sequence[str] = ()
     alarms: Sequence[str] = ()
     figures: Mapping[str, float] = field(default_factory=dict)
+    base_model: str = ""
 
 
 class Predictor(Protocol):

@@ -12,7 +12,7 @@ from silvertune.evaluation import alarms, label_quality, metrics, predictions
 from silvertune.evaluation.students import Student, tested_students, tuning_metrics
 from silvertune.evidence.computed import Resources
 from silvertune.evidence.evidence import BoundFilter, Evidence, decide
-from silvertune.interfaces import Backend, Model, ModelTraits, PredictorTraits, TrainingSet
+from silvertune.interfaces import Backend, Model, ModelTraits, TrainingSet
 from silvertune.items import Data
 from silvertune.labelers.source import LabelSource, why_no_label
 from silvertune.schema import Evaluation, Task
@@ -57,7 +57,7 @@ class Result:
     Attributes:
         votes: All votes, with the `stage` (preselect, labeler, fallback) that they are of.
         decisions: One row an (item, fold) of the training pools.
-        predictions: One row a test item; `label:<rule>` is its label by that rule of
+        predictions: One row a test item, none in a production run; `label:<rule>` is its label by that rule of
             `silvertune.evaluation.thresholds`.
         report: Metrics of the predictions.
         labels: Quality of the labels.
@@ -129,7 +129,7 @@ def run(parts: Parts, on_votes: Callable[[pd.DataFrame], None] = lambda votes: N
         students=students,
         alarms=[
             *(alarms.of(prediction, [student.history for student in students], task.classes) if students else []),
-            *dict.fromkeys(line for student in students for line in PredictorTraits.of(student.predictor).alarms),
+            *dict.fromkeys(line for student in students for line in student.alarms),
         ],
     )
 

@@ -59,7 +59,8 @@ class Evaluation:
     """How a run is split and measured.
 
     Attributes:
-        split: `holdout`, `kfold` (grouped, predictions pooled over the folds) or `given` (the data's own files).
+        split: `holdout`, `kfold` (grouped, predictions pooled over the folds), `given` (the data's own files) or
+            `none`: the production run, which trains on everything and tests nothing.
         decision: How the views' probabilities become one per item: `any_view`, `all_views` or `mean`.
         threshold: Probability of task.positive from which an item is called positive, 0-1, or how it is found
             (`silvertune.evaluation.thresholds`): `validation` or `shift_corrected`. Every rule is reported.
@@ -101,6 +102,10 @@ class Tracking:
         dir: Folder of the local store, of the evidence kept on disk (`dir/cache`) and of the logs.
         experiment: The MLflow experiment; null is the study's name.
         save_models: Keep the tuned model of each fold among the artifacts.
+        register: Name in MLflow's model registry that the model of a production run becomes a version of; null: none.
+        alias: The alias that then names this version; null: none.
+        evidence: Id of the run, of an arm or of a study, that says how good the registered arm is; null: the newest
+            study of the same arm in the experiment.
         parent_run_id: Set by the sweeper.
     """
 
@@ -108,6 +113,9 @@ class Tracking:
     dir: str = "mlruns"
     experiment: str | None = None
     save_models: bool = True
+    register: str | None = None
+    alias: str | None = "champion"
+    evidence: str | None = None
     parent_run_id: str | None = None
 
 
@@ -119,12 +127,14 @@ class Study:
         arms: Name -> the overrides that the arm fixes. Empty: one arm a job, named by its parts.
         references: The arms that every other arm is compared with.
         seeds: Every arm is run with seeds 0 .. seeds-1, unless the command line sweeps `seed`.
+        only: The arms that are run; empty is all.
     """
 
     name: str | None = None
     arms: dict[str, list[str]] = field(default_factory=dict)
     references: list[str] = field(default_factory=list)
     seeds: int = 1
+    only: list[str] = field(default_factory=list)
 
 
 @dataclass

@@ -30,7 +30,8 @@ def split(data: Data, how: Evaluation, task: Task, seed: int) -> list[Fold]:
     """The folds of one run.
 
     Only groups in which some item has gold can be tested; the others are always trained on. Of a tested group, only
-    the items with gold are tested and no item is trained on. Which groups are tested depends on the seed alone.
+    the items with gold are tested and no item is trained on. Which groups are tested depends on the seed alone. With
+    `none` every item is trained on, but those of a validation file of the data's own.
 
     Args:
         data: The dataset.
@@ -39,12 +40,15 @@ def split(data: Data, how: Evaluation, task: Task, seed: int) -> list[Fold]:
         seed: Of the split.
 
     Returns:
-        One fold for `holdout` and `given`, `how.folds` for `kfold`.
+        One fold for `holdout`, `given` and `none`, `how.folds` for `kfold`.
 
     Raises:
         UserError: A group is on two sides, a side is empty, or the test items are all of one class.
     """
     groups = data.items["group_id"]
+    if how.split == "none":
+        is_validation = pd.Series(False, groups.index) if data.partition is None else data.partition == "validation"
+        return [Fold(groups.index[~is_validation], groups.index[is_validation], groups.index[:0])]
     if how.split == "given":
         folds = [_given(data, groups)]
     elif data.partition is not None:
@@ -54,7 +58,7 @@ def split(data: Data, how: Evaluation, task: Task, seed: int) -> list[Fold]:
     elif how.split in ("holdout", "kfold"):
         folds = [_fold(groups, data.gold.index, tested) for tested in _tested(data, groups, how, seed)]
     else:
-        raise UserError(f"evaluation.split={how.split}: want holdout, kfold or given")
+        raise UserError(f"evaluation.split={how.split}: want holdout, kfold, given or none")
     tested = data.gold.reindex(folds[0].test.append([fold.test for fold in folds[1:]]))
     if not all(len(fold.train) and len(fold.test) for fold in folds):
         raise UserError(f"evaluation.split={how.split}: no item to train on, or none with gold to test on")
@@ -100,7 +104,7 @@ def with_validation(folds: list[Fold], groups: pd.Series, fraction: float, seed:
     return split_folds
 
 
-def copied_test_items(items: pd.DataFrame, folds: Sequence[Fold]) -> int:
+def copied_test_items(items: pd.DataFrame, folds: Sequence[Fold]) -> float:
     """How many test items are copies of an item on the training side of their fold.
 
     Args:
@@ -108,10 +112,14 @@ def copied_test_items(items: pd.DataFrame, folds: Sequence[Fold]) -> int:
         folds: The folds of a run.
 
     Returns:
-        The number of test items, summed over the folds.
+        The number of test items, summed over the folds; NaN where nothing is tested.
     """
+    if not any(len(fold.test) for fold in folds):
+        return float("nan")
     keys = copy_keys(items)
-    return sum(int(keys[fold.test].isin(set(keys[fold.train.append(fold.validation)]) - {""}).sum()) for fold in folds)
+    return float(
+        sum(int(keys[fold.test].isin(set(keys[fold.train.append(fold.validation)]) - {""}).sum()) for fold in folds)
+    )
 
 
 def _tested(data: Data, groups: pd.Series, how: Evaluation, seed: int) -> Sequence[Sequence[object]]:
@@ -120,7 +128,10 @@ def _tested(data: Data, groups: pd.Series, how: Evaluation, seed: int) -> Sequen
     # Sorted, so that the split does not depend on the order of the file.
     candidates = np.sort(groups[data.gold.index].unique().astype(str))
     if not len(candidates):
-        raise UserError("dataset.gold: no item has a trusted label, so there is nothing to test on; name what holds it")
+        raise UserError(
+            "dataset.gold: no item has a trusted label, so there is nothing to test on; name what holds it, or tune "
+            "with evaluation=none"
+        )
     if how.split == "kfold":
         if not 2 <= how.folds <= len(candidates):
             raise UserError(

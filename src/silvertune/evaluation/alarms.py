@@ -10,7 +10,12 @@ SPREAD = 1e-3
 """Below this standard deviation of a class's probability, the scores do not tell items apart."""
 
 
-def of(predictions: pd.DataFrame, histories: Sequence[Sequence[dict[str, float]]], classes: Sequence[str]) -> list[str]:
+def of(
+    predictions: pd.DataFrame,
+    histories: Sequence[Sequence[dict[str, float]]],
+    classes: Sequence[str],
+    items: str = "test",
+) -> list[str]:
     """Describe what is wrong with the students of a run.
 
     There are three alarms. Constant: all test items of a fold get one label. Collapsed: their probabilities are nearly
@@ -21,6 +26,7 @@ def of(predictions: pd.DataFrame, histories: Sequence[Sequence[dict[str, float]]
         histories: For each fold one dict an epoch of its tuning, with `validation_auprc` (macro average; chance is
             1 / classes at even shares) where it was measured.
         classes: The task's classes.
+        items: What the items are called in messages.
 
     Returns:
         One line an alarm; empty if nothing is wrong.
@@ -31,10 +37,10 @@ def of(predictions: pd.DataFrame, histories: Sequence[Sequence[dict[str, float]]
             continue
         if rows["label"].nunique(dropna=False) == 1:
             alarms.append(
-                f"fold {fold}: constant: all {len(rows)} test items are predicted as {rows['label'].iloc[0]!r}"
+                f"fold {fold}: constant: all {len(rows)} {items} items are predicted as {rows['label'].iloc[0]!r}"
             )
         if (spread := rows[prob_columns(list(classes))].std().max()) < SPREAD:
-            alarms.append(f"fold {fold}: collapsed: test probabilities differ by {spread:.0e} (standard deviation)")
+            alarms.append(f"fold {fold}: collapsed: {items} probabilities differ by {spread:.0e} (standard deviation)")
     for fold, history in enumerate(histories):
         values = [epoch["validation_auprc"] for epoch in history if "validation_auprc" in epoch]
         if values and max(values) <= 1 / len(classes):

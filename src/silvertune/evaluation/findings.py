@@ -279,9 +279,9 @@ def _one_class_predicted(report: Report) -> Iterator[Finding]:
 
 
 def _copies_across_split(report: Report) -> Iterator[Finding]:
-    if copies := int(report.metrics.get("labels/copied_test_items", 0)):
+    if (copies := report.metrics.get("labels/copied_test_items", 0)) > 0:
         items = "item is a copy" if copies == 1 else "items are copies"
-        said = f"{copies} test {items} of texts that are trained on, so the metrics may be too high."
+        said = f"{copies:.0f} test {items} of texts that are trained on, so the metrics may be too high."
         yield Finding("copies_across_split", f"{said} dataset.keep_copies_together=true keeps copies in one group.")
 
 

@@ -1,5 +1,7 @@
 """The quality of the labels that a run trains on, before and after its filter."""
 
+import hashlib
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +26,8 @@ class Report:
         by_class: Indexed by class: its labels before the filter, dropped and after it, counted over all folds.
             `items_dropped`: different items dropped in any fold; `known_...`: labels of items with gold; `n_gold`:
             items whose gold label is the class.
+        reasons: How many labels of each class were kept, dropped and why (`reason`: the filter's, or `no label`), and
+            given by the fallback, counted over all folds.
         by_view: The labeler's votes, one row an annotator and view.
         by_fold: The labels and predictions of each fold.
         annotators: How many votes of each class every annotator gave (the paper's Table 1).
@@ -39,6 +43,7 @@ class Report:
 
     metrics: dict[str, float]
     by_class: pd.DataFrame
+    reasons: pd.DataFrame
     by_view: pd.DataFrame
     by_fold: pd.DataFrame
     annotators: pd.DataFrame
@@ -63,7 +68,7 @@ def report(
 
     Args:
         decisions: One row an item and fold, indexed by item_id: `label`, `confidence`, `keep`, `train_label`, `source`,
-            `fold`, and `score:<filter>` where a filter gives one.
+            `fold`, and, where a filter gives them, `reason` and `score:<filter>`.
         votes: All votes of the run, with `stage` (`preselect`, `labeler` or `fallback`).
         annotations: The votes that came with the data. Of both, only those on the items of `decisions` count, except
             for the annotators' numbers of votes.
@@ -123,6 +128,7 @@ def report(
     return Report(
         metrics=metrics,
         by_class=by_class,
+        reasons=_reasons(decisions, task),
         by_view=_by_view(labeler_votes, decisions, gold, task),
         by_fold=_by_fold(decisions, predictions, gold),
         annotators=_annotators(votes, recorded, gold, task),
@@ -167,6 +173,27 @@ def _class_row(name: str, decisions: pd.DataFrame, true: pd.Series) -> dict[str,
         "recall_before": float(before[labelled].mean()) if labelled.any() else np.nan,
         "recall_after": float(after[trained].mean()) if trained.any() else np.nan,
     }
+
+
+def _reasons(decisions: pd.DataFrame, task: Task) -> pd.DataFrame:
+    """One row a reason to drop a label, after the labels that were kept: how many of each class, and in all."""
+    dropped = ~decisions["keep"]
+    why = decisions["reason"] if "reason" in decisions else pd.Series("", decisions.index)
+    why = why.where(why.astype(bool), "rejected").where(dropped, "")
+    counted = pd.DataFrame(
+        {
+            "outcome": dropped.map({True: "dropped", False: "kept"}),
+            "reason": why,
+            "from_fallback": decisions["source"] == "fallback",
+            "label": decisions["label"],
+        }
+    )
+    keys = [counted["outcome"], counted["reason"]]
+    table = pd.DataFrame({"labels": counted.groupby(["outcome", "reason"]).size()})
+    table["from_fallback"] = counted.groupby(["outcome", "reason"])["from_fallback"].sum()
+    for name in task.classes:
+        table[f"n:{name}"] = (counted["label"] == name).groupby(keys).sum()
+    return table.reset_index().sort_values(["outcome", "labels"], ascending=False, kind="stable", ignore_index=True)
 
 
 def _by_view(votes: pd.DataFrame, decisions: pd.DataFrame, gold: pd.Series, task: Task) -> pd.DataFrame:
@@ -353,3 +380,20 @@ def tables(quality: Report) -> dict[str, pd.DataFrame]:
     """
     filled = {name: table for name, table in vars(quality).items() if isinstance(table, pd.DataFrame) and len(table)}
     return {name: table.reset_index() if table.index.name else table for name, table in filled.items()}
+
+
+def digest(decisions: pd.DataFrame) -> str:
+    """Make a digest of the labels that a run trains on.
+
+    Args:
+        decisions: One row an item and fold, indexed by item_id: `train_label`, `weight`, `fold`.
+
+    Returns:
+        SHA-256 of fold, item, label and weight of each, sorted; hexadecimal.
+    """
+    content = hashlib.sha256()
+    trained_on = decisions[decisions["train_label"].notna()]
+    columns = (trained_on["fold"], trained_on.index, trained_on["train_label"], trained_on["weight"].astype(float))
+    for row in sorted(zip(*columns, strict=True)):
+        content.update(f"{json.dumps(row)}\n".encode())
+    return content.hexdigest()

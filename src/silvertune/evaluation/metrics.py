@@ -34,7 +34,7 @@ def evaluate(predictions: pd.DataFrame, gold: pd.Series, task: Task, *, replicat
         replicates: How many bootstrap resamples of the groups the intervals rest on.
 
     Returns:
-        The report. Its metrics are:
+        The report, empty where there is no prediction. Its metrics are:
 
         - `test/precision`, `recall`, `f1`, `accuracy`, `auroc`, `auprc` over all items, 0-1.
         - `test_by_group/...`: the same as means over the groups for which they are defined; `share_full_recall`, the
@@ -48,6 +48,8 @@ def evaluate(predictions: pd.DataFrame, gold: pd.Series, task: Task, *, replicat
         - `test/prevalence`: the share of the positive class in gold; `test/n`: the number of items.
     """
     scored = scored_classes(task)
+    if predictions.empty:
+        return Report({}, pd.DataFrame())
     predictions = predictions[gold.index.get_indexer(predictions.index) >= 0]
     true = gold.reindex(predictions.index)
     predictions = predictions.assign(gold=true)
@@ -94,7 +96,7 @@ def by_rule(predictions: pd.DataFrame, gold: pd.Series, task: Task) -> dict[str,
     predictions = predictions[gold.index.get_indexer(predictions.index) >= 0]
     true = gold.reindex(predictions.index)
     metrics: dict[str, float] = {}
-    for column in predictions.columns:
+    for column in predictions.columns if len(predictions) else ():
         if column.startswith("label:"):
             counts = bootstrap.count(predictions[column], true, predictions["group_id"], scored_classes(task))
             values = bootstrap.micro(counts)

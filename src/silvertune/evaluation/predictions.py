@@ -47,16 +47,20 @@ def decide(probs: pd.DataFrame, task: Task, how: Evaluation) -> pd.DataFrame:
     return joint
 
 
-def check(task: Task, how: Evaluation) -> None:
+def check(task: Task, how: Evaluation, *, tunes: bool = True) -> None:
     """Refuse evaluation settings that do not exist or do not fit the task.
 
     Args:
         task: The task.
         how: The evaluation settings.
+        tunes: Whether a model is tuned.
 
     Raises:
-        UserError: If `decision` or `threshold` is not one of the choices, or needs a positive class and two classes.
+        UserError: If `decision` or `threshold` is not one of the choices, or needs a positive class and two classes, or
+            test items.
     """
+    if how.split == "none" and not tunes:
+        raise UserError("evaluation=none, model=none: nothing to tune; want a model, or study.only=[ARM]")
     check_choice("evaluation.decision", how.decision, ("any_view", "all_views", "mean"))
     if how.decision != "mean" and (task.positive is None or len(task.classes) != 2):
         raise UserError(
@@ -67,6 +71,11 @@ def check(task: Task, how: Evaluation) -> None:
     if not is_rule and (not isinstance(how.threshold, int | float) or not 0 <= how.threshold <= 1):
         raise UserError(
             f"evaluation.threshold={how.threshold}: want a number from 0 to 1, or {either(thresholds.RULES)}"
+        )
+    if how.threshold == "shift_corrected" and how.split == "none":
+        raise UserError(
+            "evaluation.threshold=shift_corrected: corrects for the class shares of test items, and evaluation=none "
+            "has none; want validation or a number from 0 to 1"
         )
     if how.threshold == "validation" and (task.positive is None or len(task.classes) != 2):
         raise UserError(

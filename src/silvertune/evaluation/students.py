@@ -6,13 +6,15 @@ from dataclasses import dataclass
 import pandas as pd
 
 from silvertune.errors import UserError
-from silvertune.evaluation import predictions, thresholds
+from silvertune.evaluation import alarms, predictions, thresholds
 from silvertune.interfaces import Predictor, PredictorTraits, Tuned
 from silvertune.schema import Evaluation, Task
 from silvertune.splits import Fold
 
 ITEMS_AT_ONCE = 50_000
 """So many items are predicted at once at most: a model's features of more would fill the memory."""
+LOOKED_AT = 2_000
+"""So many of the items that it was tuned on does a model predict that nothing tests, to see whether it has learned."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,12 @@ class Student:
     Attributes:
         tuned: The model.
         thresholds: Rule -> the probability of task.positive from which the student says so.
+        alarms: What looks wrong with it, one line each, besides what its test items show.
     """
 
     tuned: Tuned
     thresholds: dict[str, float]
+    alarms: tuple[str, ...] = ()
 
     @property
     def predictor(self) -> Predictor:
@@ -85,7 +89,9 @@ def tested_students(
         for tuned, decision, fold in zip(tuned_models, decisions, folds, strict=True):
             labels = decision["train_label"].dropna()
             thresholds_by_rule, test = _by_rule(tuned.predictor, items, labels, fold, task, how)
-            students.append(Student(tuned, thresholds_by_rule))
+            students.append(
+                Student(tuned, thresholds_by_rule, _alarms(tuned.predictor, items, labels, fold, task, how))
+            )
             predictions_by_fold.append(test)
     finally:
         if isinstance(tuned_models, Generator):
@@ -99,10 +105,7 @@ def _by_rule(
     """The threshold of each rule, and the predictions on the fold's test items with the label by each."""
 
     def predicted(item_ids: pd.Index) -> pd.DataFrame:
-        batches = [item_ids[at : at + ITEMS_AT_ONCE] for at in range(0, max(len(item_ids), 1), ITEMS_AT_ONCE)]
-        return pd.concat(
-            [predictions.decide(predictor.predict_proba(items.loc[batch]), task, how) for batch in batches]
-        )
+        return _predicted(predictor, items.loc[item_ids], task, how)
 
     held_out = fold.validation[fold.validation.isin(labels.index)]
     test = predicted(fold.test)
@@ -116,3 +119,20 @@ def _by_rule(
         test["label"] = decided.labels[how.threshold]
     test = test.join(decided.labels.add_prefix("label:"))
     return decided.thresholds, predictions.complete(test, fold.test, task)
+
+
+def _predicted(predictor: Predictor, items: pd.DataFrame, task: Task, how: Evaluation) -> pd.DataFrame:
+    batches = [items.iloc[at : at + ITEMS_AT_ONCE] for at in range(0, max(len(items), 1), ITEMS_AT_ONCE)]
+    return pd.concat([predictions.decide(predictor.predict_proba(batch), task, how) for batch in batches])
+
+
+def _alarms(
+    predictor: Predictor, items: pd.DataFrame, labels: pd.Series, fold: Fold, task: Task, how: Evaluation
+) -> tuple[str, ...]:
+    """What the predictor says itself, and without test items what some of those that it was tuned on show."""
+    lines = list(PredictorTraits.of(predictor).alarms)
+    if fold.test.empty:
+        tuned_on = items.loc[fold.train[fold.train.isin(labels.index)]]
+        some = tuned_on.iloc[:: -(-len(tuned_on) // LOOKED_AT) or 1]
+        lines += alarms.of(_predicted(predictor, some, task, how).assign(fold=0), [], task.classes, "training")
+    return tuple(lines)

@@ -79,6 +79,11 @@ class CausalPredictor:
         return self.reader.alarms()
 
     @property
+    def base_model(self) -> str:
+        """The language model that it was tuned from: hub id, folder, file or packages."""
+        return self.base.name
+
+    @property
     def packages(self) -> tuple[str, ...]:
         """Distributions that it needs where it is served; its base may be in some of its own."""
         packages_of_base = self.base.package or ()

@@ -64,6 +64,11 @@ class EncoderPredictor:
         in_package = self.wrapper is not None and self.encoder.package is not None and self.encoder.path is None
         return (*PACKAGES, str(self.encoder.package)) if in_package else PACKAGES
 
+    @property
+    def base_model(self) -> str:
+        """The encoder that it was tuned from: its folder or its hub id."""
+        return self.encoder.path or self.encoder.name
+
     def predict_proba(self, items: pd.DataFrame) -> pd.DataFrame:
         """Class probabilities, indexed by (item_id, view); views that an item lacks are left out."""
         from scipy.special import softmax

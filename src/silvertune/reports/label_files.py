@@ -8,6 +8,7 @@ from silvertune.reports import drawing, html_page, label_figures
 
 HEADINGS = {
     "by_class": "Labels by class, before and after the filter",
+    "reasons": "What was kept and dropped, and why",
     "by_view": "Votes of the labeler, by annotator and view",
     "by_fold": "Folds",
     "prevalence": "Class shares",

@@ -32,7 +32,7 @@ def compare(sweep: Sweep, config: DictConfig, output: Console) -> None:
     Raises:
         UserError: Its runs are not comparable.
     """
-    finished = sweep.finished()
+    finished = [(job, run) for job, run in sweep.finished() if job.config["evaluation"]["split"] != "none"]
     if not finished:
         return
     client, names = sweep.client, references(config, sweep.jobs)
@@ -63,9 +63,7 @@ def _print_places(sweep: Sweep, output: Console, view: str, finished: "Sequence[
         lines.append(f"to see it: mlflow ui --backend-store-uri {shlex.quote(address)}")
     lines.append(f"the runs, with the columns that matter: {address if is_server else 'http://127.0.0.1:5000'}{view}")
     if (model := _model_of_one(sweep, finished)) is not None:
-        lines.append(
-            f"to use a model: mlflow models predict -m {shlex.quote(model)} --env-manager local -i ITEMS.csv -t csv"
-        )
+        lines.append(f"to use a model: silvertune-predict {shlex.quote(model)} INPUT --out PREDICTIONS.csv")
     output.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
 
 
@@ -103,7 +101,7 @@ def references(config: DictConfig, jobs: list[Job]) -> list[str]:
         The study's references; without a study, the arms that keep every label and have a student.
     """
     if config.study.references:
-        return list(config.study.references)
+        return [name for name in config.study.references if not config.study.only or name in config.study.only]
     arms = {job.names["arm"]: job.names for job in jobs}
     plain = [arm for arm, names in arms.items() if names["filter"] == names["fallback"] == "none" != names["model"]]
     return plain if len(arms) > 1 else []

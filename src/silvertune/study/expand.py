@@ -120,7 +120,9 @@ def _arms(config: DictConfig, parser: OverridesParser) -> dict[str, list[Overrid
             raise UserError(f"study.arms.{name}: {sweeps[0]!r} is a sweep; an arm is one way to get labels")
     if unknown := [name for name in study.references if study.arms and name not in study.arms]:
         raise UserError(f"study.references: {unknown[0]!r} is no arm of the study; want {either(list(arms))}")
-    return arms or {"": []}
+    if unknown := [name for name in study.only if name not in arms]:
+        raise UserError(f"study.only: {unknown[0]!r} is no arm of the study; want {either(list(arms)) or 'none'}")
+    return {name: fixed for name, fixed in arms.items() if not study.only or name in study.only} or {"": []}
 
 
 def _seeds(config: DictConfig) -> list[int]:

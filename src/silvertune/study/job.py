@@ -125,12 +125,12 @@ def run(cfg: DictConfig, *, choices: Mapping[str, Any], sources: Iterable[Any], 
 
 
 def _save_models(result: runner.Result, parts: runner.Parts, columns: ColumnMapping | None, folder: Path) -> None:
-    """One MLflow model a fold, with how its views are made of the columns of a file."""
+    """One MLflow model a fold, or the one of a production run, with how its views are made of a file's columns."""
     rule = parts.evaluation.threshold
     for number, student in enumerate(result.students):
         threshold = student.thresholds.get(rule, 0.5) if isinstance(rule, str) else rule
         example = parts.data.items.iloc[:2]
-        place = folder / f"fold{number}"
+        place = folder if parts.evaluation.split == "none" else folder / f"fold{number}"
         serving.save(student.predictor, place, parts.task, parts.evaluation, threshold, example, columns)
 
 

@@ -76,8 +76,9 @@ def _line(run: "Run") -> str:
     if run.info.status != store.FINISHED:
         return f"{run.info.status} {run.info.run_name}: {run.data.tags.get('error', '')}"
     alarms = run.data.tags.get("alarms")
+    f1 = f"F1 {metrics['test/f1']:.3f}, " if "test/f1" in metrics else ""
     return (
-        f"{run.info.run_name}: F1 {metrics.get('test/f1', float('nan')):.3f}, kept "
+        f"{run.info.run_name}: {f1}kept "
         f"{metrics.get('labels/kept_fraction', float('nan')):.0%} of the labels, {metrics.get('wall_s', 0):.1f} s"
         + (f"\n  ALARM: {alarms}" if alarms else "")
     )

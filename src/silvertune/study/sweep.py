@@ -24,7 +24,7 @@ from rich.console import Console
 
 from silvertune.errors import UserError, cause_and_place, check_choice, check_whole_number
 from silvertune.llms import answer_store
-from silvertune.study import check, comparing, expand, launchers, overrides, plan, progress
+from silvertune.study import check, comparing, expand, launchers, overrides, plan, progress, registering
 from silvertune.study.console import open_console
 from silvertune.study.job import Job, handed_over
 from silvertune.study.result import Failure, SweepError, SweepResult
@@ -58,6 +58,7 @@ def run(arguments: Sequence[str], *, config: DictConfig, loader: ConfigLoader, l
     overrides.check(arguments)
     output = open_console()
     jobs = expand.expand(arguments, config, loader)
+    registering.check(jobs)
     tracking = _with_address(jobs[0].config["tracking"])
     name = _experiment(tracking, config)
     launchers.check(str(config.hydra.launcher["_target_"]), [job.config for job in jobs])
@@ -74,6 +75,8 @@ def run(arguments: Sequence[str], *, config: DictConfig, loader: ConfigLoader, l
     disk.check(tracking)
     client, experiment = store.prepare(tracking, name)
     with store.in_one_line(store.uri(tracking)):
+        if jobs[0].config["tracking"]["evidence"] is not None:
+            registering.evidence_of(client, experiment, jobs[0])  # what it says of its own is said before labelling
         processes.reap(client, experiment, store.say)
         store.bring_home(tracking)
         earlier = store.latest(client, experiment)
@@ -103,6 +106,7 @@ def _done(sweep: Sweep, config: DictConfig, output: Console, launch: Launch) -> 
             _check_store(sweep)
             _settle(sweep)
             failures += _compared(sweep, config, output)
+            failures += _put_to_use(sweep, output)
     except BaseException:
         status = store.KILLED
         raise
@@ -291,6 +295,17 @@ def _compared(sweep: Sweep, config: DictConfig, output: Console) -> list[Failure
             sweep.client.log_text(sweep.parent, traceback.format_exc(), "traceback.txt")
         full = disk.full_place(error, sweep.tracking)
         return [Failure("comparison", full or cause_and_place(error))]
+    return []
+
+
+def _put_to_use(sweep: Sweep, output: Console) -> list[Failure]:
+    """Tell of models that were tuned on all labels, and register the one that is to be; why it could not be, if so."""
+    try:
+        registering.finish(sweep, output)
+    except Exception as error:
+        with _store_failures_explained(sweep):
+            sweep.client.log_text(sweep.parent, traceback.format_exc(), "traceback.txt")
+        return [Failure("registry", cause_and_place(error))]
     return []
 
 

@@ -20,7 +20,7 @@ import pandas as pd
 import yaml
 
 from silvertune.errors import UserError, cause_and_place
-from silvertune.evaluation import findings
+from silvertune.evaluation import findings, label_quality
 from silvertune.interfaces import PredictorTraits
 from silvertune.items import Data
 from silvertune.reports import drawing, figures, label_files
@@ -228,7 +228,7 @@ def keep_result(
             "findings": ", ".join(dict.fromkeys(finding.name for finding in run_findings)),
             "mlflow.note.content": findings.markdown(run_findings),  # the UI shows it with the run
         }
-        tags |= _tuned_on(result)
+        tags |= {**_tuned_on(result), "labels_digest": label_quality.digest(result.decisions)}
         if result.alarms:
             tags["alarms"] = "; ".join(result.alarms)[:5000]
         counted = {"alarms": float(len(result.alarms))} if result.students else {}
@@ -243,7 +243,9 @@ def _tuned_on(result: Result) -> dict[str, str]:
     by_student = [PredictorTraits.of(student.predictor).ran_on for student in result.students]
     names = sorted({name for ran_on in by_student for name in ran_on})
     values = {name: dict.fromkeys(ran_on[name] for ran_on in by_student if name in ran_on) for name in names}
-    return {f"tuned_on.{name}": ", ".join(values[name]) for name in names}
+    bases = dict.fromkeys(PredictorTraits.of(student.predictor).base_model for student in result.students)
+    base_model = {"base_model": ", ".join(filter(None, bases))} if any(bases) else {}
+    return {**base_model, **{f"tuned_on.{name}": ", ".join(values[name]) for name in names}}
 
 
 def _write_artifacts(result: Result, folder: Path, title: str) -> list[findings.Finding]:
@@ -251,10 +253,11 @@ def _write_artifacts(result: Result, folder: Path, title: str) -> list[findings.
     _parquet(result.votes, folder / "votes.parquet")
     _parquet(result.decisions.reset_index(), folder / "decisions.parquet")
     _parquet(result.predictions.reset_index(), folder / "predictions.parquet")
-    result.report.groups.to_csv(folder / "groups.csv")
     run_findings = findings.find(result.labels)
     label_files.write(result.labels, run_findings, folder, title)
-    (folder / "figures" / "groups.png").write_bytes(drawing.png(figures.groups(result.report.groups, title)))
+    if len(result.report.groups):  # a production run tests nothing
+        result.report.groups.to_csv(folder / "groups.csv")
+        (folder / "figures" / "groups.png").write_bytes(drawing.png(figures.groups(result.report.groups, title)))
     if (matrix := figures.agreement(result.labels.agreement)) is not None:
         (folder / "figures" / "agreement.png").write_bytes(drawing.png(matrix))
     epochs = [
