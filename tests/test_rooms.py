@@ -13,7 +13,7 @@ MAY_IMPORT = {
     "filters": {"errors", "schema", "stats", "votes"},
     "aggregations": {"errors", "schema", "votes"},
     "evaluation": {"errors", "interfaces", "schema", "splits", "stats", "votes"},
-    "reports": {"evaluation", "stats", "votes"},
+    "reports": {"errors", "evaluation", "items", "stats", "votes"},
 }
 
 

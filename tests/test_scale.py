@@ -21,7 +21,7 @@ from silvertune.items import Data
 from silvertune.labelers.recorded import Recorded
 from silvertune.labelers.source import LabelSource
 from silvertune.schema import Task
-from silvertune.tracking import runs
+from silvertune.tracking import result_files
 
 FEW, MANY = 4_000, 8_000
 TEXT = 100
@@ -140,19 +140,19 @@ def test_a_run_needs_no_more_memory_an_item_than_stated(tmp_path: Path) -> None:
 def test_writing_tables_needs_no_memory_of_the_size_of_the_table(tmp_path: Path) -> None:
     frame = pd.concat([table(MANY)] * 50)
     size = frame.memory_usage(index=False).sum()
-    assert peak(lambda: runs._parquet(frame, tmp_path / "table.parquet")) < size / 2
+    assert peak(lambda: result_files.parquet(frame, tmp_path / "table.parquet")) < size / 2
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "table.parquet"), frame.reset_index(drop=True))
 
 
 def test_tables_are_written_in_parts_that_fit_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "ROWS_OF_A_PART", 2)
+    monkeypatch.setattr(result_files, "ROWS_OF_A_PART", 2)
     label = pd.Series([None, None, None, "cat", "other"], dtype=object)  # the first part alone would have no type
     frame = pd.DataFrame({"label": label, "confidence": [np.nan, 0.5, np.nan, 1.0, 0.25], "fold": 0})
-    runs._parquet(frame, tmp_path / "table.parquet")
+    result_files.parquet(frame, tmp_path / "table.parquet")
     assert pq.ParquetFile(tmp_path / "table.parquet").num_row_groups == 3
     read_back = pd.read_parquet(tmp_path / "table.parquet")
     pd.testing.assert_frame_equal(read_back, frame.assign(label=label.astype("str")))
-    runs._parquet(frame.iloc[:0], tmp_path / "empty.parquet")
+    result_files.parquet(frame.iloc[:0], tmp_path / "empty.parquet")
     assert list(pd.read_parquet(tmp_path / "empty.parquet").columns) == list(frame.columns)
 
 

@@ -94,6 +94,19 @@ class Evidence:
 
 
 @dataclass
+class LabelsBrowser:
+    """`labels_browser.html`, the page on which a person looks at the items of a run.
+
+    Attributes:
+        items: How many items it shows at most; of more, a random sample. 0: no page.
+        leave_out: What it does not show: views, and any of `item_id`, `group_id`, `annotator` and `gold`.
+    """
+
+    items: int = 5000
+    leave_out: list[str] = field(default_factory=list)
+
+
+@dataclass
 class Tracking:
     """Where runs are logged.
 
@@ -106,6 +119,7 @@ class Tracking:
         alias: The alias that then names this version; null: none.
         evidence: Id of the run, of an arm or of a study, that says how good the registered arm is; null: the newest
             study of the same arm in the experiment.
+        labels_browser: What the page with the items of a run shows.
         parent_run_id: Set by the sweeper.
     """
 
@@ -116,6 +130,7 @@ class Tracking:
     register: str | None = None
     alias: str | None = "champion"
     evidence: str | None = None
+    labels_browser: LabelsBrowser = field(default_factory=LabelsBrowser)
     parent_run_id: str | None = None
 
 

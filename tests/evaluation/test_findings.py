@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from silvertune.evaluation import findings, label_quality
+from silvertune.evaluation import findings, item_marks, label_quality
 from silvertune.schema import Task
 
 PETS = Task(name="pets", classes=["other", "cat"], positive="cat")
@@ -72,7 +72,19 @@ def with_copies(made: label_quality.Report, copies: int) -> label_quality.Report
     return made
 
 
+SETTINGS = {
+    "show": {*item_marks.MARKS, "copies"}, "label": {*PETS.classes}, "predicted": {*PETS.classes}, "fold": {"0", "1"},
+    "annotator": {"m", "j0", "j1", "j2", "j3"}, "view": {"json", "text"}, "vote": {"none", "differs", "wrong"},
+    "sort": {"confident", "doubtful", "predicted"},
+}  # fmt: skip
+"""What a finding may say of the items behind it; raters are named by their annotator and view."""
+
+
 def found(made: label_quality.Report) -> dict[str, str]:
+    for finding in findings.find(made):
+        assert finding.items, f"{finding.name} leads to no items"
+        for name, value in finding.items.items():
+            assert value in SETTINGS.get(name, {"m:json", "m:text", *(f"j{k}:json" for k in range(5))}), finding
     return {finding.name: finding.sentence for finding in findings.find(made)}
 
 

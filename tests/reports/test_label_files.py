@@ -40,3 +40,14 @@ def test_a_table_that_is_cut_short_says_of_how_many_rows(tmp_path: Path, monkeyp
     label_files.write(made, [], tmp_path, "x")
     page = (tmp_path / "label_quality.html").read_text()
     assert f"The first 1 of {len(made.by_class)} rows; label_quality/by_class.csv has all." in page
+
+
+def test_a_finding_leads_to_the_items_behind_it_where_there_is_a_page_with_them(tmp_path: Path) -> None:
+    found = [Finding("odd", "Cats < dogs.", {"show": "dropped", "label": 'a&b"<'}), Finding("all", "All are odd.")]
+    label_files.write(report(), found, tmp_path, "x", has_browser=True)
+    page = (tmp_path / "label_quality.html").read_text()
+    link = 'Cats &lt; dogs. <a href="labels_browser.html#show=dropped&amp;label=a%26b%22%3C">the items</a></li>'
+    assert link in page
+    assert "<li>All are odd.</li>" in page
+    label_files.write(report(), found, tmp_path, "x")
+    assert "labels_browser" not in (tmp_path / "label_quality.html").read_text()

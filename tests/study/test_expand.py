@@ -14,6 +14,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from tests import made
 
+import silvertune
 from silvertune.schema import SHIPPED
 from silvertune.study import expand
 
@@ -151,3 +152,11 @@ def test_jobs_that_differ_in_values_are_composed_once(
     for number in range(20):
         assert compose([f"seed={number}", "filter=none"]).seed == number
     assert len(compositions) == 1
+
+
+def test_a_misspelt_view_that_the_page_with_the_items_shall_leave_out_is_refused() -> None:
+    with made.refused("tracking.labels_browser.leave_out=['txt']", "no view 'txt'; there is json, text, item_id"):
+        silvertune.run(
+            ["dataset=synthetic_protocols", "dataset.protocols=6", "labeler=expert", "filter=none", "mode=plan",
+             "tracking.labels_browser.leave_out=[txt]"]
+        )  # fmt: skip

@@ -238,6 +238,7 @@ def test_metrics_of_many_classes_are_all_logged(client: MlflowClient, run: str) 
 IDS = pd.Index(["a", "b", "c", "d"], name="item_id")
 GOLD = pd.Series(["cat", "other", "cat", "other"], index=IDS, name="gold", dtype=object)
 ITEMS = pd.DataFrame({"group_id": ["g", "g", "h", "h"], "text": ["x", None, "y", "z"]}, index=IDS)
+DATA = Data(ITEMS, table([], PETS.classes), GOLD, None, digest="0123456789abcdef" * 4)
 
 
 HISTORIES: list[list[dict[str, float]]] = [[{"loss": 0.5}, {"loss": 0.25, "validation_loss": 0.75}], []]
@@ -324,8 +325,9 @@ def log_result(
     client: MlflowClient, run: str, found: Result, title: str, save_models: Callable[[Path], None] | None
 ) -> None:
     kept = runs.keep_result(
-        found, tracking(client), run, identity="i", title=title, started=time.perf_counter(), save_models=save_models
-    )
+        found, DATA, tracking(client), run, classes=PETS.classes, identity="i", title=title,
+        started=time.perf_counter(), save_models=save_models,
+    )  # fmt: skip
     runs.log_kept(client, run, kept)
     assert not kept.exists()
 
@@ -339,6 +341,7 @@ def test_a_result_is_logged_whole(client: MlflowClient, run: str, tmp_path: Path
         "predictions.parquet",
         "groups.csv",
         "label_quality.html",
+        "labels_browser.html",
         "findings.md",
         *(f"label_quality/{name}.csv" for name in label_quality.tables(made.labels)),
         *(f"figures/{name}.png" for name in label_figures.draw(made.labels)),
@@ -407,10 +410,37 @@ def test_models_are_kept_only_if_that_is_asked_for(client: MlflowClient, run: st
 
 
 def test_the_data_are_an_input_of_the_run(client: MlflowClient, run: str) -> None:
-    data = Data(ITEMS, table([], PETS.classes), GOLD, None, digest="0123456789abcdef" * 4)
+    data = DATA
     runs.log_data(client, run, data, "tables_jsonl", "somewhere/items.jsonl")
     (found,) = client.get_run(run).inputs.dataset_inputs
     assert found.dataset.name == "tables_jsonl"
     assert found.dataset.digest == data.digest[:36]
     assert json.loads(found.dataset.source)["uri"] == "somewhere/items.jsonl"
     assert [(tag.key, tag.value) for tag in found.tags] == [("mlflow.data.context", "training")]
+
+
+def kept_with(client: MlflowClient, run: str, **page: Any) -> Path:
+    """A result on disk whose page with the items is made with these settings."""
+    return runs.keep_result(
+        result(), DATA, {**tracking(client), "labels_browser": page}, run, classes=PETS.classes, identity="i",
+        title="x", started=time.perf_counter(), save_models=None,
+    )  # fmt: skip
+
+
+def test_a_page_with_the_items_is_made_unless_it_is_switched_off(client: MlflowClient, run: str) -> None:
+    kept = kept_with(client, run, items=0, leave_out=[])
+    assert not (kept / "artifacts" / "labels_browser.html").exists()
+    assert "labels_browser" not in (kept / "artifacts" / "label_quality.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("leave_out", "is_there"), [([], True), (["text"], False)])
+def test_a_result_kept_earlier_shows_nothing_that_is_left_out_by_now(
+    client: MlflowClient, run: str, leave_out: list[str], is_there: bool
+) -> None:
+    kept_with(client, run, items=5000, leave_out=[])
+    client.set_terminated(run, "FAILED")
+    now = {**tracking(client), "labels_browser": {"items": 5000, "leave_out": leave_out}}
+    kept = runs.result_kept_earlier(client, now, "i")
+    assert kept is not None
+    assert (kept / "artifacts" / "labels_browser.html").exists() == is_there
+    assert (kept / "artifacts" / "votes.parquet").exists()

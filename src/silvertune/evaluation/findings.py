@@ -24,8 +24,8 @@ No rule but the last two applies to fewer than `ENOUGH` labels, or where it need
 | copies_across_split | test items are copies of items that are trained on (the same words in every view) |
 """  # noqa: E501
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -62,10 +62,13 @@ class Finding:
     Attributes:
         name: The name of its rule, a tag to search runs by.
         sentence: The sentence, with the figures.
+        items: How `labels_browser.html` shows the items behind it: setting -> value, such as `show` -> a mark of
+            `silvertune.evaluation.item_marks`. Empty where it is about no items in particular.
     """
 
     name: str
     sentence: str
+    items: Mapping[str, str] = field(default_factory=dict)
 
 
 def find(report: Report) -> list[Finding]:
@@ -97,7 +100,8 @@ def _filter_drops_one_class(report: Report) -> Iterator[Finding]:
     name, n = str(dropped.idxmax()), dropped.sum()
     if n >= ENOUGH and dropped[name] / n >= ONE_SIDED and before[name] / before.sum() < ONE_SIDED:
         only = "only" if dropped[name] == n else "nearly only"
-        yield Finding("filter_drops_one_class", f"The filter removed {only} {name}: {dropped[name]} of {n} labels.")
+        sentence = f"The filter removed {only} {name}: {dropped[name]} of {n} labels."
+        yield Finding("filter_drops_one_class", sentence, {"show": "dropped", "label": name})
 
 
 def _filter_thins_class(report: Report) -> Iterator[Finding]:
@@ -105,7 +109,7 @@ def _filter_thins_class(report: Report) -> Iterator[Finding]:
     for name in report.by_class.index[report.by_class["n_before"] >= ENOUGH]:
         if kept[name] < THINNED * overall:
             sentence = f"The filter keeps {_percent(kept[name])} of the labels {name}, and {_percent(overall)} of all."
-            yield Finding("filter_thins_class", sentence)
+            yield Finding("filter_thins_class", sentence, {"show": "dropped", "label": str(name)})
 
 
 def _filter_against_chance(report: Report) -> Iterator[Finding]:
@@ -129,22 +133,27 @@ def _filter_against_chance(report: Report) -> Iterator[Finding]:
     figures = f"{_percent(dropped_wrong)} of the dropped labels are wrong; of as many random labels {_percent(noise)}"
     figures += f" would be, and of as many random labels of each class {_percent(random_of_each_class)}. Noise goes"
     figures += f" from {_share(noise)} to {_share(report.metrics['labels/noise_after'])}."
+    of_right = {"show": "dropped_though_right"}
     if not beats_random(pd.Series([noise]), pd.Series([with_gold.sum()]), pd.Series([dropped.sum()])):
-        yield Finding("filter_no_better_than_chance", f"The filter does not find wrong labels: {figures}")
+        yield Finding("filter_no_better_than_chance", f"The filter does not find wrong labels: {figures}", of_right)
     elif not beats_random(noise_of_class, with_gold, dropped):
-        yield Finding("filter_only_shifts_classes", f"The filter finds a class, but not its wrong labels: {figures}")
+        yield Finding(
+            "filter_only_shifts_classes", f"The filter finds a class, but not its wrong labels: {figures}", of_right
+        )
     else:
-        yield Finding("filter_finds_errors", f"The filter finds wrong labels: {figures}")
+        yield Finding("filter_finds_errors", f"The filter finds wrong labels: {figures}", {"show": "dropped"})
 
 
 def _class_noise(report: Report) -> Iterator[Finding]:
     for name, row in report.by_class[report.by_class["n_after"] >= ENOUGH].iterrows():
+        of_class = {"show": "trained_on_wrong", "label": str(name)}
         if row["noise_after"] >= NOISY:
             sentence = f"{_percent(row['noise_after'])} of the training labels {name} are wrong."
-            yield Finding("class_noisy", sentence)
+            yield Finding("class_noisy", sentence, of_class)
         if row["noise_after"] - row["noise_before"] >= GREW:
             sentence = f"Among the labels {name}, noise grows from {_share(row['noise_before'])} before the filter to"
-            yield Finding("class_noise_grows", f"{sentence} {_share(row['noise_after'])} in the training set.")
+            sentence += f" {_share(row['noise_after'])} in the training set."
+            yield Finding("class_noise_grows", sentence, of_class)
 
 
 def _over_calls(report: Report) -> Iterator[Finding]:
@@ -154,17 +163,23 @@ def _over_calls(report: Report) -> Iterator[Finding]:
     if min(n["known_before"], n["n_gold"]) >= ENOUGH:
         for label in _over_called(before, gold):
             shares_in_words = f"{_percent(before[label])} of the labels, {_percent(gold[label])} of gold"
-            yield Finding("labels_over_call", f"The labels over-call {label}: {shares_in_words}.")
+            yield Finding(
+                "labels_over_call",
+                f"The labels over-call {label}: {shares_in_words}.",
+                {"show": "wrong", "label": label},
+            )
     # Where nothing is dropped, the sentence above says the same.
     if min(n["known_after"], n["n_gold"]) >= ENOUGH and not after.equals(before):
         for label in _over_called(after, gold):
             shares_in_words = f"{_percent(after[label])} of the labels, {_percent(gold[label])} of gold"
-            yield Finding("trained_on_too_many", f"The training labels over-call {label}: {shares_in_words}.")
+            sentence = f"The training labels over-call {label}: {shares_in_words}."
+            yield Finding("trained_on_too_many", sentence, {"show": "trained_on_wrong", "label": label})
     predicted, tested = shares["predicted"], shares["test gold"]
     if report.by_fold["n_test"].sum() >= ENOUGH:
         for label in _over_called(predicted, tested):
             shares_in_words = f"{_percent(predicted[label])} of the predictions, {_percent(tested[label])} of gold"
-            yield Finding("predictions_over_call", f"The predictions over-call {label}: {shares_in_words}.")
+            sentence = f"The predictions over-call {label}: {shares_in_words}."
+            yield Finding("predictions_over_call", sentence, {"show": "prediction_wrong", "predicted": label})
 
 
 def _over_called(share: pd.Series, gold: pd.Series) -> list[str]:
@@ -180,6 +195,7 @@ def _classes_shift(report: Report) -> Iterator[Finding]:
         yield Finding(
             "classes_shift",
             f"{start} {_percent(trained[name])} of the training labels and {_percent(tested[name])} of the test items.",
+            {"show": "kept", "label": name},
         )
 
 
@@ -192,13 +208,19 @@ def _confidence_order(report: Report) -> Iterator[Finding]:
         figures = f"AURC {_share(row['aurc'])}, {_share(row['aurc_random'])} in random order,"
         figures += f" {_share(row['aurc_best'])} in the best order."
         if share_of_best < BLIND:
-            yield Finding("confidence_blind", f"The confidence does not rank the wrong labels last: {figures}")
+            sentence = f"The confidence does not rank the wrong labels last: {figures}"
+            yield Finding("confidence_blind", sentence, {"show": "wrong_and_confident", "sort": "confident"})
         elif share_of_best >= ORDERS:
-            yield Finding("confidence_orders_errors", f"The confidence ranks most of the wrong labels last: {figures}")
+            sentence = f"The confidence ranks most of the wrong labels last: {figures}"
+            yield Finding("confidence_orders_errors", sentence, {"show": "wrong", "sort": "doubtful"})
 
 
 def _miscalibrated(report: Report) -> Iterator[Finding]:
-    for of in ("labels", "predictions"):
+    shows = {
+        "labels": {"show": "wrong_and_confident", "sort": "confident"},
+        "predictions": {"show": "prediction_wrong", "sort": "predicted"},
+    }
+    for of, items in shows.items():
         bins = report.reliability[report.reliability["of"] == of]
         if bins["n"].sum() < ENOUGH:
             continue
@@ -206,14 +228,17 @@ def _miscalibrated(report: Report) -> Iterator[Finding]:
         error = float(np.average((bins["confidence"] - bins["accuracy"]).abs(), weights=bins["n"]))
         if error >= MISCALIBRATED:
             start = f"The confidence of the {of} does not match their accuracy: {_share(confidence)} on average,"
-            yield Finding(f"{of}_miscalibrated", f"{start} {_share(accuracy)} of them are right (ECE {_share(error)}).")
+            yield Finding(
+                f"{of}_miscalibrated", f"{start} {_share(accuracy)} of them are right (ECE {_share(error)}).", items
+            )
 
 
 def _annotators_disagree(report: Report) -> Iterator[Finding]:
     votes = report.alphas[report.alphas["of"] == "the labeler"]
     for row in votes[(votes["n"] >= ENOUGH) & (votes["alpha"] < RELIABLE)].to_dict("records"):
         alpha = f"Krippendorff's alpha {_share(row['alpha'])} (below {_share(RELIABLE)})"
-        yield Finding("annotators_disagree", f"The labeler's votes on an item rarely agree: {alpha}.")
+        sentence = f"The labeler's votes on an item rarely agree: {alpha}."
+        yield Finding("annotators_disagree", sentence, {"show": "disagree"})
 
 
 def _annotator_unlike_others(report: Report) -> Iterator[Finding]:
@@ -234,6 +259,7 @@ def _annotator_unlike_others(report: Report) -> Iterator[Finding]:
             "annotator_unlike_others",
             f"{name} hardly agrees with the other annotators: {figures}. aggregation=dawid_skene weighs annotators by "
             "their agreement.",
+            {"annotator": str(name), "vote": "differs"},
         )
 
 
@@ -246,7 +272,11 @@ def _view_errs_more(report: Report) -> Iterator[Finding]:
         best, worst = ranked.iloc[0], ranked.iloc[-1]
         if worst["noise"] - best["noise"] >= VIEWS_DIFFER:
             start = f"{annotator} makes more errors on view {worst['view']} ({_percent(worst['noise'])} wrong)"
-            yield Finding("view_errs_more", f"{start} than on {best['view']} ({_percent(best['noise'])}).")
+            yield Finding(
+                "view_errs_more",
+                f"{start} than on {best['view']} ({_percent(best['noise'])}).",
+                {"annotator": str(annotator), "view": str(worst["view"]), "vote": "wrong"},
+            )
 
 
 def _errs_together(report: Report) -> Iterator[Finding]:
@@ -254,7 +284,9 @@ def _errs_together(report: Report) -> Iterator[Finding]:
     for row in pairs[pairs["same_error"] >= TOGETHER].nlargest(MOST, "same_error").to_dict("records"):
         start = f"{row['a']} and {row['b']} make the same errors: of the {row['either_wrong']:.0f} items that at least"
         yield Finding(
-            "errs_together", f"{start} one has wrong, both give {_percent(row['same_error'])} the same wrong label."
+            "errs_together",
+            f"{start} one has wrong, both give {_percent(row['same_error'])} the same wrong label.",
+            {"rater": row["a"], "other_rater": row["b"]},
         )
 
 
@@ -265,7 +297,8 @@ def _votes_without_label(report: Report) -> Iterator[Finding]:
     voted = voted[(voted["null"] >= NULL) & (voted["n"] >= ENOUGH)]
     for row in voted.nlargest(MOST, "null").to_dict("records"):
         share = f"{row['without_label']} of {row['n']} votes on view {row['view']}"
-        yield Finding("votes_without_label", f"{row['annotator']} gives no label in {share}.")
+        items = {"annotator": str(row["annotator"]), "view": str(row["view"]), "vote": "none"}
+        yield Finding("votes_without_label", f"{row['annotator']} gives no label in {share}.", items)
 
 
 def _one_class_predicted(report: Report) -> Iterator[Finding]:
@@ -275,14 +308,16 @@ def _one_class_predicted(report: Report) -> Iterator[Finding]:
         where = (
             f"in fold {folds} (of {len(report.by_fold)}, from 0)" if len(report.by_fold) > 1 else "on the test items"
         )
-        yield Finding("one_class_predicted", f"Only one class is predicted {where}.")
+        items = {"fold": str(one["fold"].iloc[0])} if len(report.by_fold) > 1 else {"show": "prediction_wrong"}
+        yield Finding("one_class_predicted", f"Only one class is predicted {where}.", items)
 
 
 def _copies_across_split(report: Report) -> Iterator[Finding]:
     if (copies := report.metrics.get("labels/copied_test_items", 0)) > 0:
         items = "item is a copy" if copies == 1 else "items are copies"
         said = f"{copies:.0f} test {items} of texts that are trained on, so the metrics may be too high."
-        yield Finding("copies_across_split", f"{said} dataset.keep_copies_together=true keeps copies in one group.")
+        advice = "dataset.keep_copies_together=true keeps copies in one group."
+        yield Finding("copies_across_split", f"{said} {advice}", {"show": "copies"})
 
 
 def _percent(value: float) -> str:

@@ -1,10 +1,11 @@
 """The report on a run's labels as files: tables, figures, findings, and one page with all of them."""
 
+import html
 from pathlib import Path
 
 from silvertune.evaluation.findings import NO_FINDING, Finding, markdown
 from silvertune.evaluation.label_quality import Report, tables
-from silvertune.reports import drawing, html_page, label_figures
+from silvertune.reports import drawing, html_page, label_figures, labels_browser
 
 HEADINGS = {
     "by_class": "Labels by class, before and after the filter",
@@ -29,7 +30,7 @@ MOST_ROWS = 60
 """How many rows of a table the page shows at most; its file has all."""
 
 
-def write(report: Report, findings: list[Finding], folder: Path, title: str) -> None:
+def write(report: Report, findings: list[Finding], folder: Path, title: str, *, has_browser: bool = False) -> None:
     """Write label_quality/<table>.csv, figures/<name>.png, findings.md and label_quality.html.
 
     Args:
@@ -37,6 +38,7 @@ def write(report: Report, findings: list[Finding], folder: Path, title: str) -> 
         findings: Its findings.
         folder: An existing folder to write to.
         title: The name of the run, for the page's heading.
+        has_browser: Whether `labels_browser.html` stands beside it, which the findings are linked to.
     """
     for name in ("label_quality", "figures"):
         (folder / name).mkdir(exist_ok=True)
@@ -46,11 +48,19 @@ def write(report: Report, findings: list[Finding], folder: Path, title: str) -> 
     for name, image in images.items():
         (folder / "figures" / f"{name}.png").write_bytes(image)
     (folder / "findings.md").write_text(markdown(findings), encoding="utf-8")
-    (folder / "label_quality.html").write_text(_page(report, findings, images, title), encoding="utf-8")
+    (folder / "label_quality.html").write_text(_page(report, findings, images, title, has_browser), encoding="utf-8")
 
 
-def _page(report: Report, findings: list[Finding], images: dict[str, bytes], title: str) -> str:
-    sentences = html_page.bullets([finding.sentence for finding in findings] or [NO_FINDING])
+def _page(report: Report, findings: list[Finding], images: dict[str, bytes], title: str, has_browser: bool) -> str:
+    sentences = html_page.bullets([NO_FINDING])
+    if findings:
+        lines = (html.escape(one.sentence) + has_browser * _link_to_items(one) for one in findings)
+        sentences = "<ul>" + "".join(f"<li>{line}</li>" for line in lines) + "</ul>"
+    if has_browser:
+        sentences += (
+            f'<p><a href="{labels_browser.FILE}">The items themselves</a>, with every vote and decision '
+            f"({labels_browser.FILE}, beside this file).</p>"
+        )
     pictures = "".join(
         f"<h2>{FIGURE_HEADINGS[name]}</h2>{html_page.picture(image, FIGURE_HEADINGS[name])}"
         for name, image in images.items()
@@ -66,3 +76,10 @@ def _page(report: Report, findings: list[Finding], images: dict[str, bytes], tit
         if name in table_by_name
     )
     return html_page.page(f"Labels of {title}", sentences + pictures + sections)
+
+
+def _link_to_items(finding: Finding) -> str:
+    """A link to the items behind a finding."""
+    if not finding.items:
+        return ""
+    return f' <a href="{labels_browser.FILE}#{html.escape(labels_browser.fragment(finding))}">the items</a>'

@@ -18,6 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from silvertune import composition, identity, progress_bar, splits
 from silvertune.errors import UserError, check_whole_number, either, in_one_line
+from silvertune.items import views_of
+from silvertune.reports import labels_browser
 from silvertune.runner import Parts
 from silvertune.study.job import Job, names_of_parts, run_name
 
@@ -100,6 +102,7 @@ def _composed(
 def _built(config: Mapping[str, Any], checked: set[str]) -> Parts:
     """The parts of a job, on data that can be split as it says. What jobs have in common is checked once."""
     parts = composition.build(config, checked)
+    labels_browser.Settings.of(config["tracking"], views_of(parts.data.items))  # a misspelt view would be shown
     split = repr((parts.data.digest, parts.evaluation, parts.task, parts.seed))
     if split not in checked:
         splits.split(parts.data, parts.evaluation, parts.task, parts.seed)

@@ -113,8 +113,10 @@ def run(cfg: DictConfig, *, choices: Mapping[str, Any], sources: Iterable[Any], 
             columns = ColumnMapping.of_dataset(config["dataset"])
             kept = runs.keep_result(
                 result,
+                parts.data,
                 tracking,
                 run_id,
+                classes=parts.task.classes,
                 identity=all_tags["identity"],
                 title=run_name(config, names),
                 started=started,

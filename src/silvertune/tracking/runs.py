@@ -10,7 +10,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -23,17 +23,14 @@ from silvertune.errors import UserError, cause_and_place
 from silvertune.evaluation import findings, label_quality
 from silvertune.interfaces import PredictorTraits
 from silvertune.items import Data
-from silvertune.reports import drawing, figures, label_files
 from silvertune.runner import Result
-from silvertune.tracking import disk, processes, store, unlogged
+from silvertune.tracking import disk, processes, result_files, store, unlogged
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 LONGEST_PARAM = 6000
-ROWS_OF_A_PART = 100_000
-"""Rows of a row group of a Parquet file."""
 PACKAGES = ("silvertune", "hydra-core", "mlflow", "numpy", "pandas", "scikit-learn", "torch", "transformers", "peft")
 
 
@@ -197,9 +194,11 @@ def log_data(client: "MlflowClient", run: str, data: Data, name: str, source: st
 
 def keep_result(
     result: Result,
+    data: Data,
     tracking: Mapping[str, Any],
     run_id: str,
     *,
+    classes: Sequence[str],
     identity: str,
     title: str,
     started: float,
@@ -209,8 +208,10 @@ def keep_result(
 
     Args:
         result: What the run computed.
+        data: What it was computed from.
         tracking: The configuration's `tracking`.
         run_id: The run's id.
+        classes: The task's classes.
         identity: What decides the result, as a digest.
         title: The title of its figures and pages.
         started: `time.perf_counter()` at the run's start.
@@ -221,7 +222,7 @@ def keep_result(
     """
 
     def write(folder: Path) -> unlogged.Summary:
-        run_findings = _write_artifacts(result, folder, title)
+        run_findings = result_files.write(result, data, classes, folder, title, tracking)
         if save_models is not None:
             save_models(folder / "model")
         tags = {
@@ -248,28 +249,6 @@ def _tuned_on(result: Result) -> dict[str, str]:
     return {**base_model, **{f"tuned_on.{name}": ", ".join(values[name]) for name in names}}
 
 
-def _write_artifacts(result: Result, folder: Path, title: str) -> list[findings.Finding]:
-    (folder / "figures").mkdir()
-    _parquet(result.votes, folder / "votes.parquet")
-    _parquet(result.decisions.reset_index(), folder / "decisions.parquet")
-    _parquet(result.predictions.reset_index(), folder / "predictions.parquet")
-    run_findings = findings.find(result.labels)
-    label_files.write(result.labels, run_findings, folder, title)
-    if len(result.report.groups):  # a production run tests nothing
-        result.report.groups.to_csv(folder / "groups.csv")
-        (folder / "figures" / "groups.png").write_bytes(drawing.png(figures.groups(result.report.groups, title)))
-    if (matrix := figures.agreement(result.labels.agreement)) is not None:
-        (folder / "figures" / "agreement.png").write_bytes(drawing.png(matrix))
-    epochs = [
-        {"fold": fold, "epoch": number, **epoch}
-        for fold, student in enumerate(result.students)
-        for number, epoch in enumerate(student.history)
-    ]
-    if epochs:
-        pd.DataFrame(epochs).to_csv(folder / "tuning.csv", index=False)
-    return run_findings
-
-
 def result_kept_earlier(client: "MlflowClient", tracking: Mapping[str, Any], identity: str) -> Path | None:
     """The folder of the same result, if an earlier run computed it and could not log it."""
     from mlflow.exceptions import MlflowException
@@ -280,7 +259,10 @@ def result_kept_earlier(client: "MlflowClient", tracking: Mapping[str, Any], ide
         except MlflowException:  # the store has no such run: the result was computed for another
             return False
 
-    return unlogged.find(tracking, identity, is_at_work)
+    kept = unlogged.find(tracking, identity, is_at_work)
+    if kept is not None:
+        result_files.remove_page_of_other_settings(kept / "artifacts", tracking)
+    return kept
 
 
 @contextmanager
@@ -301,7 +283,7 @@ def votes_logged_on_failure(client: "MlflowClient", run_id: str) -> Iterator[Cal
         with suppress(Exception), tempfile.TemporaryDirectory() as folder:  # why the run failed counts more
             for votes in tables:
                 file = Path(folder) / "votes.parquet"
-                _parquet(votes.assign(stage="labeler"), file)
+                result_files.parquet(votes.assign(stage="labeler"), file)
                 client.log_artifact(run_id, str(file))
         raise
 
@@ -358,18 +340,6 @@ def _git(*arguments: str) -> str | None:
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _parquet(frame: pd.DataFrame, path: Path) -> None:
-    """Write a table part by part: a reader may take one part at a time, and no second copy of it is in memory."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = pa.Schema.from_pandas(frame, preserve_index=False)
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for start in range(0, max(len(frame), 1), ROWS_OF_A_PART):
-            part = frame.iloc[start : start + ROWS_OF_A_PART]
-            writer.write_table(pa.Table.from_pandas(part, schema=schema, preserve_index=False))
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
