@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import cli
 
 from silvertune.errors import UserError
 from silvertune.study import launchers
@@ -33,14 +34,13 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     "target",
     [
         SLURM,
-        "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher",
         "hydra_plugins.hydra_rq_launcher.rq_launcher.RQLauncher",
         "mine.MyLauncher",
     ],
 )
 def test_a_launcher_that_leaves_this_machine_needs_all_by_url(shared: Path, target: str) -> None:
-    launchers.check(target, [config(shared)])
-    launchers.check(target, [config(shared, labeler={"_target_": "silvertune.labelers.Recorded"})])
+    launchers.check({"_target_": target}, [config(shared)])
+    launchers.check({"_target_": target}, [config(shared, labeler={"_target_": "silvertune.labelers.Recorded"})])
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_what_is_missing_is_told_by_its_key(shared: Path, change: dict[str, Any]
     if change.get("tracking", {}).get("dir") == "FOLDER":
         change = {"tracking": change["tracking"] | {"dir": str(shared)}}
     with pytest.raises(UserError) as caught:
-        launchers.check(SLURM, [config(shared, **change)])
+        launchers.check({"_target_": SLURM}, [config(shared, **change)])
     assert str(caught.value).startswith("hydra/launcher=SlurmLauncher starts jobs on other machines")
     for word in words:
         assert word in str(caught.value)
@@ -70,7 +70,7 @@ def test_what_is_missing_is_told_by_its_key(shared: Path, change: dict[str, Any]
 def test_all_that_is_missing_is_told_at_once(tmp_path: Path) -> None:
     missing = config(tmp_path, tracking={"uri": None, "dir": "mlruns"}, labeler={"store": {"url": None}})
     with pytest.raises(UserError) as caught:
-        launchers.check(SLURM, [missing, missing])
+        launchers.check({"_target_": SLURM}, [missing, missing])
     assert str(caught.value).count("; ") == 2
 
 
@@ -83,8 +83,45 @@ def test_all_that_is_missing_is_told_at_once(tmp_path: Path) -> None:
     ],
 )
 def test_a_launcher_of_this_machine_needs_nothing(tmp_path: Path, target: str) -> None:
-    launchers.check(target, [config(tmp_path, tracking={"uri": None, "dir": "mlruns"})])
+    launchers.check({"_target_": target}, [config(tmp_path, tracking={"uri": None, "dir": "mlruns"})])
+
+
+def test_ray_stays_on_this_machine_unless_it_is_given_an_address(tmp_path: Path) -> None:
+    here = {"_target_": "hydra_plugins.silvertune.ray_launcher.RayLauncher", "address": None}
+    launchers.check(here, [config(tmp_path, tracking={"uri": None, "dir": "mlruns"})])
+    with pytest.raises(UserError, match="RayLauncher starts jobs on other machines"):
+        launchers.check(here | {"address": "auto"}, [config(tmp_path, tracking={"uri": None, "dir": "mlruns"})])
 
 
 def test_a_folder_on_a_disk_of_this_machine_is_not_shared(tmp_path: Path) -> None:
     assert not launchers._is_shared(tmp_path / "not" / "there")
+
+
+def test_jobs_for_slurm_are_composed_and_refused_where_they_would_share_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="hydra-submitit-launcher is not installed")
+    cli.write_tables(tmp_path, groups=4)
+    slurm = ["hydra/launcher=submitit_slurm", "hydra.launcher.partition=gpu", "hydra.launcher.gpus_per_node=1",
+             "hydra.launcher.mem_gb=16", "hydra.launcher.timeout_min=240"]  # fmt: skip
+    composed = cli.silvertune(tmp_path, *slurm, "--cfg", "hydra", "--package", "hydra.launcher")
+    assert composed.returncode == 0, composed.stderr
+    for line in (f"_target_: {SLURM}", "partition: gpu", "gpus_per_node: 1", "mem_gb: 16", "timeout_min: 240"):
+        assert line in composed.stdout
+    study = ["dataset.path=tables.jsonl", "labeler=expert", "filter=none,agreement", "evaluation.folds=2"]
+    refused = cli.silvertune(tmp_path, *study, *slurm)
+    assert refused.returncode == 1
+    (line,) = refused.stderr.splitlines()
+    assert "hydra/launcher=SlurmLauncher starts jobs on other machines, which can't reach: tracking.uri=sqlite" in line
+    assert not (tmp_path / "mlruns").exists()
+
+
+@pytest.mark.soak
+def test_submitit_runs_a_sweep_as_it_would_on_slurm(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="hydra-submitit-launcher is not installed")
+    cli.write_tables(tmp_path, groups=4)
+    study = ["dataset.path=tables.jsonl", "labeler=expert", "filter=none,agreement", "evaluation.folds=2",
+             "evaluation.replicates=20", "tracking.save_models=false"]  # fmt: skip
+    done = cli.silvertune(tmp_path, *study, "hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10")
+    assert done.returncode == 0, done.stderr
+    runs = cli.runs(tmp_path, "silvertune")
+    assert [run.info.status for run in runs] == ["FINISHED"] * 2
+    assert len({run.data.tags["pid"] for run in runs}) == 2

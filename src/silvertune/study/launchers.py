@@ -16,21 +16,23 @@ NETWORK_FILE_SYSTEMS = (
 )  # fmt: skip
 
 
-def check(target: str, configs: Sequence[Mapping[str, Any]]) -> None:
+def check(launcher: Mapping[str, Any], configs: Sequence[Mapping[str, Any]]) -> None:
     """Refuse a launcher whose jobs, on other machines, could not reach what they share.
 
-    A launcher whose jobs run on this machine says so: its class has `stays_on_this_machine = True`. Jobs of others
-    need the tracking store, the answer store of each LLM labeler and the ledger of the backend by URL, and
-    `tracking.dir`, with its caches, on storage that all machines share.
+    A launcher whose jobs run on this machine says so: its class has `stays_on_this_machine`, which is true, or a
+    function of the settings that is true of them. Jobs of others need the tracking store, the answer store of each LLM
+    labeler and the ledger of the backend by URL, and `tracking.dir`, with its caches, on storage that all machines
+    share.
 
     Args:
-        target: The launcher's `_target_`.
+        launcher: The launcher's settings, with its `_target_`.
         configs: The resolved configurations of the jobs.
 
     Raises:
         UserError: Something is missing; the message lists all of it.
     """
-    if any(name in target for name in ON_THIS_MACHINE) or _says_that_it_stays(target):
+    target = str(launcher["_target_"])
+    if any(name in target for name in ON_THIS_MACHINE) or _says_that_it_stays(target, launcher):
         return
     missing = list(dict.fromkeys(text for config in configs for text in _missing(config)))
     if missing:
@@ -38,12 +40,13 @@ def check(target: str, configs: Sequence[Mapping[str, Any]]) -> None:
         raise UserError(f"hydra/launcher={name} starts jobs on other machines, which can't reach: {'; '.join(missing)}")
 
 
-def _says_that_it_stays(target: str) -> bool:
-    """Whether the launcher's class has `stays_on_this_machine = True`."""
+def _says_that_it_stays(target: str, launcher: Mapping[str, Any]) -> bool:
+    """Whether the launcher's class has `stays_on_this_machine`, and that is true of these settings."""
     try:
-        return bool(getattr(import_path.imported(target), "stays_on_this_machine", False))
+        stays = getattr(import_path.imported(target), "stays_on_this_machine", False)
     except Exception:  # Hydra says why it can't be imported
         return False
+    return bool(stays(launcher) if callable(stays) else stays)
 
 
 def _missing(config: Mapping[str, Any]) -> Iterator[str]:

@@ -61,7 +61,7 @@ def run(arguments: Sequence[str], *, config: DictConfig, loader: ConfigLoader, l
     registering.check(jobs)
     tracking = _with_address(jobs[0].config["tracking"])
     name = _experiment(tracking, config)
-    launchers.check(str(config.hydra.launcher["_target_"]), [job.config for job in jobs])
+    launchers.check(config.hydra.launcher, [job.config for job in jobs])
     if config.mode == "plan":
         answer_store.ask_failures_again(time.time())  # as a start of the sweep would
         plan.show(output, jobs, store.latest_if_any(tracking, name) if config.resume else {})
@@ -232,6 +232,8 @@ def _launched(sweep: Sweep, launch: Launch) -> list[Failure]:
     try:
         with handed_over(sweep.todo), progress.shown(sweep.client, sweep.experiment, sweep.parent, len(sweep.todo)):
             returned = launch(to_launch, initial_job_idx=0)
+    except UserError:  # the launcher refuses to begin
+        raise
     except Exception as error:  # a killed worker takes the launcher's pool down with it
         _check_store(sweep)
         sweep.client.log_text(sweep.parent, traceback.format_exc(), "traceback.txt")
