@@ -115,7 +115,7 @@ def test_compression_and_encoding_do_not_change_the_digest_of_the_same_bytes(tmp
         ("a.csv.gz", b"no gzip", ["not a whole .gz file"]),
         ("a.csv.gz", FILES["a.csv.gz"][:-9], ["not a whole .gz file"]),
         ("a.jsonl.zst", b"no zstd", ["not a whole .zst file"]),
-        ("a.xlsx", b"PK", [".jsonl, .csv or .parquet", ".gz, .bz2 or .zst"]),
+        ("a.xlsx", b"PK", [".jsonl, .csv or .parquet", ".gz, .bz2, .xz or .zst"]),
         ("a.txt.gz", gzip.compress(b"x", mtime=0), ["by its ending"]),
         ("a.csv", b"id,,text,\n1,2,3,4\n", ["a.csv:2", "a value under a column without a name"]),
         ("a.csv", b"sep=;\nid;text\n1;2;3\n", ["a.csv:3", "ragged row: 3 value(s) under 2 column(s)"]),

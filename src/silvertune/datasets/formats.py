@@ -24,7 +24,9 @@ ROWS_AT_ONCE = 10_000
 """So many rows of a text file are held as rows, until they are columns."""
 SEPARATORS = {",": "','", ";": "';'", "\t": "tab", "|": "'|'"}
 """What separates the columns of usual CSV files, and how a configuration writes it."""
-ENDINGS = "a .jsonl, .csv or .parquet file (.json, .ndjson and .tsv too, each also with .gz, .bz2 or .zst behind it)"
+ENDINGS = (
+    "a .jsonl, .csv or .parquet file (.json, .ndjson and .tsv too, each also with .gz, .bz2, .xz or .zst behind it)"
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Columns:
 
 def is_readable(file: Path) -> bool:
     """Whether the ending of a file names a kind that can be read."""
-    return _endings(file)[0] in _READERS
+    return endings_of(file)[0] in _READERS
 
 
 def content_of(file: Path, key: str) -> bytes:
@@ -99,7 +101,7 @@ def content_of(file: Path, key: str) -> bytes:
     Raises:
         UserError: It can't be read, is of another kind, or is broken.
     """
-    kind, compression = _endings(file)
+    kind, compression = endings_of(file)
     if kind not in _READERS:
         raise UserError(f"{key}={file}: want {ENDINGS}, by its ending")
     try:
@@ -121,11 +123,11 @@ def columns_of(file: Path, content: bytes, key: str, text_format: TextFormat) ->
     Raises:
         UserError: Something in it is not as its kind wants, with the line.
     """
-    return _READERS[_endings(file)[0]](file, content, key, text_format)
+    return _READERS[endings_of(file)[0]](file, content, key, text_format)
 
 
-def _of_rows(rows: Iterator[tuple[int, Row]], place: str) -> Columns:
-    """The columns of rows that come with their numbers."""
+def of_rows(rows: Iterator[tuple[int, Row]], place: str) -> Columns:
+    """The columns of rows that come with their numbers, after what a message puts before a number."""
     values: dict[str, list[Any]] = {}
     numbers = array("L")
     while batch := list(islice(rows, ROWS_AT_ONCE)):
@@ -137,10 +139,10 @@ def _of_rows(rows: Iterator[tuple[int, Row]], place: str) -> Columns:
     return Columns(values, numbers, place)
 
 
-def _endings(file: Path) -> tuple[str, str]:
+def endings_of(file: Path) -> tuple[str, str]:
     """The kind of a file and its compression, as lower-case endings; "" where it is not compressed."""
     endings = [ending.lower() for ending in file.suffixes]
-    if endings and endings[-1] in (".gz", ".bz2", ".zst"):
+    if endings and endings[-1] in (".gz", ".bz2", ".xz", ".zst"):
         return (endings[-2] if len(endings) > 1 else ""), endings[-1]
     return (endings[-1] if endings else ""), ""
 
@@ -148,6 +150,7 @@ def _endings(file: Path) -> tuple[str, str]:
 def _decompressed(content: bytes, compression: str, where: str) -> bytes:
     import bz2
     import gzip
+    import lzma
     import zlib
 
     try:
@@ -155,11 +158,13 @@ def _decompressed(content: bytes, compression: str, where: str) -> bytes:
             return gzip.decompress(content)
         if compression == ".bz2":
             return bz2.decompress(content)
+        if compression == ".xz":
+            return lzma.decompress(content)
         if compression == ".zst":
             import pyarrow
 
             return bytes(pyarrow.CompressedInputStream(pyarrow.BufferReader(content), "zstd").read())
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise UserError(f"{where}: not a whole {compression} file ({error})") from None
     return content
 
@@ -206,7 +211,7 @@ def _python_values(column: Any) -> list[Any]:
 
 
 def _csv(file: Path, content: bytes, key: str, text_format: TextFormat) -> Columns:
-    return _of_rows(_csv_rows(file, content, key, text_format), f"{file}:")
+    return of_rows(_csv_rows(file, content, key, text_format), f"{file}:")
 
 
 def _csv_rows(file: Path, content: bytes, key: str, text_format: TextFormat) -> Iterator[tuple[int, Row]]:
@@ -217,7 +222,7 @@ def _csv_rows(file: Path, content: bytes, key: str, text_format: TextFormat) -> 
     if text[:4].lower() == "sep=" and text[5:6] in ("\r", "\n") and separator in ("", text[4]):
         separator, lines_before = text[4], 1
         text = text[5:].removeprefix("\r").removeprefix("\n")
-    is_said, separator = bool(separator), separator or ("\t" if _endings(file)[0] == ".tsv" else ",")
+    is_said, separator = bool(separator), separator or ("\t" if endings_of(file)[0] == ".tsv" else ",")
     # With their ends: a quoted cell may hold line breaks of its own.
     reader = csv.reader(_lines(text, _CSV_LINE_END), delimiter=separator, strict=True)
     try:
@@ -257,13 +262,13 @@ def _json(file: Path, content: bytes, key: str, text_format: TextFormat) -> Colu
     """JSON Lines, or one JSON list, whichever the content is: exports go by either ending."""
     text = _decoded(file, content, key, text_format)
     if text.lstrip().startswith("["):
-        return _of_rows(_json_entries(file, text, key), f"{file}: entry ")
-    return _of_rows(_json_lines(file, text, key), f"{file}:")
+        return of_rows(_json_entries(file, text, key), f"{file}: entry ")
+    return of_rows(_json_lines(file, text, key), f"{file}:")
 
 
 def _json_entries(file: Path, text: str, key: str) -> Iterator[tuple[int, Row]]:
     try:
-        entries = json.loads(text, parse_constant=_constant)
+        entries = json.loads(text, parse_constant=json_constant)
     except ValueError as error:
         raise UserError(f"{file}: {key}: not JSON ({error})") from None
     for number, entry in enumerate(entries, start=1):
@@ -281,9 +286,9 @@ def _json_lines(file: Path, text: str, key: str) -> Iterator[tuple[int, Row]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line.removesuffix("\n"), parse_constant=_constant)
+            row = json.loads(line.removesuffix("\n"), parse_constant=json_constant)
         except ValueError as error:
-            hint = "; want a list of objects, or one object a line" if _endings(file)[0] == ".json" else ""
+            hint = "; want a list of objects, or one object a line" if endings_of(file)[0] == ".json" else ""
             raise UserError(f"{file}:{number}: {key}: not JSON ({error}){hint}") from None
         if not isinstance(row, dict):
             raise UserError(f"{file}:{number}: {key}: want one JSON object a line, got {type(row).__name__}")
@@ -300,7 +305,7 @@ def _lines(text: str, end: re.Pattern[str]) -> Iterator[str]:
         yield text[start:]
 
 
-def _constant(name: str) -> float | None:
+def json_constant(name: str) -> float | None:
     """NaN is null; JSON has no infinity, but Python writes it."""
     return None if name == "NaN" else float(name)
 

@@ -1,0 +1,141 @@
+"""What is predicted so far, beside the output: a part for each batch, so that a command that was killed goes on."""
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from silvertune.errors import UserError
+from silvertune.production import output
+
+FINISHED = "finished.json"
+
+
+@dataclass
+class Counts:
+    """What some predicted rows are.
+
+    Attributes:
+        rows: How many.
+        statuses: Status -> rows.
+        labels: Class -> rows that are predicted as it.
+        first_bad: What is wrong with the first row that can't be read; "" where every row can.
+    """
+
+    rows: int = 0
+    statuses: dict[str, int] = field(default_factory=dict)
+    labels: dict[str, int] = field(default_factory=dict)
+    first_bad: str = ""
+
+    def add(self, other: "Counts") -> None:
+        """Count the rows of `other` as well; they stand behind these."""
+        self.rows += other.rows
+        for mine, more in ((self.statuses, other.statuses), (self.labels, other.labels)):
+            for name, count in more.items():
+                mine[name] = mine.get(name, 0) + count
+        self.first_bad = self.first_bad or other.first_bad
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The folder `OUT.parts` beside an output file.
+
+    Attributes:
+        out: The output file.
+        folder: The folder.
+    """
+
+    out: Path
+    folder: Path
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other commands from this output while the block runs.
+
+        Raises:
+            UserError: Another command is writing it, or nothing can be written there.
+        """
+        try:
+            self.folder.mkdir(exist_ok=True)
+            lock = FileLock(self.folder / "lock", timeout=0)
+            lock.acquire()
+        except Timeout:
+            raise UserError(f"--out={self.out}: another silvertune-predict is writing it") from None
+        except OSError as error:
+            raise UserError(f"--out={self.out}: can't be written ({error.strerror})") from None
+        try:
+            yield
+        finally:
+            lock.release()
+            if not any(entry.name != "lock" for entry in self.folder.glob("*")):
+                shutil.rmtree(self.folder, ignore_errors=True)
+
+    def counts(self, name: str) -> Counts | None:
+        """What the part of this name holds; None where it is not whole."""
+        try:
+            counts = Counts(**json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+        return counts if self._file(name).is_file() else None
+
+    def write(self, name: str, content: bytes, counts: Counts) -> None:
+        """Keep a part, whole or not at all: the part first, and then what it holds."""
+        replace(self._file(name), content)
+        replace(self.folder / f"{name}.json", json.dumps(asdict(counts)).encode())
+
+    def join(self, names: Sequence[str], columns: output.Columns, counts: Counts) -> None:
+        """Make the output of the parts, whole or not at all, and remove them.
+
+        Args:
+            names: The parts, in their order.
+            columns: The columns of the output.
+            counts: What all of them hold.
+        """
+        joined = self.folder / "joined"
+        with open(joined, "wb") as file:
+            output.join(file, [self._file(name) for name in names], output.form_of(self.out), columns)
+            file.flush()
+            os.fsync(file.fileno())
+        replace(self.folder / FINISHED, json.dumps(asdict(counts)).encode())
+        os.replace(joined, self.out)
+        self.remove()
+
+    def finished(self) -> Counts | None:
+        """What the output holds, where a command was stopped after writing it and before removing the parts."""
+        try:
+            return Counts(**json.loads((self.folder / FINISHED).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def remove(self) -> None:
+        """Remove the parts."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{name}.part"
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, and have it on the disk."""
+    number, new = tempfile.mkstemp(prefix=f"{path.name}-", suffix=".new", dir=path.parent)
+    try:
+        with open(number, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, path)
+    except BaseException:
+        Path(new).unlink(missing_ok=True)
+        raise
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error means that a disk is full, or a file as large as it may be."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

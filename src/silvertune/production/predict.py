@@ -1,0 +1,257 @@
+"""The command line: `silvertune-predict`. Applies a tuned model to files of any size, and goes on where it was stopped.
+
+Nothing is imported before the arguments are read, so that `--help` answers at once.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from silvertune.errors import UserError, in_one_line
+
+if TYPE_CHECKING:
+    from silvertune.production.model import LoadedModel
+    from silvertune.production.parts import Counts
+    from silvertune.production.predicting import Work
+
+BAD_ROWS = 3
+"""The exit status where all is written and some rows could not be read."""
+DESCRIPTION = (
+    "Predict the rows of files with a tuned model: a row of the output for each row of the input, in its order."
+)
+EPILOG = f"""examples:
+  silvertune-predict models:/complaints@champion messages.csv --out predictions.csv
+  silvertune-predict models:/complaints/3 2026-*.jsonl.gz --out predictions.parquet --processes 8
+  silvertune-predict runs:/RUN_ID messages.csv --out predictions.csv --abstain 0.2 0.8
+  zcat old.jsonl.gz | silvertune-predict downloaded/model - --out predictions.jsonl
+
+The output has id, status (ok, abstained, no_text, bad_row), label, prob:<class>, prob:<view>:<class> where there are
+several views, and reason. A command that was stopped, by kill -9 too, goes on when it is given again: what it has
+predicted is in OUT.parts until OUT is whole.
+
+exit status: 0 all is written; {BAD_ROWS} all is written, and some rows can't be read (status bad_row); 1 nothing is
+written, and one line says why; 2 an option is wrong; 130 interrupted."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; `EPILOG` has its exit statuses.
+
+    Args:
+        arguments: The command line's arguments; None: those of the process.
+    """
+    import signal
+    import threading
+
+    options = _parser().parse_args(arguments)
+    if os.getcwd() not in sys.path:  # a model of the user's own class stands in the working directory
+        sys.path.append(os.getcwd())
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        counts = _predict(options)
+    except UserError as error:
+        sys.exit(f"silvertune-predict: {in_one_line(error)}")
+    except KeyboardInterrupt:
+        print("silvertune-predict: interrupted; the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
+    if counts.statuses.get("bad_row"):
+        sys.exit(BAD_ROWS)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="silvertune-predict",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", help="models:/NAME@ALIAS, models:/NAME/VERSION, runs:/RUN_ID, or a folder")
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="a .jsonl, .csv, .tsv or .parquet file, text also with .gz, .bz2, .xz or .zst; - is standard input",
+    )
+    parser.add_argument("--out", required=True, help="the new file: .csv, .jsonl (or compressed) or .parquet")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="how many predict (default: 1)")
+    parser.add_argument(
+        "--abstain",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="give no label where the positive class's probability is above LOW and below HIGH",
+    )
+    parser.add_argument("--task", help="refuse a model of another task than this")
+    columns = parser.add_argument_group("columns, where they differ from those that the model was tuned on")
+    columns.add_argument("--id", help="the column of ids; '' numbers the rows")
+    columns.add_argument("--view", action="append", default=[], metavar="NAME=TEMPLATE", help="such as text='{body}'")
+    columns.add_argument("--encoding", help="of text files, such as utf-8 or cp1252")
+    columns.add_argument("--separator", help="of the columns of a CSV: ';', '|' or tab")
+    columns.add_argument("--format", choices=("jsonl", "csv", "tsv", "parquet"), help="where no ending says it")
+    store = parser.add_argument_group("where models:/ and runs:/ are")
+    store.add_argument("--uri", help="MLflow tracking URI (default: MLFLOW_TRACKING_URI, else the store in --dir)")
+    store.add_argument("--dir", help="folder of the local store (default: mlruns)")
+    return parser
+
+
+def _predict(options: argparse.Namespace) -> "Counts":
+    from silvertune.datasets import batches
+    from silvertune.errors import check_whole_number
+    from silvertune.production import output
+
+    check_whole_number("--processes", options.processes, 1)
+    out = Path(options.out)
+    output.form_of(out)
+    _check_place(out)
+    inputs = [(file, batches.kind_of(file, options.format)) for file in options.inputs]
+    for file, _ in inputs:
+        if file != "-" and not Path(file).is_file():
+            raise UserError(f"{file}: no such file")
+        if file != "-" and out.exists() and Path(file).samefile(out):
+            raise UserError(f"--out={out}: is an input as well")
+    with tempfile.TemporaryDirectory(prefix="silvertune-model-") as download_to:
+        model = _model(options, Path(download_to))
+        return _run(model, _work(options, model, out), inputs, options)
+
+
+def _check_place(out: Path) -> None:
+    """Refuse an output that is there or can't be written, before anything is predicted."""
+    from silvertune.production.parts import FINISHED
+
+    folder = out.absolute().parent
+    if out.exists() and not (out.with_name(f"{out.name}.parts") / FINISHED).is_file():
+        raise UserError(f"--out={out}: is there already; name another file, or remove it")
+    if not folder.is_dir():
+        raise UserError(f"--out={out}: {folder} is no folder")
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"--out={out}: {folder} can't be written to")
+
+
+def _model(options: argparse.Namespace, download_to: Path) -> "LoadedModel":
+    from silvertune.production import model
+    from silvertune.tracking import database
+
+    # A folder that is named wins over what the environment says.
+    in_dir = database.address_of(Path(options.dir, "mlflow.db").absolute()) if options.dir else None
+    loaded = model.load(options.model, {"uri": options.uri or in_dir, "dir": "mlruns"}, download_to)
+    if options.task is not None and options.task != loaded.task.name:
+        raise UserError(
+            f"--task={options.task}: {loaded.name} is a model of task {loaded.task.name!r}, which tells "
+            f"{', '.join(loaded.task.classes)} apart"
+        )
+    return loaded
+
+
+def _work(options: argparse.Namespace, model: "LoadedModel", out: Path) -> "Work":
+    from dataclasses import replace
+
+    from silvertune.production.predicting import Work
+
+    mapping = model.columns
+    views = dict(mapping.views)
+    for text in options.view:
+        name, is_said, template = text.partition("=")
+        if not is_said or name not in views:
+            raise UserError(f"--view={text}: want NAME=TEMPLATE; {model.name} reads {', '.join(views)}")
+        views[name] = template
+    changes = {name: getattr(options, name) for name in ("encoding", "separator") if getattr(options, name) is not None}
+    mapping = replace(mapping, views=views, **changes)
+    if options.id is not None:
+        mapping = replace(mapping, id=options.id or None)
+    abstain = None
+    if options.abstain is not None:
+        low, high = options.abstain
+        if model.task.positive is None or len(model.task.classes) != 2:
+            raise UserError(f"--abstain: needs a positive class of two, and task {model.task.name!r} has not")
+        if not 0 <= low <= high <= 1:
+            raise UserError(f"--abstain={low:g} {high:g}: want LOW and HIGH from 0 to 1, LOW first")
+        abstain = (low, high)
+    return Work(model.folder, model.name, model.digest, mapping, abstain, out)
+
+
+def _run(
+    model: "LoadedModel", work: "Work", inputs: Sequence[tuple[str, str]], options: argparse.Namespace
+) -> "Counts":
+    from silvertune.production import parts, predicting
+
+    started = time.perf_counter()
+    predicted = 0
+    with _progress() as show:
+
+        def on_batch(counts: "Counts", new: int, consumed: float) -> None:
+            nonlocal predicted
+            predicted += new
+            show(counts.rows, new, consumed)
+
+        try:
+            counts = predicting.run(model, work, inputs, processes=options.processes, on_batch=on_batch)
+        except OSError as error:
+            what = "the disk is full" if parts.is_full(error) else "can't be written"
+            kept = work.out.with_name(f"{work.out.name}.parts")
+            raise UserError(
+                f"--out={work.out}: {what} ({error.strerror or error}); what is predicted is kept in {kept}, and the "
+                "same command goes on"
+            ) from None
+    print(_summary(model, work.out, counts, predicted, time.perf_counter() - started))
+    return counts
+
+
+def _summary(model: "LoadedModel", out: Path, counts: "Counts", predicted: int, seconds: float) -> str:
+    statuses = ", ".join(f"{number:,} {status}" for status, number in counts.statuses.items()) or "none"
+    answered = max(sum(counts.labels.values()), 1)
+    shares = ", ".join(f"{name} {number / answered:.1%}" for name, number in counts.labels.items())
+    lines = [f"{out}: {counts.rows:,} rows by {model.name}: {statuses}", f"labels: {shares or 'none'}"]
+    if counts.first_bad:
+        lines.append(f"the first row that can't be read: {counts.first_bad}")
+    earlier = f", {counts.rows - predicted:,} rows earlier" if counts.rows > predicted else ""
+    lines.append(f"{predicted:,} rows in {seconds:.1f} s, {predicted / max(seconds, 1e-9):,.0f} rows/s{earlier}")
+    return "\n".join(lines)
+
+
+EVERY = 30.0
+"""Seconds between two lines of progress, where there is no terminal to show a bar on."""
+
+
+@contextmanager
+def _progress() -> "Iterator[Callable[[int, int, float], None]]":
+    """Show rows, rate and time left: a bar on a terminal, else a line every now and then."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    started = said = time.perf_counter()
+    rows, new, begun = 0, 0, 0.0
+    columns = (TextColumn("  predicting"), BarColumn(), TextColumn("{task.fields[words]}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("predicting", total=1.0, words="")
+
+        def show(of_batch: int, of_them_new: int, consumed: float) -> None:
+            nonlocal rows, new, begun, said
+            rows, new = rows + of_batch, new + of_them_new
+            if not of_them_new:  # what an earlier command has predicted takes no time
+                begun = consumed
+            now = time.perf_counter()
+            share = (consumed - begun) / max(1 - begun, 1e-9)
+            left = f", {(now - started) * (1 - share) / share:,.0f} s left" if share > 0 else ""
+            words = f"{rows:,} rows, {new / (now - started):,.0f} rows/s{left}"
+            progress.update(task, completed=consumed if consumed == consumed else None, words=words)
+            if not console.is_terminal and now - said >= EVERY:
+                said = now
+                print(f"silvertune-predict: {words}", file=sys.stderr, flush=True)
+
+        yield show
+
+
+if __name__ == "__main__":
+    main()
