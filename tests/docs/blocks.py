@@ -34,7 +34,7 @@ BLOCK = re.compile(
 )
 LANGUAGES = ("", "csv", "json", "python", "sh", "text", "yaml")
 MARKS = ("composed", "excerpt", "not run")
-OTHER_PROGRAMS = (".", "cd", "curl", "export", "gcloud", "git", "ollama", "pre-commit")
+OTHER_PROGRAMS = (".", "cd", "curl", "export", "gcloud", "git", "ollama", "pre-commit", "ray", "sudo")
 GROUPS = tuple(folder.name for folder in (ROOT / "conf").iterdir() if folder.is_dir() and folder.name != "hydra")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 import yaml
 from mlflow import MlflowClient
 from tests import cli
@@ -16,6 +17,7 @@ import silvertune
 
 N = 4 * 8 * 2
 """Questions: items x views."""
+SECRET = "planted-secret"
 
 
 @pytest.fixture
@@ -37,7 +39,9 @@ def test_a_study_keeps_its_runs_answers_and_tuning_jobs_in_one_database(
     name = "labeler.llm.openai_compatible"
     llm = ["labeler=openai_compatible", f"{name}.base_url={double.url}", f"{name}.model=double-1",
            f"{name}.price.input=1", f"{name}.price.output=2"]  # fmt: skip
-    shared = [f"{key}={postgres_url}" for key in ("tracking.uri", "labeler.store.url", "backend.ledger.url")]
+    # The server takes any password.
+    with_password = sa.make_url(postgres_url).set(password=SECRET).render_as_string(hide_password=False)
+    shared = [f"{key}={with_password}" for key in ("tracking.uri", "labeler.store.url", "backend.ledger.url")]
     study = ["dataset.path=tables.jsonl", *llm, "filter=none,agreement", "model=tfidf_logreg", "backend=mine", *shared,
              "evaluation.folds=2", "evaluation.replicates=20", "tracking.save_models=false"]  # fmt: skip
 
@@ -54,6 +58,11 @@ def test_a_study_keeps_its_runs_answers_and_tuning_jobs_in_one_database(
     # The database is no folder: what belongs to a run stands where all jobs find it.
     assert len(list((tmp_path / "mlruns" / "artifacts").rglob("predictions.parquet"))) == 2
     assert not list(tmp_path.rglob("*.sqlite"))
+    for run in [*runs, client.get_run(runs[0].data.tags["mlflow.parentRunId"])]:
+        assert SECRET not in repr((run.data.params, run.data.tags))
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in files if SECRET.encode() in path.read_bytes()]
+    assert any(b"silvertune:***@" in path.read_bytes() for path in files if path.name == "config.yaml")
     assert not list(tmp_path.rglob("*.db"))
 
     again = silvertune.run([*study, "resume=false"])

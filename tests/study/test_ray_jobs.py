@@ -42,6 +42,7 @@ def two_machines() -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patched.setenv("RAY_worker_niceness", "0")  # other tests would have all of the CPU
         sizes = {"num_cpus": 1, "object_store_memory": ray_jobs.OBJECT_STORE_BYTES}
         cluster = Cluster(initialize_head=True, head_node_args={**sizes, "include_dashboard": False})
         cluster.far = cluster.add_node(**sizes, resources={"far": 1})

@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import re
 import shutil
 import subprocess
 import tempfile
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 LONGEST_PARAM = 6000
+_PASSWORD = re.compile(r"(?<=://)(?P<user>[^\s:/@]*):[^\s/@]+(?=@)")
 PACKAGES = ("silvertune", "hydra-core", "mlflow", "numpy", "pandas", "scikit-learn", "torch", "transformers", "peft")
 
 
@@ -137,7 +139,7 @@ def _explained(error: BaseException, tracking: Mapping[str, Any], identity: str)
 def log_config(client: "MlflowClient", run: str, config: Mapping[str, Any], overrides: list[str]) -> None:
     """Log the resolved configuration as flat params, and whole, with the overrides, as artifacts.
 
-    The password of a tracking URI is left out.
+    Passwords in URLs are left out.
 
     Args:
         client: A client of the store.
@@ -147,8 +149,7 @@ def log_config(client: "MlflowClient", run: str, config: Mapping[str, Any], over
     """
     from mlflow.entities import Param
 
-    if uri := config.get("tracking", {}).get("uri"):
-        config = {**config, "tracking": {**config["tracking"], "uri": store.printable(uri)}}
+    config = _without_passwords(config)
     client.log_text(run, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), "config.yaml")
     client.log_text(run, yaml.safe_dump(printable_overrides(overrides)), "overrides.yaml")
     shown = {key: value for key, value in config.items() if key not in ("tracking", "study", "experiments")}
@@ -165,12 +166,16 @@ def log_config(client: "MlflowClient", run: str, config: Mapping[str, Any], over
 
 
 def printable_overrides(overrides: Iterable[str]) -> list[str]:
-    """Command-line overrides without the password of a tracking URI."""
-    prefix = "tracking.uri="
-    return [
-        prefix + store.printable(text.removeprefix(prefix).strip("'\"")) if text.startswith(prefix) else text
-        for text in overrides
-    ]
+    """Command-line overrides without the passwords of URLs."""
+    return [_PASSWORD.sub(r"\g<user>:***", text) for text in overrides]
+
+
+def _without_passwords(node: Any) -> Any:
+    if isinstance(node, str):
+        return _PASSWORD.sub(r"\g<user>:***", node)
+    if isinstance(node, Mapping):
+        return {key: _without_passwords(value) for key, value in node.items()}
+    return [_without_passwords(value) for value in node] if isinstance(node, list | tuple) else node
 
 
 def log_data(client: "MlflowClient", run: str, data: Data, name: str, source: str) -> None:
