@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
-import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -24,15 +23,13 @@ from silvertune.datasets import class_names
 from silvertune.errors import UserError, check_whole_number, either, in_one_line
 from silvertune.evaluation import predictions
 from silvertune.evidence import computed, evidence, rehearsal
+from silvertune.filters import named
 from silvertune.interfaces import Backend, Labeler
 from silvertune.items import Data
 from silvertune.labelers.source import LabelSource
 from silvertune.runner import Parts
 from silvertune.schema import Config, Evaluation, Task
 from silvertune.schema import Evidence as EvidenceSettings
-
-OTHERS = ("like", "of")
-"""Parameters of a filter that name other filters."""
 
 NOT_REHEARSED = (*identity.NOT_IN_IDENTITY, "seed", "model", "backend", "evaluation")
 """Keys of the configuration that are nothing to aggregations and filters which look at no votes."""
@@ -42,7 +39,7 @@ KEYS = ("_target_", "_partial_", "_gold_", "_people_", "_simulated_")
 
 
 def plain(cfg: DictConfig, sources: Iterable[Any]) -> dict[str, Any]:
-    """The configuration as plain dicts: interpolations resolved, names of filters under `OTHERS` replaced by them.
+    """The configuration as plain dicts: interpolations resolved, names of filters under `named.OTHERS` replaced by them.
 
     Args:
         sources: Hydra's search path (`hydra.runtime.config_sources`), where those filters are looked up.
@@ -66,7 +63,7 @@ def plain(cfg: DictConfig, sources: Iterable[Any]) -> dict[str, Any]:
     filters = content.get("filter")
     if not isinstance(filters, dict) or not filters:
         raise UserError("filter: names no filter; want filter=none or another")
-    _name_filters(filters, "filter", list(sources), depth=0)
+    named.put_configs(filters, "filter", list(sources), depth=0)
     return content
 
 
@@ -86,38 +83,6 @@ def _refuse_unknown(content: Mapping[str, Any], schema: type, prefix: str) -> No
     settings = [entry.name for entry in fields(schema)]
     if unknown := sorted(set(content) - set(settings)):
         raise UserError(f"{prefix}{unknown[0]}: no such setting; there is {', '.join(settings)}")
-
-
-def _name_filters(filters: Mapping[str, Any], where: str, sources: list[Any], *, depth: int) -> None:
-    """Replace names of filters under `OTHERS` by those filters' configs, in place and all the way down."""
-    if depth > 10:
-        raise UserError(f"{where}: filters that are like each other, without end")
-    for key, node in filters.items():
-        for name in OTHERS if isinstance(node, dict) else ():
-            if name in node:
-                node[name] = _filters_named(node[name], f"{where}.{key}.{name}", sources)
-                _name_filters(node[name], f"{where}.{key}.{name}", sources, depth=depth + 1)
-
-
-def _filters_named(names: Any, key: str, sources: list[Any]) -> dict[str, Any]:
-    """The filters' configs as their yamls have them: overrides of the same filter elsewhere do not reach them."""
-    if isinstance(names, dict):
-        return names
-    folders = [Path(source["path"]) / "filter" for source in sources if source["schema"] in ("file", "groups")]
-    configs: dict[str, Any] = {}
-    for name in [names] if isinstance(names, str) else list(names):
-        file = next((folder / f"{name}.yaml" for folder in folders if (folder / f"{name}.yaml").is_file()), None)
-        if file is None:
-            available = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
-            raise UserError(f"{key}={name}: no such filter; there is {', '.join(available)}")
-        text = file.read_text(encoding="utf-8")
-        content = yaml.safe_load(text)
-        if "defaults" in content or "${" in text:
-            raise UserError(
-                f"{key}={name}: {file} needs Hydra to be composed; write the filter out under {key} instead"
-            )
-        configs |= content
-    return configs
 
 
 def build(config: Mapping[str, Any], rehearsed: set[str] | None = None) -> Parts:
@@ -140,6 +105,7 @@ def build(config: Mapping[str, Any], rehearsed: set[str] | None = None) -> Parts
     inputs = {
         "task": task,
         "cache": cache,
+        "model_config": config,
         "annotations": data.annotations,
         "item_ids": data.items.index,
         "training": data.training_items,
@@ -180,8 +146,8 @@ def build(config: Mapping[str, Any], rehearsed: set[str] | None = None) -> Parts
 
 
 def backend_of(config: Mapping[str, Any]) -> Backend:
-    """Make the backend that `config["backend"]` describes; of a run it needs the task and the folders alone."""
-    inputs = {"task": task_of(config["task"]), "cache": _cache_folder(config)}
+    """Make the backend that `config["backend"]` describes; a configuration without `model` will do."""
+    inputs = {"task": task_of(config["task"]), "cache": _cache_folder(config), "model_config": config}
     backend: Backend = _make(config["backend"], "backend", "backend", inputs)
     checks.check_methods(backend, config["backend"]["_target_"])
     return backend
@@ -193,6 +159,11 @@ def labeler_without_data(config: Mapping[str, Any]) -> Labeler:
     inputs = {"task": task, "cache": _cache_folder(config), "annotations": votes.table([], task.classes)}
     node = {name: None if name == "few_shot" else value for name, value in config["labeler"].items()}
     return cast(Labeler, _make(node, "labeler", "labeler", inputs | {"training": nothing, "item_ids": nothing.index}))
+
+
+def model_of(config: Mapping[str, Any], cache: Path) -> Any:
+    """Make the model that `config["model"]` describes, for the task `config["task"]`."""
+    return _make(config["model"], "model", "model", {"task": task_of(config["task"]), "cache": cache})
 
 
 def _resources(config: Mapping[str, Any], inputs: Mapping[str, Any]) -> computed.Resources:
@@ -291,7 +262,7 @@ def bind_filters(filters: Mapping[str, Any], *, key: str) -> list[evidence.Bound
     for name, node in filters.items():
         where = f"{key}.{name}"
         function, needs = _bind(node, where, "filter")
-        for other in OTHERS:
+        for other in named.OTHERS:
             if isinstance(named := node.get(other), Mapping):
                 bind_filters(named, key=f"{where}.{other}")  # bound anew when it runs; a mistake is told now
         bound.append(evidence.BoundFilter(name, function, needs))
@@ -331,7 +302,7 @@ def _make(node: Any, key: str, kind: str, inputs: Mapping[str, Any]) -> Any:
     """
     function, asked_names = _bind(node, key, kind)
     nested = {
-        name: _nested(value, f"{key}.{name}", inputs) for name, value in node.items() if isinstance(value, Mapping)
+        name: _nested(value, f"{key}.{name}", kind, inputs) for name, value in node.items() if isinstance(value, dict)
     }
     part = partial(function, **nested, **{name: inputs[name] for name in asked_names if name != "votes"})
     try:
@@ -349,15 +320,16 @@ def labeling_sources(config: Mapping[str, Any], parts: Parts) -> Iterator[tuple[
             yield part, repr(config[part] if part == "labeler" else config[part]["labeler"]), source
 
 
-def _nested(value: Mapping[str, Any], key: str, inputs: Mapping[str, Any]) -> Any:
+def _nested(value: Mapping[str, Any], key: str, kind: str, inputs: Mapping[str, Any]) -> Any:
     """The part that a parameter describes, or each of those that it names; any other mapping as it is.
 
-    A part inside another may ask for what is known of the configuration, as an encoder may.
+    A part inside another may ask for what an encoder may; inside a backend, for what a backend may.
     """
+    kind = kind if kind == "backend" else "encoder"
     if "_target_" in value:
-        return _make(value, key, "encoder", inputs)
+        return _make(value, key, kind, inputs)
     if value and all(isinstance(entry, Mapping) and "_target_" in entry for entry in value.values()):
-        return {name: _make(entry, f"{key}.{name}", "encoder", inputs) for name, entry in value.items()}
+        return {name: _make(entry, f"{key}.{name}", kind, inputs) for name, entry in value.items()}
     return value
 
 

@@ -118,6 +118,7 @@ class PredictorTraits(Traits):
         figures: What else was counted while it was tuned and asked, such as tokens; summed over the folds of a run and
             logged as `tuning/<name>`.
         base_model: The model that it was tuned from: a hub id, a folder or registry packages; "" where there is none.
+        log: What its tuning printed on another machine.
     """
 
     history: Sequence[Mapping[str, float]] = ()
@@ -126,6 +127,7 @@ class PredictorTraits(Traits):
     alarms: Sequence[str] = ()
     figures: Mapping[str, float] = field(default_factory=dict)
     base_model: str = ""
+    log: str = ""
 
 
 class Predictor(Protocol):

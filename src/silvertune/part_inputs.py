@@ -6,6 +6,7 @@ below. The part's yaml sets all other parameters. A part may ask for what is kno
 | stage | what is known | asked for by |
 | --- | --- | --- |
 | configuration | the task and the folders | every part |
+| model | the configuration of the model | backends, and those below |
 | data | what the dataset loaded | labelers, aggregations, filters |
 | votes | the votes of a labeler | aggregations, filters |
 | labels | the labels of one training pool, and evidence about them | filters |
@@ -14,6 +15,7 @@ below. The part's yaml sets all other parameters. A part may ask for what is kno
 | --- | --- | --- | --- |
 | `task` | `silvertune.schema.Task` | the classes, the positive class, descriptions and prompts | configuration |
 | `cache` | `pathlib.Path` | folder for what is expensive to compute, shared by all runs of a study | configuration |
+| `model_config` | mapping | the configuration, of which `model` and `task` make the model elsewhere | model |
 | `annotations` | DataFrame of votes | the votes that came with the data (`silvertune.votes`) | data |
 | `item_ids` | Index of str | the ids of all items of the dataset, and nothing else of them | data |
 | `training` | DataFrame of items | the items of groups that no fold tests (`silvertune.items`) | data |
@@ -36,6 +38,7 @@ from typing import Final
 
 KNOWN_AT: Final[dict[str, tuple[str, ...]]] = {
     "configuration": ("task", "cache"),
+    "model": ("model_config",),
     "data": ("annotations", "item_ids", "training", "gold"),
     "votes": ("votes",),
     "labels": (
@@ -56,7 +59,7 @@ STAGE_OF_PART: Final[dict[str, str]] = {
     "dataset": "configuration",
     "encoder": "configuration",
     "model": "configuration",
-    "backend": "configuration",
+    "backend": "model",
     "labeler": "data",
     "aggregation": "votes",
     "filter": "labels",

@@ -2,17 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from tests import made
+from tests import made, vertex_jobs
 from tests.backends import vertex_double, vertex_parts
 from tests.backends.fake_remote import FakeJobs
 
-from silvertune.backends import Local
+from silvertune.backends import Local, VertexJob
 from silvertune.backends.ledger import Ledger
 from silvertune.backends.remote import Remote
 from silvertune.errors import UserError
@@ -28,6 +28,7 @@ class Case:
     backend: Backend
     model: Any
     own: Callable[[TrainingSet, pd.DataFrame], pd.DataFrame]
+    broken: Backend | None = None  # the backend with a model that fails, where it makes the model itself
 
 
 def own_fit(training_set: TrainingSet, items: pd.DataFrame) -> pd.DataFrame:
@@ -57,10 +58,23 @@ def vertex(folder: Path, bucket: str, patch: pytest.MonkeyPatch) -> Iterator[Cas
         yield Case(vertex_parts.remote(folder, double, bucket), model, own)
 
 
+@contextmanager
+def vertex_job(folder: Path, bucket: str, patch: pytest.MonkeyPatch) -> Iterator[Case]:
+    def backend(**settings: Any) -> Remote:
+        config = {"model": {**vertex_jobs.model_config(made.STUDENT), **settings}, "task": asdict(made.SOE)}
+        ledger = Ledger(f"sqlite:///{folder / 'ledger.sqlite'}", budget_usd=None, lease_s=60)
+        service = VertexJob(config, folder / "cache", **vertex_jobs.settings(bucket, url))
+        return Remote(service, ledger, poll_s=0.02, deadline_s=60)
+
+    with vertex_jobs.serving(vertex_jobs.Jobs(folder / "service")) as url:
+        yield Case(backend(), made.STUDENT, own_fit, backend(views=["nothing"]))
+
+
 BACKENDS: dict[str, Callable[[Path, str, pytest.MonkeyPatch], AbstractContextManager[Case]]] = {
     "local": local,
     "remote": remote,  # the fake provider
     "vertex": vertex,
+    "vertex_job": vertex_job,
 }
 """The name of a shipped yaml -> its case."""
 
@@ -121,4 +135,4 @@ class TestBackend:
                 return getattr(case.model, method)
 
         with made.refused("model.views"):
-            list(case.backend.tune(Broken(), training_sets()))
+            list((case.broken or case.backend).tune(Broken(), training_sets()))

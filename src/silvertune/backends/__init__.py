@@ -5,6 +5,7 @@ from silvertune.backends.local import Local
 from silvertune.backends.remote import Remote
 from silvertune.backends.tuning_files import TuningLimits
 from silvertune.backends.vertex import Vertex
+from silvertune.backends.vertex_job import VertexJob
 
 __all__ = [
     "Ledger",
@@ -12,4 +13,5 @@ __all__ = [
     "Remote",
     "TuningLimits",
     "Vertex",
+    "VertexJob",
 ]

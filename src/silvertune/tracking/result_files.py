@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from silvertune.evaluation import findings
+from silvertune.interfaces import PredictorTraits
 from silvertune.items import Data, views_of
 from silvertune.reports import drawing, figures, label_files, labels_browser
 from silvertune.runner import Result
@@ -62,6 +63,10 @@ def write(
     ]
     if epochs:
         pd.DataFrame(epochs).to_csv(folder / "tuning.csv", index=False)
+    for fold, student in enumerate(result.students):
+        if log := PredictorTraits.of(student.predictor).log:
+            (folder / "tuning_log").mkdir(exist_ok=True)
+            (folder / "tuning_log" / f"fold{fold}.txt").write_text(log, encoding="utf-8")
     return run_findings
 
 
