@@ -219,13 +219,13 @@ def job_file(jobs: Jobs, number: int = 1) -> dict[str, Any]:
     return content
 
 
-def settings(bucket: str, base_url: str | None, **changed: Any) -> dict[str, Any]:
+def settings(bucket: str, address: str | None, **changed: Any) -> dict[str, Any]:
     """Settings of a `silvertune.backends.VertexJob` at this service."""
     usual: dict[str, Any] = {
         "project": "my-project", "location": fake_storage.REGION, "storage": f"{bucket}/runs", "image": IMAGE,
         "machine_type": "g2-standard-8", "accelerator_type": "NVIDIA_L4", "accelerator_count": 1, "disk_gb": 100,
         "spot": True, "restarts": 1, "timeout_s": 3600, "max_wait_s": 600, "usd_per_hour": 2.0,
-        "price_as_of": "2026-11-29", "service_account": None, "base_url": base_url,
+        "price_as_of": "2026-11-29", "service_account": None, "base_url": address,
         "quota_base_url": "http://127.0.0.1:1",
     }  # fmt: skip
     return usual | changed

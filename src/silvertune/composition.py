@@ -39,7 +39,7 @@ KEYS = ("_target_", "_partial_", "_gold_", "_people_", "_simulated_")
 
 
 def plain(cfg: DictConfig, sources: Iterable[Any]) -> dict[str, Any]:
-    """The configuration as plain dicts: interpolations resolved, names of filters under `named.OTHERS` replaced by them.
+    """The configuration as plain dicts: interpolations resolved, names of filters replaced by their configs.
 
     Args:
         sources: Hydra's search path (`hydra.runtime.config_sources`), where those filters are looked up.
@@ -105,7 +105,6 @@ def build(config: Mapping[str, Any], rehearsed: set[str] | None = None) -> Parts
     inputs = {
         "task": task,
         "cache": cache,
-        "model_config": config,
         "annotations": data.annotations,
         "item_ids": data.items.index,
         "training": data.training_items,
@@ -263,8 +262,8 @@ def bind_filters(filters: Mapping[str, Any], *, key: str) -> list[evidence.Bound
         where = f"{key}.{name}"
         function, needs = _bind(node, where, "filter")
         for other in named.OTHERS:
-            if isinstance(named := node.get(other), Mapping):
-                bind_filters(named, key=f"{where}.{other}")  # bound anew when it runs; a mistake is told now
+            if isinstance(others := node.get(other), Mapping):
+                bind_filters(others, key=f"{where}.{other}")  # bound anew when it runs; a mistake is told now
         bound.append(evidence.BoundFilter(name, function, needs))
     return bound
 

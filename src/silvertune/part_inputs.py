@@ -6,16 +6,15 @@ below. The part's yaml sets all other parameters. A part may ask for what is kno
 | stage | what is known | asked for by |
 | --- | --- | --- |
 | configuration | the task and the folders | every part |
-| model | the configuration of the model | backends, and those below |
 | data | what the dataset loaded | labelers, aggregations, filters |
 | votes | the votes of a labeler | aggregations, filters |
 | labels | the labels of one training pool, and evidence about them | filters |
+| tuning | how the model is made; nothing of data, votes or labels | backends |
 
 | name | type | what it is | stage |
 | --- | --- | --- | --- |
 | `task` | `silvertune.schema.Task` | the classes, the positive class, descriptions and prompts | configuration |
 | `cache` | `pathlib.Path` | folder for what is expensive to compute, shared by all runs of a study | configuration |
-| `model_config` | mapping | the configuration, of which `model` and `task` make the model elsewhere | model |
 | `annotations` | DataFrame of votes | the votes that came with the data (`silvertune.votes`) | data |
 | `item_ids` | Index of str | the ids of all items of the dataset, and nothing else of them | data |
 | `training` | DataFrame of items | the items of groups that no fold tests (`silvertune.items`) | data |
@@ -30,6 +29,7 @@ below. The part's yaml sets all other parameters. A part may ask for what is kno
 | `calibration` | Series by item_id | gold of `evidence.calibration` items; needs `_gold_: true` as well | labels |
 | `kept_by` | function | configs of other filters -> boolean Series of what they keep | labels |
 | `rng` | `numpy.random.Generator` | random numbers of the run's seed, fresh for each filter | labels |
+| `model_config` | mapping | the configuration, of which `model` and `task` make the model elsewhere | tuning |
 
 Test items are never among `items`, `votes` and `gold` of a filter.
 """
@@ -38,7 +38,6 @@ from typing import Final
 
 KNOWN_AT: Final[dict[str, tuple[str, ...]]] = {
     "configuration": ("task", "cache"),
-    "model": ("model_config",),
     "data": ("annotations", "item_ids", "training", "gold"),
     "votes": ("votes",),
     "labels": (
@@ -52,6 +51,7 @@ KNOWN_AT: Final[dict[str, tuple[str, ...]]] = {
         "kept_by",
         "rng",
     ),
+    "tuning": ("model_config",),
 }
 """Stage -> the names that become known at it, in the order of the stages."""
 
@@ -59,7 +59,7 @@ STAGE_OF_PART: Final[dict[str, str]] = {
     "dataset": "configuration",
     "encoder": "configuration",
     "model": "configuration",
-    "backend": "model",
+    "backend": "tuning",
     "labeler": "data",
     "aggregation": "votes",
     "filter": "labels",
@@ -86,5 +86,8 @@ def names_for(kind: str) -> tuple[str, ...]:
         The names, those that are known first at the front.
     """
     stages = list(KNOWN_AT)
-    last = stages.index(STAGE_OF_PART[kind])
+    stage = STAGE_OF_PART[kind]
+    if stage == "tuning":
+        return KNOWN_AT["configuration"] + KNOWN_AT["tuning"]
+    last = stages.index(stage)
     return tuple(name for stage in stages[: last + 1] for name in KNOWN_AT[stage])

@@ -12,11 +12,11 @@ from typing import Any
 
 import pandas as pd
 
+from silvertune import import_path
 from silvertune.backends import job_files
 from silvertune.backends.cloud_storage import CloudFolder, digest_of
-from silvertune.errors import UserError
+from silvertune.errors import UserError, in_one_line
 from silvertune.interfaces import Predictor
-from silvertune.models import saved
 
 TEXT_FILES = (".json", ".md")
 """Files of a model that may name the place of its base."""
@@ -56,12 +56,17 @@ class Collected:
         return self.predictor.predict_proba(items)
 
     def save(self, path: Path) -> None:
-        """Copy what the job saved to the new folder `path`."""
-        about = saved.read(self.folder)
-        with saved.new_folder(path, about["loader"], {}) as folder:
+        """Copy what the job saved to the new folder `path`; nothing is left if that fails."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        try:
             shutil.copytree(self.folder, folder, dirs_exist_ok=True)
-            kept = (folder / saved.ABOUT).read_bytes()
-        (path / saved.ABOUT).write_bytes(kept)
+            folder.chmod(0o755)
+            os.replace(folder, path)
+        except (OSError, shutil.Error) as error:
+            raise UserError(f"the tuned model can't be saved to {path}: {in_one_line(error)[:200]}") from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def collect(output: CloudFolder, paths: Sequence[Path], cache: Path, job: str) -> Collected:
@@ -86,7 +91,8 @@ def collect(output: CloudFolder, paths: Sequence[Path], cache: Path, job: str) -
     log = output.read(result["log"].removeprefix(f"{output.url}/")) or b""
     traits: dict[str, Any] = {name: result[name] for name in ("history", "ran_on", "packages", "alarms", "figures")}
     traits["base_model"] = _with_paths_here(result["base_model"], result, paths)
-    return Collected(saved.load(folder), folder, **traits, log=log.decode("utf-8"))
+    loader = json.loads((folder / "silvertune.json").read_text(encoding="utf-8"))["loader"]
+    return Collected(import_path.imported(loader)(folder), folder, **traits, log=log.decode("utf-8"))
 
 
 def _download(output: CloudFolder, result: Mapping[str, Any], paths: Sequence[Path], folder: Path) -> None:

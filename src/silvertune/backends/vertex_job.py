@@ -75,8 +75,8 @@ class VertexJob:
 
     not_in_identity: ClassVar[frozenset[str]] = frozenset(
         {
-            "project", "location", "storage", "machine_type", "accelerator_type", "accelerator_count", "disk_gb", "spot",
-            "restarts", "timeout_s", "max_wait_s", "usd_per_hour", "price_as_of", "service_account", "base_url",
+            "project", "location", "storage", "machine_type", "accelerator_type", "accelerator_count", "disk_gb",
+            "spot", "restarts", "timeout_s", "max_wait_s", "usd_per_hour", "price_as_of", "service_account", "base_url",
             "quota_base_url",
         }
     )  # fmt: skip
@@ -104,8 +104,8 @@ class VertexJob:
         service_account: str | None,
         base_url: str | None,
         quota_base_url: str | None,
-        setting: str = "backend.service",
     ) -> None:
+        setting = "backend.service"
         google_cloud.check_place(setting, project, location)
         if not re.fullmatch(r"[^\s@]+@sha256:[0-9a-f]{64}", str(image)):
             raise UserError(

@@ -9,7 +9,6 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import silvertune
 from silvertune.errors import UserError
 from silvertune.schema import SHIPPED
 
@@ -20,7 +19,7 @@ LEFT_OUT = {"__pycache__", "_shipped"}
 
 def name() -> str:
     """The wheel's file name."""
-    return f"silvertune-{silvertune.__version__}-py3-none-any.whl"
+    return f"silvertune-{_version()}-py3-none-any.whl"
 
 
 def build(modules: Iterable[str] = ()) -> bytes:
@@ -35,16 +34,14 @@ def build(modules: Iterable[str] = ()) -> bytes:
     Raises:
         UserError: A module has no source file.
     """
-    content = dict(_files("silvertune"))
+    content, version = dict(_files("silvertune")), _version()
     for group in ("conf", "experiments"):
         for file in sorted((SHIPPED / group).rglob("*.yaml")):
             content[f"silvertune/_shipped/{file.relative_to(SHIPPED)}"] = file.read_bytes()
     for module in modules:
         content |= _files(module)
-    info = f"silvertune-{silvertune.__version__}.dist-info"
-    content[f"{info}/METADATA"] = (
-        f"Metadata-Version: 2.1\nName: silvertune\nVersion: {silvertune.__version__}\n".encode()
-    )
+    info = f"silvertune-{version}.dist-info"
+    content[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: silvertune\nVersion: {version}\n".encode()
     content[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: silvertune\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     record = [f"{path},sha256={_record_digest(data)},{len(data)}" for path, data in content.items()]
     content[f"{info}/RECORD"] = "\n".join([*record, f"{info}/RECORD,,", ""]).encode()
@@ -53,6 +50,10 @@ def build(modules: Iterable[str] = ()) -> bytes:
         for path, data in content.items():
             archive.writestr(zipfile.ZipInfo(path, DATE), data, zipfile.ZIP_DEFLATED)
     return stream.getvalue()
+
+
+def _version() -> str:
+    return importlib.metadata.version("silvertune")
 
 
 def _files(module: str) -> Iterator[tuple[str, bytes]]:
