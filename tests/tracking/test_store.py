@@ -1,6 +1,5 @@
 """The store of a sweep: made once, whoever comes first, and nothing in it stays RUNNING for ever."""
 
-import json
 import os
 import sqlite3
 from contextlib import closing
@@ -170,12 +169,3 @@ def test_all_runs_are_found_oldest_first(
     monkeypatch.setattr(client, "search_runs", two_a_page)
     assert [run.info.run_id for run in store.runs(client, experiment, "")] == made
     assert [run.data.tags["n"] for run in store.runs(client, experiment, "tags.n = '3'")] == ["3"]
-
-
-def test_a_view_of_the_columns_that_matter_is_saved_with_the_experiment(client: MlflowClient, experiment: str) -> None:
-    address = store.offer_view(client, experiment, ["expert"])
-    tag = client.get_experiment(experiment).tags[f"mlflow.sharedViewState.{store.VIEW}"]
-    columns = json.loads(tag)["selectedColumns"]
-    assert columns[:3] == ["metrics.`test/recall`", "metrics.`test/precision`", "metrics.`test/f1`"]
-    assert columns[-1] == "metrics.`delta/expert/f1`"
-    assert address == f"/#/experiments/{experiment}/runs?viewStateShareKey={store.VIEW}"

@@ -11,13 +11,14 @@ from rich.console import Console
 
 from silvertune import composition
 from silvertune.evaluation import comparison, metrics
-from silvertune.reports import figures, study_report
+from silvertune.reports import figures, study_note, study_report
 from silvertune.study.job import Job
 from silvertune.study.state import Sweep
-from silvertune.tracking import runs, store
+from silvertune.tracking import runs, saved_view, store
 from silvertune.tracking.finished import read
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow.entities import Run
 
 
@@ -50,7 +51,24 @@ def compare(sweep: Sweep, config: DictConfig, output: Console) -> None:
         study_report.write(Path(folder), result, names, sweep.name, styles)
         client.log_artifacts(sweep.parent, folder)
     study_report.show(output, result, names, sweep.name)
-    _print_places(sweep, output, store.offer_view(client, sweep.experiment, names), [run for _, run in finished])
+    finished_runs = [run for _, run in finished]
+    _describe(sweep, result.table, names, finished_runs)
+    logged = set().union(*(run.data.metrics for run in finished_runs), *result.deltas.values())
+    view = saved_view.offer(client, sweep.experiment, sweep.parent, names, logged)
+    _print_places(sweep, output, view, finished_runs)
+
+
+def _describe(sweep: Sweep, table: "pd.DataFrame", references: Sequence[str], finished: "Sequence[Run]") -> None:
+    """Log the best arm and the table with the sweep's own run, and have the UI sort its runs."""
+    with_gold = {run.data.tags["arm"] for run in finished if run.data.tags.get("uses_gold") == "true"}
+    best = study_note.best_arm(table, references, with_gold)
+    tags = {"mlflow.note.content": study_note.markdown(table, references, best)}
+    if best is not None:
+        tags |= {f"best_{name}": str(best[name]) for name in ("arm", "model", "variant")}
+        runs.log_metrics(sweep.client, sweep.parent, study_note.metrics(best, references))
+    for name, text in tags.items():
+        sweep.client.set_tag(sweep.parent, name, text)
+    saved_view.order(sweep.client, sweep.parent, [run.info.run_id for run in finished])
 
 
 def _print_places(sweep: Sweep, output: Console, view: str, finished: "Sequence[Run]") -> None:

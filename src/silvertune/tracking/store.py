@@ -1,11 +1,10 @@
 """The MLflow store that a sweep logs to: made once, by one process, before any job starts."""
 
-import json
 import os
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -308,47 +307,3 @@ def runs(client: "MlflowClient", experiment: str, query: str) -> "list[Run]":
         matching += page
         if not (token := page.token):
             return matching
-
-
-VIEW = "silvertune"
-COLUMNS = (
-    "test/recall",
-    "test/precision",
-    "test/f1",
-    "test_by_group/f1",
-    "test/auprc",
-    "labels/kept_fraction",
-    "labels/noise_before",
-    "labels/noise_after",
-)
-
-
-def offer_view(client: "MlflowClient", experiment: str, references: Sequence[str]) -> str:
-    """Save a view of the experiment with the columns that matter.
-
-    It is what the UI's own "share" button stores: a run has far more metrics than a table of runs can show.
-
-    Args:
-        client: A client of the store.
-        experiment: Id of the experiment.
-        references: The arms that every other arm is compared with.
-
-    Returns:
-        The view's address, relative to wherever the UI is served.
-    """
-    columns = [*COLUMNS, *(f"delta/{name}/f1" for name in references)]
-    view = {
-        "selectedColumns": [f"metrics.`{name}`" for name in columns],
-        "runsPinned": [],
-        "runsHidden": [],
-        "orderByKey": "attributes.start_time",
-        "orderByAsc": True,
-        "searchFilter": "",
-        "startTime": "ALL",
-        "lifecycleFilter": "Active",
-        "datasetsFilter": [],
-        "modelVersionFilter": "All Runs",
-        "useGroupedValuesInCharts": False,
-    }
-    client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{VIEW}", json.dumps(view))
-    return f"/#/experiments/{experiment}/runs?viewStateShareKey={VIEW}"
