@@ -1,0 +1,187 @@
+"""From which confidence on a student may answer in a labeler's place, so that a bound on their agreement holds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+GRID = (0.9999, 0.9998, 0.9995, 0.999, 0.998, 0.995, *(percent / 100 for percent in range(99, -1, -1)))
+"""Thresholds on a confidence, the highest first. They are numbers and not quantiles of the items at hand: a threshold
+that is chosen by the items would not be fixed before the labels of the same items are looked at."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A threshold on the student's confidence.
+
+    Attributes:
+        threshold: The student answers from this confidence on (0-1); None: no threshold keeps the bound.
+        curve: A row a threshold, highest first: `threshold`, `answered` (items), `effective` (the same, discounted for
+            groups), `share` of all items (0-1) with `share_low` and `share_high`, `agreed` (items), `agreement` (0-1 or
+            NaN) with `agreement_low` and `agreement_high`, `bound` (one-sided) and `holds` (bool). The intervals are
+            Clopper & Pearson's, each for itself.
+        needed: So many items, all in agreement, are the fewest that a threshold can be tested on.
+        within_groups: The correlation of agreement within groups that was allowed for, 0-1.
+    """
+
+    threshold: float | None
+    curve: pd.DataFrame
+    needed: int
+    within_groups: float
+
+    @property
+    def chosen(self) -> "pd.Series[float] | None":
+        """The row of the threshold; None without one."""
+        if self.threshold is None:
+            return None
+        return self.curve[self.curve["threshold"] == self.threshold].iloc[0]
+
+
+def lower_bound(successes: np.ndarray, n: np.ndarray, confidence: float) -> np.ndarray:
+    """Compute a lower bound of a probability, one-sided and exact.
+
+    Source: Clopper & Pearson 1934; for numbers that are not whole, by the beta distribution (Korn & Graubard 1998).
+
+    Args:
+        successes: Successes, from 0.
+        n: Trials, not fewer than the successes.
+        confidence: Of the bound, above 0 and below 1.
+
+    Returns:
+        The bounds, 0-1; 0 for no trials.
+    """
+    from scipy.stats import beta
+
+    successes, n = np.asarray(successes, dtype=float), np.asarray(n, dtype=float)
+    bound = beta.ppf(1 - confidence, np.maximum(successes, 1e-12), n - successes + 1)
+    return np.where(successes > 0, bound, 0.0)
+
+
+def choose(
+    confidence: np.ndarray,
+    agrees: np.ndarray,
+    *,
+    target: float,
+    level: float,
+    group: np.ndarray | None = None,
+    thresholds: Sequence[float] = GRID,
+) -> Choice:
+    """Choose the lowest threshold whose agreement is at least `target`, at confidence `level`.
+
+    Each threshold t stands for the hypothesis that a student who answers from t on agrees in less than `target`. They
+    are tested by Clopper & Pearson's bound, the highest first, until one can't be refuted. So the probability that
+    the chosen threshold breaks the bound is at most 1 - `level`, for the choice as a whole and not for each threshold.
+
+    It is exact for items drawn independently from those that the student will meet, which it was not tuned on, if
+    agreement does not rise where confidence falls. Thresholds that no number of agreements among so few items could
+    pass are skipped; that their number is looked at first costs nothing under the same condition: given that few items
+    are above a threshold, those above the next are less sure ones. Without the condition it holds nearly so.
+
+    With groups, items are discounted by the design effect 1 + (b - 1) rho: b is the mean size of an item's group (sum
+    of n_g^2 / n) among the answered, rho the correlation of agreement within groups (analysis of variance, over all
+    items) or its jackknife's upper end, one standard error up; this is an approximation for many groups.
+
+    Source: fixed-sequence testing (Maurer, Hothorn & Lehmacher 1995) as learn-then-test uses it (Angelopoulos, Bates,
+    Candès, Jordan & Lei 2021, "Learn then Test", section 2); the selective classifier with guaranteed risk is Geifman &
+    El-Yaniv's (2017). Design effect: Kish 1965; effective sizes in exact intervals: Korn & Graubard 1998.
+
+    Args:
+        confidence: (n,) the student's confidence in each item, 0-1; NaN where it can't answer.
+        agrees: (n,) bool, whether its label is the labeler's.
+        target: The agreement that is wanted, above 0 and below 1.
+        level: The confidence of the bound, above 0 and below 1.
+        group: (n,) the group of each item; None: items are independent.
+        thresholds: The thresholds, the highest first, fixed beforehand.
+
+    Returns:
+        The choice.
+    """
+    from scipy.stats import beta
+
+    confidence, agrees = np.asarray(confidence, dtype=float), np.asarray(agrees, dtype=bool)
+    total, grid = len(confidence), np.asarray(thresholds, dtype=float)
+    order = np.argsort(-np.where(np.isnan(confidence), -np.inf, confidence), kind="stable")
+    ranked = confidence[order]
+    n = np.searchsorted(-ranked[~np.isnan(ranked)], -grid, side="right")
+    agreed = np.concatenate([[0], np.cumsum(agrees[order])])[n]
+    rho = 0.0
+    effect = np.ones(len(grid))
+    if group is not None:
+        codes = pd.factorize(np.asarray(group, dtype=object))[0]
+        can_answer = ~np.isnan(confidence)
+        rho = _within_groups(agrees[can_answer], codes[can_answer])
+        effect = 1 + (_group_sizes(codes[order], n) - 1) * rho
+    effective = n / effect
+    bound = lower_bound(agreed / effect, effective, level)
+    needed = int(np.ceil(np.log(1 - level) / np.log(target) - 1e-9))
+    holds = np.zeros(len(grid), dtype=bool)
+    for row in np.flatnonzero(effective >= needed):
+        if bound[row] < target:
+            break
+        holds[row] = True
+    tail = (1 - level) / 2
+
+    def ends(successes: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        high = beta.ppf(1 - tail, successes + 1, np.maximum(trials - successes, 1e-12))
+        return lower_bound(successes, trials, 1 - tail), np.where(successes >= trials, 1.0, high)
+
+    share_effect = effect if group is None else np.full(len(grid), effect[-1] if len(effect) else 1.0)
+    share_low, share_high = ends(n / share_effect, total / share_effect)
+    low, high = ends(agreed / effect, effective)
+    curve = pd.DataFrame(
+        {
+            "threshold": grid,
+            "answered": n,
+            "effective": effective,
+            "share": n / max(total, 1),
+            "share_low": share_low,
+            "share_high": share_high,
+            "agreed": agreed,
+            "agreement": agreed / np.where(n > 0, n, np.nan),
+            "agreement_low": low,
+            "agreement_high": high,
+            "bound": bound,
+            "holds": holds,
+        }
+    )
+    return Choice(float(grid[holds].min()) if holds.any() else None, curve, needed, rho)
+
+
+def _group_sizes(codes: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """The mean size of an item's group among the first n[i] items, for every i; 1 for no items."""
+    seen: dict[int, int] = {}
+    squares = np.zeros(len(codes) + 1)
+    for position, code in enumerate(codes):
+        before = seen.get(int(code), 0)
+        seen[int(code)] = before + 1
+        squares[position + 1] = squares[position] + 2 * before + 1
+    return np.where(n > 0, squares[n] / np.maximum(n, 1), 1.0)
+
+
+def _within_groups(agrees: np.ndarray, codes: np.ndarray) -> float:
+    """The correlation of agreement within groups, one standard error up, 0-1."""
+    groups = np.unique(codes)
+    if len(groups) < 2 or len(groups) == len(codes):
+        return 1.0 if len(groups) < 2 else 0.0
+    sizes = np.bincount(codes)[groups].astype(float)
+    sums = np.bincount(codes, weights=agrees)[groups]
+    if sums.sum() in (0, len(codes)):
+        return 1.0  # nothing is known of how errors gather: a group counts as one item
+    everyone = _correlation(sizes, sums)
+    without = np.array([_correlation(np.delete(sizes, k), np.delete(sums, k)) for k in range(len(groups))])
+    error = np.sqrt((len(groups) - 1) / len(groups) * ((without - without.mean()) ** 2).sum())
+    return float(np.clip(everyone + error, 0.0, 1.0))
+
+
+def _correlation(sizes: np.ndarray, sums: np.ndarray) -> float:
+    """The estimate of the intraclass correlation by a one-way analysis of variance (Fisher 1925)."""
+    n, k = sizes.sum(), len(sizes)
+    if k < 2 or n <= k:
+        return 0.0
+    mean, means = sums.sum() / n, sums / sizes
+    between = (sizes * (means - mean) ** 2).sum() / (k - 1)
+    within = (sums - sums**2 / sizes).sum() / (n - k)
+    size = (n - (sizes**2).sum() / n) / (k - 1)
+    denominator = between + (size - 1) * within
+    return float((between - within) / denominator) if denominator > 0 else 0.0
