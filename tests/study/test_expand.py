@@ -1,6 +1,7 @@
 """From a command line to the jobs of a sweep."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from tests import made
 import silvertune
 from silvertune.schema import SHIPPED
 from silvertune.study import expand
+from silvertune.study.composing import Composer
 
 JOBS: dict[str, list[list[str]]] = {
     "values": [["filter=confidence", f"filter.confidence.top={top}"] for top in (0.2, 0.5, "null")],
@@ -50,7 +52,7 @@ def test_jobs_that_share_their_groups_are_what_hydra_composes_one_by_one(
     loader: Sequence[ConfigLoader], jobs: list[list[str]]
 ) -> None:
     config = loader[0].load_configuration("config", [], RunMode.MULTIRUN)
-    compose = expand._composer(config, loader[0], OverridesParser.create(config_loader=loader[0]))
+    compose = partial(expand._compose, Composer(loader[0]), config)
     for texts in [*jobs, *jobs]:
         expected, composed = loader[0].load_sweep_config(config, texts), compose(texts)
         assert composed.hydra.runtime == expected.hydra.runtime
@@ -76,7 +78,7 @@ def test_a_job_that_can_not_be_composed_is_told_with_its_overrides(
     loader: Sequence[ConfigLoader], text: str, told: str
 ) -> None:
     config = loader[0].load_configuration("config", [], RunMode.MULTIRUN)
-    compose = expand._composer(config, loader[0], OverridesParser.create(config_loader=loader[0]))
+    compose = partial(expand._compose, Composer(loader[0]), config)
     with made.refused(told):
         compose([text])
 
@@ -148,7 +150,7 @@ def test_jobs_that_differ_in_values_are_composed_once(
         load_sweep_config=lambda *asked: compositions.append(asked) or loader[0].load_sweep_config(*asked),
         get_group_options=loader[0].get_group_options,
     )
-    compose = expand._composer(config, counting, OverridesParser.create(config_loader=loader[0]))  # type: ignore[arg-type]
+    compose = partial(expand._compose, Composer(counting), config)  # type: ignore[arg-type]
     for number in range(20):
         assert compose([f"seed={number}", "filter=none"]).seed == number
     assert len(compositions) == 1

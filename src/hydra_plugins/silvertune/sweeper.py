@@ -3,9 +3,10 @@
 `conf/hydra/sweeper/silvertune.yaml` chooses it, so that other applications of Hydra's don't see it.
 """
 
-from typing import Any
+from typing import Any, cast
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
@@ -20,10 +21,14 @@ class SilvertuneSweeper(BasicSweeper):
         """Take what Hydra hands to a sweeper. Raises UserError in an application that is not silvertune."""
         from silvertune.errors import UserError
         from silvertune.study import command
+        from silvertune.study.composing import Composer
 
         if task_function is not command.job:
             raise UserError("hydra/sweeper=silvertune: is for silvertune alone; choose another for this application")
-        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        # For the launcher as well: Hydra composes each job anew, which takes longer than all else around it.
+        composer = cast(ConfigLoader, Composer(hydra_context.config_loader))
+        context = HydraContext(config_loader=composer, callbacks=hydra_context.callbacks)
+        super().setup(hydra_context=context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> Any:
         """Do the sweep.

@@ -1,13 +1,10 @@
 """From a command line and a study to the jobs of a sweep, each composed and checked."""
 
-import copy
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -21,6 +18,7 @@ from silvertune.errors import UserError, check_whole_number, either, in_one_line
 from silvertune.items import views_of
 from silvertune.reports import labels_browser
 from silvertune.runner import Parts
+from silvertune.study.composing import Composer
 from silvertune.study.job import Job, names_of_parts, run_name
 
 
@@ -73,7 +71,7 @@ def expand(arguments: Sequence[str], config: DictConfig, loader: ConfigLoader) -
 def _composed(
     overrides: list[Override], config: DictConfig, loader: ConfigLoader, parser: OverridesParser
 ) -> Iterator[_Composed]:
-    compose = _composer(config, loader, parser)
+    composer = loader if isinstance(loader, Composer) else Composer(loader)
     points = BasicSweeper.split_arguments(overrides, None)[0]
     swept_keys = {override.get_key_element() for override in overrides if override.is_sweep_override()}
     seeds = [] if any(override.get_key_element() == "seed" for override in overrides) else _seeds(config)
@@ -89,7 +87,7 @@ def _composed(
         variant = ", ".join(text for text in texts if text.split("=")[0] in swept_keys and _is_variant(text, arm))
         texts += [f"variant={_quoted(variant)}"] if variant else []
         texts += [f"arm={_quoted(arm)}"] if arm else []
-        cfg = compose(texts)
+        cfg = _compose(composer, config, texts)
         choices, sources = cfg.hydra.runtime.choices, cfg.hydra.runtime.config_sources
         for seed in seeds_of_point or seeds:
             with open_dict(cfg):
@@ -190,40 +188,11 @@ def _is_variant(text: str, arm: str) -> bool:
     return key not in ("model", *names_arm)
 
 
-def _composer(
-    config: DictConfig, loader: ConfigLoader, parser: OverridesParser
-) -> Callable[[Sequence[str]], DictConfig]:
-    """What composes jobs. Those that choose the same configs of groups differ in values alone, and these share it."""
-
-    @cache
-    def parsed(text: str) -> Override:
-        return parser.parse_overrides([text])[0]
-
-    @cache
-    def with_choices(texts: tuple[str, ...]) -> DictConfig:
-        return loader.load_sweep_config(config, list(texts))
-
-    @cache
-    def is_group(key: str) -> bool:
-        return bool(loader.get_group_options(key))
-
-    def compose(texts: Sequence[str]) -> DictConfig:
-        try:
-            is_value = {text: not is_group(parsed(text).key_or_group) for text in texts}
-            composed = with_choices(tuple(text for text in texts if not is_value[text]))
-            # Hydra's own settings are half of a configuration; jobs share them where they change none.
-            is_changed = any(_key(text).split(".")[0] == "hydra" for text in texts if is_value[text])
-            hydra = composed._get_node("hydra")
-            assert isinstance(hydra, DictConfig)
-            cfg = copy.deepcopy(composed, {} if is_changed else {id(hydra): hydra})
-            if not is_changed:
-                hydra._set_parent(cfg)  # so that what it says of other settings is true of this job
-            ConfigLoaderImpl._apply_overrides_to_config([parsed(text) for text in texts if is_value[text]], cfg)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(f"{' '.join(texts)}: {in_one_line(error)}") from None
-        return cfg
-
-    return compose
+def _compose(composer: Composer, config: DictConfig, texts: Sequence[str]) -> DictConfig:
+    try:
+        return composer.compose(config, texts)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"{' '.join(texts)}: {in_one_line(error)}") from None
 
 
 def _quoted(text: str) -> str:

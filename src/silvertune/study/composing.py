@@ -1,0 +1,112 @@
+"""Composes the jobs of a sweep: those that choose the same configs of groups share all but their values."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig
+
+
+class Composer:
+    """Hydra's config loader, but for jobs that differ in values alone: it composes what they share once.
+
+    In all else it is the loader that it is given, so that Hydra's launchers take it in that one's place.
+
+    Args:
+        loader: Hydra's config loader.
+    """
+
+    def __init__(self, loader: ConfigLoader) -> None:
+        self.loader = loader
+        self._forget()
+
+    def _forget(self) -> None:
+        self._overrides: dict[str, Override] = {}
+        self._is_group: dict[str, bool] = {}
+        self._by_choices: dict[tuple[int, tuple[str, ...]], tuple[DictConfig, DictConfig]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "loader":  # while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.loader, name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"loader": self.loader}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.loader = state["loader"]
+        self._forget()
+
+    def compose(self, config: DictConfig, texts: Sequence[str]) -> DictConfig:
+        """Compose a job. Hydra's own settings are half of it; jobs share them where they change none.
+
+        Args:
+            config: The sweep's configuration, as Hydra composed it.
+            texts: The job's overrides.
+
+        Returns:
+            The job's configuration, but for what Hydra notes in it of the job (`hydra.overrides`).
+        """
+        is_value = {text: not self._chooses(text) for text in texts}
+        composed = self._with_choices(config, tuple(text for text in texts if not is_value[text]))
+        is_changed = any(_is_of_hydra(self._parsed(text)) for text in texts if is_value[text])
+        hydra = composed._get_node("hydra")
+        assert isinstance(hydra, DictConfig)
+        cfg: DictConfig = copy.deepcopy(composed, {} if is_changed else {id(hydra): hydra})
+        if not is_changed:
+            hydra._set_parent(cfg)  # so that what it says of other settings is true of this job
+        ConfigLoaderImpl._apply_overrides_to_config([self._parsed(text) for text in texts if is_value[text]], cfg)
+        return cfg
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """Compose a job for a launcher, as Hydra's loader would.
+
+        Args:
+            master_config: The sweep's configuration.
+            sweep_overrides: The job's overrides.
+
+        Returns:
+            The job's configuration, all of it its own.
+        """
+        parsed = [self._parsed(text) for text in sweep_overrides]
+        if any(_is_of_hydra(override) for override in parsed):
+            return self.loader.load_sweep_config(master_config, sweep_overrides)
+        cfg = self.compose(master_config, sweep_overrides)
+        shared = cfg._get_node("hydra")
+        assert isinstance(shared, DictConfig)
+        hydra = copy.deepcopy(shared, {id(cfg): cfg})
+        cfg.__dict__["_content"]["hydra"] = hydra
+        hydra._set_parent(cfg)
+        hydra.overrides.task = list(sweep_overrides)
+        settings = hydra.job.config.override_dirname
+        hydra.job.override_dirname = get_overrides_dirname(
+            parsed, kv_sep=settings.kv_sep, item_sep=settings.item_sep, exclude_keys=settings.exclude_keys
+        )
+        return cfg
+
+    def _with_choices(self, config: DictConfig, texts: tuple[str, ...]) -> DictConfig:
+        """What the jobs with these choices share, composed by Hydra."""
+        key = id(config), texts
+        if key not in self._by_choices:  # the sweep's configuration is kept, so that its id stays its own
+            self._by_choices[key] = config, self.loader.load_sweep_config(config, list(texts))
+        return self._by_choices[key][1]
+
+    def _parsed(self, text: str) -> Override:
+        if text not in self._overrides:
+            (self._overrides[text],) = OverridesParser.create(config_loader=self.loader).parse_overrides([text])
+        return self._overrides[text]
+
+    def _chooses(self, text: str) -> bool:
+        """Whether an override chooses a config of a group; the others are values."""
+        name = self._parsed(text).key_or_group
+        if name not in self._is_group:
+            self._is_group[name] = bool(self.loader.get_group_options(name))
+        return self._is_group[name]
+
+
+def _is_of_hydra(override: Override) -> bool:
+    return override.key_or_group.split(".")[0].split("/")[0] == "hydra"
