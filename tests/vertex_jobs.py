@@ -47,8 +47,8 @@ class Jobs:
         jobs: By name.
         fault: What goes wrong in the next calls: `lost after`, `unavailable before`, `quota`, `permission` (create);
             `unavailable` (get, once); `no filter` (list).
-        container: How it runs: `forked` (quick), `process` (a new interpreter), `never` (the image does not start) or
-            `taken away` (killed at its first start, as soon as it works).
+        container: How it runs: `forked` (quick), `process` (a new interpreter), `never` (the image does not start),
+            `taken away` (killed at its first start, as soon as it works) or `endless` (until it is cancelled).
         environment: Of the containers.
     """
 
@@ -122,11 +122,15 @@ class Jobs:
         if self.container == "never":
             self._end(job, STATE.JOB_STATE_FAILED, f"Failed to pull image {IMAGE}")
             return
-        while True:
+        while self.container == "endless" and job.state == STATE.JOB_STATE_RUNNING:
+            time.sleep(0.02)
+        while job.state == STATE.JOB_STATE_RUNNING:
             self.starts[job.name] += 1
             code = self._contained(job, is_taken_away=self.container == "taken away" and self.starts[job.name] == 1)
             if code >= 0 or job.job_spec.scheduling.disable_retries:
                 break
+        else:
+            return
         words = f"The replica workerpool0-0 exited with a non-zero status of {code}." if code else ""
         self._end(job, STATE.JOB_STATE_FAILED if code else STATE.JOB_STATE_SUCCEEDED, words)
 
