@@ -95,6 +95,7 @@ def wait_for(event: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.soak
 def test_ctrl_c_says_what_runs_on_and_a_command_cancels_it(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     place.jobs.container = "endless"
     process = started(place)

@@ -4,7 +4,6 @@ import importlib.metadata
 import importlib.util
 import json
 import os
-import sysconfig
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +22,12 @@ STAGED = "staged:"
 
 def encoded(rows: pd.DataFrame) -> bytes:
     """Rows of a training set as JSON that `decoded` makes the same rows of, types included."""
-    columns = [rows.index.to_series(), *(rows[name] for name in rows.columns)]
+    columns = [rows.index.tolist(), *(rows[name].tolist() for name in rows.columns)]
     content = {
         "index_name": rows.index.name,
         "columns": list(rows.columns),
-        "dtypes": [str(column.dtype) for column in columns],
-        "values": [[None if value is pd.NA else value for value in column.tolist()] for column in columns],
+        "dtypes": [str(rows.index.dtype), *map(str, rows.dtypes)],
+        "values": [[None if value is pd.NA else value for value in column] for column in columns],
     }
     return json.dumps(content).encode("ascii")
 
@@ -36,11 +35,10 @@ def encoded(rows: pd.DataFrame) -> bytes:
 def decoded(content: bytes) -> pd.DataFrame:
     """The rows that `encoded` was given."""
     parts = json.loads(content)
-    index, *columns = [
-        pd.Series(values, dtype=dtype) for values, dtype in zip(parts["values"], parts["dtypes"], strict=True)
-    ]
-    rows = pd.concat(columns, axis=1, keys=parts["columns"]) if columns else pd.DataFrame(index=index.index)
-    rows.index = pd.Index(index, name=parts["index_name"], dtype=parts["dtypes"][0])
+    values, dtypes = parts["values"], parts["dtypes"]
+    index = pd.Index(values[0], name=parts["index_name"], dtype=dtypes[0])
+    columns = [pd.Series(column, index, dtype=dtype) for column, dtype in zip(values[1:], dtypes[1:], strict=True)]
+    rows = pd.concat(columns, axis=1) if columns else pd.DataFrame(index=index)
     rows.columns = pd.Index(parts["columns"])
     return rows
 
@@ -144,8 +142,7 @@ def code_of_users(config: Any) -> tuple[list[str], list[str]]:
         if module == "silvertune":
             continue
         spec = importlib.util.find_spec(module)
-        installed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-        if spec is not None and spec.origin and any(spec.origin.startswith(str(place)) for place in installed):
+        if spec is not None and spec.origin and {"site-packages", "dist-packages"} & set(Path(spec.origin).parts):
             distributions.update(by_module.get(module, ()))
         else:
             modules.add(module)
