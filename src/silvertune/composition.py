@@ -34,6 +34,8 @@ from silvertune.schema import Evidence as EvidenceSettings
 NOT_REHEARSED = (*identity.NOT_IN_IDENTITY, "seed", "model", "backend", "evaluation")
 """Keys of the configuration that are nothing to aggregations and filters which look at no votes."""
 
+_LLM = "labeler.llm.<name>"
+
 KEYS = ("_target_", "_partial_", "_gold_", "_people_", "_simulated_")
 """What may stand in a part's yaml beside its parameters. `_partial_` is Hydra's; every part is one anyway."""
 
@@ -306,8 +308,10 @@ def _make(node: Any, key: str, kind: str, inputs: Mapping[str, Any]) -> Any:
     part = partial(function, **nested, **{name: inputs[name] for name in asked_names if name != "votes"})
     try:
         return part if "votes" in asked_names else part()
-    except UserError:
-        raise
+    except UserError as error:
+        if not key.startswith("model") or _LLM not in str(error):
+            raise
+        raise type(error)(str(error).replace(_LLM, "model.llm")) from None  # an LLM does not know whom it serves
     except Exception as error:
         raise UserError(f"{key}: {node['_target_']}: {type(error).__name__}: {in_one_line(error)}") from error
 

@@ -5,7 +5,7 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from silvertune.errors import UserError, in_one_line
+from silvertune.errors import UserError
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -116,7 +116,7 @@ def what_to_mend(error: Exception, setting: str) -> str | None:
     from google.api_core import exceptions
     from google.auth.exceptions import GoogleAuthError
 
-    words = in_one_line(error)[:300]
+    words = " ".join(str(error).split())[:300]  # its cause says the same again
     if isinstance(error, GoogleAuthError):
         return f"{setting}: Google's credentials do not work; log in anew: {LOG_IN}"
     if isinstance(error, exceptions.Unauthenticated | exceptions.Forbidden | exceptions.Unauthorized):

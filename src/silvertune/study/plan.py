@@ -29,6 +29,7 @@ def show(console: Console, jobs: list[Job], earlier: "Mapping[store.Key, Run]") 
         table.add_column(column, overflow="fold")
     labelling: dict[str, Mapping[str, Estimate]] = {}
     tuning: list[Estimate] = []
+    tuning_by_arm: dict[str, Estimate] = {}
     for job in jobs:
         run = earlier.get(job.key)
         is_finished = run is not None and run.info.status == store.FINISHED
@@ -38,13 +39,16 @@ def show(console: Console, jobs: list[Job], earlier: "Mapping[store.Key, Run]") 
         table.add_row(job.name, *names, f"${estimate.dollars:.2f}" if estimate.calls else "", would)
         if not is_finished:
             tuning.append(estimate)
+            tuning_by_arm[job.names["arm"]] = tuning_by_arm.get(job.names["arm"], Estimate()) + estimate
             labelling |= _labelling(job, except_for=labelling)
     console.print(table)
     if any(labelling.values()):
         console.print(_asking(labelling))
-        notes = [note for by_name in labelling.values() for estimate in by_name.values() for note in estimate.notes]
-        for note in dict.fromkeys(notes):
-            console.print(note, highlight=False)
+    if any(estimate.dollars for estimate in tuning):
+        console.print(_tuning_of_arms(tuning_by_arm))
+    notes = [note for by_name in labelling.values() for estimate in by_name.values() for note in estimate.notes]
+    for note in dict.fromkeys([*notes, *(note for estimate in tuning for note in estimate.notes)]):
+        console.print(note, highlight=False)
     labels = sum((estimate for by_name in labelling.values() for estimate in by_name.values()), Estimate())
     tuned = sum(tuning, Estimate())
     console.print(
@@ -83,6 +87,15 @@ def _labelling(job: Job, except_for: Mapping[str, object]) -> dict[str, Mapping[
             by_name = {name: estimate.at_most(most) for name, estimate in by_name.items()}
         estimates[labeler_key] = by_name
     return estimates
+
+
+def _tuning_of_arms(by_arm: Mapping[str, Estimate]) -> Table:
+    table = Table(title="what tuning would cost, at most", title_justify="left")
+    for column in ("arm", "jobs", "tokens", "dollars"):
+        table.add_column(column, justify="left" if column == "arm" else "right")
+    for arm, estimate in by_arm.items():
+        table.add_row(arm, f"{estimate.calls:.0f}", f"{estimate.tokens:.0f}", f"{estimate.dollars:.2f}")
+    return table
 
 
 def _asking(labelling: Mapping[str, Mapping[str, Estimate]]) -> Table:
