@@ -1,5 +1,9 @@
 """The study of the paper's table, tuned and asked by doubles of Vertex AI, from its command line to the table."""
 
+import os
+import random
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -170,3 +174,87 @@ def test_a_quota_of_0_is_told_by_check_and_by_the_first_submission(
     with pytest.raises(Exception, match="the quota is used up"):
         silvertune.run(command)
     assert double.did("made") == []
+
+
+# ------------------------------------------------------------------------------ killed, and many at the same time
+
+THREE_ARMS = """# @package _global_
+defaults:
+  - override /evaluation: kfold
+study:
+  arms:
+    all: [labeler=recorded, 'labeler.annotators=[machine]', filter=none]
+    confident: [labeler=recorded, 'labeler.annotators=[machine]', filter=confidence]
+    expert: [labeler=expert, filter=none]
+  references: [expert]
+  seeds: 1
+evaluation: {folds: 5, replicates: 20}
+dataset:
+  path: tables.jsonl
+  annotations:
+    machine: {column: machine, confidence: sure, values: {0: other, 1: soe}}
+tracking: {save_models: false}
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path, bucket: str, double: Double) -> list[str]:
+    """The command of a study of 3 arms and 5 folds."""
+    cli.write_tables(tmp_path, groups=8, per_group=6)
+    cli.write_study(tmp_path, THREE_ARMS)
+    double.looks = 5
+    return ["experiments=tiny", "model.views=[text]", *vertex_double.overrides(double, bucket)]
+
+
+def finish(folder: Path, double: Double, command: list[str]) -> None:
+    """Run the command until it ends well; a job in doubt that the provider has not is forgotten, as by a person."""
+    for _ in range(20):
+        done = cli.silvertune(folder, *command)
+        if done.returncode == 0:
+            break
+        ledger = Ledger(f"sqlite:///{folder / 'mlruns' / 'ledger.sqlite'}", budget_usd=None, lease_s=60)
+        doubtful = [entry for entry in ledger.entries() if entry.state == "unknown"]
+        assert doubtful, done.stderr
+        for entry in doubtful:
+            assert entry.label not in double.jobs_by_label()
+            ledger.forget(entry.key)
+    else:
+        raise AssertionError(done.stderr)
+
+
+def check_every_arm_has_its_result(folder: Path, double: Double) -> None:
+    check_paid_once(folder, double)
+    assert len(double.jobs) == 15
+    runs = [run for run in cli.runs(folder, "tiny") if run.info.status == "FINISHED"]
+    assert {run.data.tags["arm"] for run in runs} == {"all", "confident", "expert"}
+    for run in runs:
+        billed = run.data.metrics["tuning/billed_tokens"] * USD / 1e6
+        assert run.data.metrics["tuning/cost_usd"] == pytest.approx(billed)
+        assert run.data.metrics["test/n"] == 48
+
+
+@pytest.mark.soak
+def test_kill_9_at_random_moments_of_a_study(tmp_path: Path, double: Double, study: list[str]) -> None:
+    drawn = random.Random(14)
+    for _ in range(8):
+        process = cli.start(tmp_path, *study)
+        # From before the first job to the last run: what was done by earlier ones is not done again.
+        until = time.monotonic() + drawn.uniform(4, 25)
+        while time.monotonic() < until and process.poll() is None:
+            time.sleep(0.05)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    finish(tmp_path, double, study)
+    check_every_arm_has_its_result(tmp_path, double)
+
+
+@pytest.mark.soak
+def test_eight_processes_on_the_same_study(tmp_path: Path, double: Double, study: list[str]) -> None:
+    double.faults = ["", "lost", "", "503"]
+    processes = [cli.start(tmp_path, *study) for _ in range(8)]
+    told = [process.communicate(timeout=1200)[1] for process in processes]
+    assert all(process.returncode == 0 for process in processes), told
+    finish(tmp_path, double, study)
+    check_every_arm_has_its_result(tmp_path, double)
+    assert set(double.asked.values()) == {1}
