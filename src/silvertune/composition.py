@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from silvertune import fallback_budget, identity, import_path, part_inputs, votes
 from silvertune.backends import checks
 from silvertune.datasets import class_names
-from silvertune.errors import UserError, check_whole_number, either, in_one_line
+from silvertune.errors import UserError, check_whole_number, either, in_one_line, under_key
 from silvertune.evaluation import predictions
 from silvertune.evidence import computed, evidence, rehearsal
 from silvertune.filters import named
@@ -33,8 +33,6 @@ from silvertune.schema import Evidence as EvidenceSettings
 
 NOT_REHEARSED = (*identity.NOT_IN_IDENTITY, "seed", "model", "backend", "evaluation")
 """Keys of the configuration that are nothing to aggregations and filters which look at no votes."""
-
-_LLM = "labeler.llm.<name>"
 
 KEYS = ("_target_", "_partial_", "_gold_", "_people_", "_simulated_")
 """What may stand in a part's yaml beside its parameters. `_partial_` is Hydra's; every part is one anyway."""
@@ -309,9 +307,7 @@ def _make(node: Any, key: str, kind: str, inputs: Mapping[str, Any]) -> Any:
     try:
         return part if "votes" in asked_names else part()
     except UserError as error:
-        if not key.startswith("model") or _LLM not in str(error):
-            raise
-        raise type(error)(str(error).replace(_LLM, "model.llm")) from None  # an LLM does not know whom it serves
+        raise under_key(error, key) from error.__cause__
     except Exception as error:
         raise UserError(f"{key}: {node['_target_']}: {type(error).__name__}: {in_one_line(error)}") from error
 

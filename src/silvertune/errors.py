@@ -111,6 +111,22 @@ def in_one_line(error: BaseException) -> str:
     return " ".join(message) or type(error).__name__
 
 
+def under_key(error: UserError, key: str) -> UserError:
+    """The error with the setting that it is about: an LLM does not know whether it serves a labeler or a model.
+
+    Args:
+        error: The error.
+        key: The configuration key of the part that raised it.
+
+    Returns:
+        The same error, or one that says `model.llm` where it said `labeler.llm.<name>` of a model's own LLM.
+    """
+    unnamed = "labeler.llm.<name>"
+    if unnamed not in str(error) or key.partition(".")[0] != "model":
+        return error
+    return type(error)(str(error).replace(unnamed, "model.llm"))
+
+
 def cause_and_place(error: BaseException) -> str:
     """Describe a failure on one line: what a UserError says; of any other exception its type and where it comes from.
 
