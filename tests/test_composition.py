@@ -422,7 +422,7 @@ def test_the_name_of_a_simulated_arm_says_so(overrides: list[str]) -> None:
 
 
 def test_what_people_label_is_counted_as_theirs(usable: dict[str, Any]) -> None:
-    made_by_people = {"expert", "non_expert", "simulated_panel", "answer_sheet"}
+    made_by_people = {"expert", "non_expert", "simulated_panel", "answer_sheet", "label_studio"}
     for file in (CONF / "labeler").glob("*.yaml"):
         assert ("_people_: true" in file.read_text()) == (file.stem in made_by_people), file
     for name in made_by_people:

@@ -18,6 +18,13 @@ class UserError(Exception):
     """
 
 
+class WaitingForAnswersError(UserError):
+    """Nothing is wrong: people have not given all the answers yet that a run needs.
+
+    The message says whose answers are missing, and what to do. The run is marked as waiting, and not as failed.
+    """
+
+
 def either(names: list[str] | tuple[str, ...]) -> str:
     """Join names for the part of a message that says what would be right.
 

@@ -73,6 +73,10 @@ def _nothing_to_reach() -> list[CheckResult]:
     return [CheckResult("nothing to reach", True)]
 
 
+def _show_nobody(drafts: pd.DataFrame) -> None:
+    """What a labeler does with drafts that it shows to nobody."""
+
+
 @dataclass(frozen=True)
 class LabelerTraits(Traits):
     """Optional attributes of a labeler.
@@ -81,10 +85,13 @@ class LabelerTraits(Traits):
         first_only: Only the first vote with a label counts for an item's label (the rule of the paper's panel),
             whatever the aggregation.
         check: Looks for `mode=check` at packages, credentials and reachability, and labels nothing.
+        show_drafts: Takes, before `label`, the labels that another labeler gave to the items, so that people correct
+            these in place of starting from nothing: a table by item_id with `label` (may be null) and `confidence`.
     """
 
     first_only: bool = False
     check: Callable[[], list[CheckResult]] = _nothing_to_reach
+    show_drafts: Callable[[pd.DataFrame], None] = _show_nobody
 
 
 class Labeler(Protocol):

@@ -195,7 +195,9 @@ def _fallback(parts: Parts, decisions: list[pd.DataFrame]) -> tuple[pd.DataFrame
     item_ids = _union(parts.data.items.index, *(decision.index[decision["asked"] != ""] for decision in decisions))
     if parts.fallback is None or item_ids.empty:
         return None, pd.Series(dtype=object)
-    votes, labels = parts.fallback.annotate(parts.data.items.loc[item_ids])
+    drafts = pd.concat([decision[["label", "confidence"]] for decision in decisions])
+    drafts = drafts[~drafts.index.duplicated()].reindex(item_ids)
+    votes, labels = parts.fallback.annotate(parts.data.items.loc[item_ids], drafts)
     return votes, labels["label"].dropna()
 
 

@@ -1,6 +1,7 @@
 """What every labeler must do, whatever it makes its votes of."""
 
 import hashlib
+import json
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.llms import made_llms
 from silvertune import votes
 from silvertune.items import views_of
 from silvertune.labelers.answer_sheet import AnswerSheet
+from silvertune.labelers.label_studio import LabelStudio
 from silvertune.labelers.recorded import Recorded
 from silvertune.labelers.simulated_panel import SimulatedPanel
 from silvertune.labelers.tuned_model import TunedModel
@@ -75,6 +77,31 @@ def answer_sheet(items: pd.DataFrame, gold: pd.Series, task: Task) -> Any:
     return AnswerSheet(task, path=str(path), annotator="people", cost_usd=0.5, views=None)
 
 
+def label_studio(items: pd.DataFrame, gold: pd.Series, task: Task) -> Any:
+    folder = Path(tempfile.mkdtemp(dir=FOLDER.name))
+    tasks = [
+        {
+            "id": k,
+            "data": {"item_id": item},
+            "annotations": [
+                {
+                    "id": 10 * k + who,
+                    "completed_by": who,
+                    "was_cancelled": item not in gold.index or k % 5 == 0,
+                    "result": [{"from_name": "label", "value": {"choices": [gold.get(item)]}}],
+                }
+                for who in (2, 1)
+            ],
+        }
+        for k, item in enumerate(items.index)
+    ]
+    (folder / "export.json").write_text(json.dumps(tasks))
+    return LabelStudio(
+        task, votes.table([], task.classes), path=str(folder), annotator="people", names={}, views=None, tables=[],
+        drafts_by=[], cost_usd=0.5,
+    )  # fmt: skip
+
+
 def tuned_model(items: pd.DataFrame, gold: pd.Series, task: Task) -> Any:
     train = made.items(30).assign(label=made.gold(30), weight=1.0)
     student = TfidfLogreg(None, r"\w+", 1, 1, 500, 1.0, None, 200)
@@ -95,6 +122,7 @@ CASES: dict[str, Callable[[pd.DataFrame, pd.Series, Task], Any]] = {
     "silvertune.labelers.Recorded": recorded,
     "silvertune.labelers.SimulatedPanel": simulated_panel,
     "silvertune.labelers.AnswerSheet": answer_sheet,
+    "silvertune.labelers.LabelStudio": label_studio,
     "silvertune.labelers.TunedModel": tuned_model,
 }
 READS_VIEWS = {

@@ -1,6 +1,7 @@
 """What makes votes for items."""
 
 from silvertune.labelers.answer_sheet import AnswerSheet
+from silvertune.labelers.label_studio import LabelStudio
 from silvertune.labelers.llm import FewShot, LLMLabeler
 from silvertune.labelers.recorded import Recorded
 from silvertune.labelers.simulated_panel import SimulatedPanel
@@ -12,6 +13,7 @@ __all__ = [
     "AnswerSheet",
     "FewShot",
     "LLMLabeler",
+    "LabelStudio",
     "Recorded",
     "SimulatedPanel",
     "StorePlace",

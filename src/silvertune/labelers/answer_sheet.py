@@ -12,7 +12,7 @@ from filelock import FileLock
 from silvertune import votes
 from silvertune.datasets.item_ids import matched
 from silvertune.datasets.label_values import LabelValues
-from silvertune.errors import UserError, either
+from silvertune.errors import UserError, WaitingForAnswersError, either
 from silvertune.interfaces import Estimate
 from silvertune.items import chosen_views, views_of
 from silvertune.schema import Task
@@ -37,8 +37,8 @@ class AnswerSheet:
     The columns are `item_id`, `group_id`, the views, and `label`: empty until someone answers, then one of the
     task's classes, or ? for "do not know". Nothing that is written there is changed. A spreadsheet may have made 7 of
     the id 007, or semicolons of the commas. While an item that is asked
-    about has no answer, `label` raises UserError, so that the run fails and says what to do; the same command
-    succeeds when the answers are there. An answer counts for the text that stands beside it: if that is not the
+    about has no answer, `label` raises WaitingForAnswersError, which says what to do; the same command succeeds
+    when the answers are there. An answer counts for the text that stands beside it: if that is not the
     item's (of another dataset with the same ids, say), UserError names the row.
 
     Args:
@@ -85,7 +85,7 @@ class AnswerSheet:
             if new := [item for item in sorted(items.index) if item not in answers]:
                 self._add(items.loc[new])
         if waiting := [item for item in items.index if not answers.get(item)]:
-            raise UserError(
+            raise WaitingForAnswersError(
                 f"{self.path}: {len(waiting)} of {len(items)} item(s) wait for an answer: fill in the column label"
                 f" ({either([*self.classes, UNKNOWN])}) and run the same command again"
             )

@@ -32,8 +32,15 @@ class LabelSource:
     budget: Budget | None = None
     people: bool = False
 
-    def annotate(self, items: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Votes on `items`, and a label (perhaps null) for each of them."""
+    def annotate(self, items: pd.DataFrame, drafts: pd.DataFrame | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Votes on `items`, and a label (perhaps null) for each of them.
+
+        Args:
+            items: The items.
+            drafts: `label` and `confidence` that another labeler gave, by item_id, for people to correct.
+        """
+        if drafts is not None:
+            LabelerTraits.of(self.labeler).show_drafts(drafts)
         votes = self.votes(items)
         return votes, self.labels(votes, items.index)
 
