@@ -13,7 +13,7 @@ from tests.docs.site import site
 
 import silvertune
 from silvertune.errors import UserError
-from silvertune.study.result import SweepError
+from silvertune.study.result import SweepError, SweepWaitsError
 
 README = (blocks.ROOT / "README.md").read_text(encoding="utf-8")
 FAST = ["evaluation.replicates=20", "evaluation.folds=2", "tracking.save_models=false"]
@@ -114,7 +114,7 @@ def test_people_answer_in_a_spreadsheet_as_the_page_says(
     command += FAST
     silvertune.run([*command, "mode=plan"])
     assert re.search(r"at most 14 calls", capsys.readouterr().out)
-    with pytest.raises(SweepError, match="wait for an answer"):
+    with pytest.raises(SweepWaitsError, match="wait for an answer"):
         silvertune.run(command)
     with (folder / "answers.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from silvertune.items import Data
     from silvertune.schema import Evaluation, Task
     from silvertune.study.command import run
-    from silvertune.study.result import Failure, SweepError, SweepResult
+    from silvertune.study.result import Failure, SweepError, SweepResult, SweepWaitsError, Waiting
     from silvertune.votes import prob_columns
     from silvertune.votes import table as votes_table
 
@@ -30,10 +30,12 @@ _PLACES = {
     "Predictor": ("interfaces", "Predictor"),
     "SweepError": ("study.result", "SweepError"),
     "SweepResult": ("study.result", "SweepResult"),
+    "SweepWaitsError": ("study.result", "SweepWaitsError"),
     "Task": ("schema", "Task"),
     "TrainingSet": ("interfaces", "TrainingSet"),
     "Tuned": ("interfaces", "Tuned"),
     "UserError": ("errors", "UserError"),
+    "Waiting": ("study.result", "Waiting"),
     "prob_columns": ("votes", "prob_columns"),
     "run": ("study.command", "run"),
     "votes_table": ("votes", "table"),
@@ -52,10 +54,12 @@ __all__ = [
     "Predictor",
     "SweepError",
     "SweepResult",
+    "SweepWaitsError",
     "Task",
     "TrainingSet",
     "Tuned",
     "UserError",
+    "Waiting",
     "__version__",
     "prob_columns",
     "run",

@@ -8,9 +8,12 @@ import os
 import sys
 from types import FrameType
 
+WAITS_FOR_PEOPLE = 75
+"""The exit code of `sysexits.h` for "try again later" (EX_TEMPFAIL)."""
+
 
 def main() -> None:
-    """Run the command line; exits 0, 1 (a failure, told in one line), or 130 (interrupted)."""
+    """Run the command line; exits 0, 1 (a failure, told in one line), 75 (waits for people) or 130 (interrupted)."""
     if sys.argv[1:] == ["--version"]:
         from silvertune import __version__
 
@@ -22,7 +25,7 @@ def main() -> None:
 
     from silvertune.errors import UserError, in_one_line
     from silvertune.study import command, console
-    from silvertune.study.result import SweepError
+    from silvertune.study.result import SweepError, SweepWaitsError
 
     console.make_printable()
     if threading.current_thread() is threading.main_thread():
@@ -32,6 +35,8 @@ def main() -> None:
         command.from_command_line()
     except SweepError:  # it has listed what failed
         sys.exit(1)
+    except SweepWaitsError:  # it has listed what waits for what
+        sys.exit(WAITS_FOR_PEOPLE)
     except UserError as error:
         if wants_traceback:
             raise

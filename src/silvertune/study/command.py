@@ -58,6 +58,7 @@ def run(overrides: Sequence[str]) -> SweepResult:
     Raises:
         UserError: The configuration or the data are wrong, or the store can't be used.
         SweepError: A run failed (a UserError with the result of the others).
+        SweepWaitsError: No run failed, and some wait for people (a UserError with the result as well).
     """
     if os.getcwd() not in sys.path:  # the user's own functions stand in the working directory
         sys.path.append(os.getcwd())
@@ -122,6 +123,7 @@ def from_command_line() -> None:
     Raises:
         UserError: The command line, the configuration or the data are wrong, or the store can't be used.
         SweepError: A run failed.
+        SweepWaitsError: No run failed, and some wait for people.
         SystemExit: Hydra was asked for help, or its own options are wrong.
     """
     # Hydra prints a traceback for what is not its own; with this it hands every exception on to us.

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from silvertune import composition, identity, runner
 from silvertune.datasets.mapping import ColumnMapping
-from silvertune.errors import UserError
+from silvertune.errors import UserError, WaitingForAnswersError
 from silvertune.llms import answer_store
 from silvertune.tracking import runs, serving
 
@@ -141,6 +141,8 @@ def _stopping_others(client: "MlflowClient", parent: str, on_error: str) -> Iter
     """With on_error=stop, a failure is noted where the jobs of every launcher look before they start."""
     try:
         yield
+    except WaitingForAnswersError:  # no failure
+        raise
     except Exception:
         if on_error == "stop":
             with suppress(Exception):  # a store that can't be written to must not hide why the job failed

@@ -85,6 +85,8 @@ def shown(client: "MlflowClient", experiment: str, parent: str, total: int) -> I
 
 def _line(run: "Run") -> str:
     metrics = run.data.metrics
+    if run.info.status == store.WAITING:
+        return f"WAITING {run.info.run_name}: {run.data.tags.get(store.WAITS_FOR, '')}"
     if run.info.status != store.FINISHED:
         return f"{run.info.status} {run.info.run_name}: {run.data.tags.get('error', '')}"
     alarms = run.data.tags.get("alarms")

@@ -19,6 +19,19 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """A run of a sweep that waits for people.
+
+    Attributes:
+        name: The run's name.
+        waits_for: What it waits for, and what to do, on one line.
+    """
+
+    name: str
+    waits_for: str
+
+
+@dataclass(frozen=True)
 class SweepResult:
     """Where a sweep is logged, and what became of it.
 
@@ -28,6 +41,7 @@ class SweepResult:
         parent_run_id: Id of the sweep's own run, with the tables and figures; None if nothing was run (`mode=plan`).
         run_ids: Name of each finished run -> its id, in the study's order.
         failures: What failed.
+        waiting: The runs that wait for people; the same sweep goes on with them when the answers are there.
     """
 
     tracking_uri: str
@@ -35,6 +49,7 @@ class SweepResult:
     parent_run_id: str | None = None
     run_ids: dict[str, str] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
+    waiting: tuple[Waiting, ...] = ()
 
 
 class SweepError(UserError):
@@ -48,4 +63,18 @@ class SweepError(UserError):
         first = result.failures[0]
         more = f" (and {len(result.failures) - 1} more)" if len(result.failures) > 1 else ""
         super().__init__(f"{len(result.failures)} failed: {first.name}: {first.error}{more}")
+        self.result = result
+
+
+class SweepWaitsError(UserError):
+    """Nothing of a sweep failed, and some of its runs wait for people; what is finished is logged.
+
+    Attributes:
+        result: The sweep's result.
+    """
+
+    def __init__(self, result: SweepResult) -> None:
+        first = result.waiting[0]
+        more = f" (and {len(result.waiting) - 1} more)" if len(result.waiting) > 1 else ""
+        super().__init__(f"{len(result.waiting)} wait(s) for people: {first.name}: {first.waits_for}{more}")
         self.result = result

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from silvertune.study.job import Job
-from silvertune.study.result import Failure, SweepResult
+from silvertune.study.result import Failure, SweepResult, Waiting
 from silvertune.tracking import store
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ class Sweep:
             if run.info.status == store.FINISHED and run.info.run_id not in replaced
         ]
 
-    def result(self, failures: Sequence[Failure]) -> SweepResult:
+    def result(self, failures: Sequence[Failure], waiting: Sequence[Waiting] = ()) -> SweepResult:
         """What is given back to Python."""
         run_ids = {job.name: run.info.run_id for job, run in self.finished()}
         address = store.printable(store.uri(self.tracking))
-        return SweepResult(address, self.name, self.parent, run_ids, tuple(failures))
+        return SweepResult(address, self.name, self.parent, run_ids, tuple(failures), tuple(waiting))

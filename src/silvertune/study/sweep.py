@@ -22,12 +22,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from silvertune.errors import UserError, cause_and_place, check_choice, check_whole_number
+from silvertune.errors import UserError, WaitingForAnswersError, cause_and_place, check_choice, check_whole_number
 from silvertune.llms import answer_store
 from silvertune.study import check, comparing, expand, launchers, overrides, plan, progress, registering
 from silvertune.study.console import open_console
 from silvertune.study.job import Job, handed_over
-from silvertune.study.result import Failure, SweepError, SweepResult
+from silvertune.study.result import Failure, SweepError, SweepResult, SweepWaitsError, Waiting
 from silvertune.study.state import Sweep
 from silvertune.tracking import disk, processes, runs, store, unlogged
 
@@ -53,6 +53,7 @@ def run(arguments: Sequence[str], *, config: DictConfig, loader: ConfigLoader, l
     Raises:
         UserError: The configuration or the data are wrong, or the store can't be used.
         SweepError: A run failed.
+        SweepWaitsError: No run failed, and some wait for people.
     """
     _check_settings(config)
     overrides.check(arguments)
@@ -89,18 +90,23 @@ def run(arguments: Sequence[str], *, config: DictConfig, loader: ConfigLoader, l
     sweep = Sweep(client, tracking, name, experiment, parent, jobs, todo, earlier)
     output.print(f"{name}: {len(jobs)} run(s), {len(jobs) - len(todo)} already finished, {len(todo)} to do")
     with processes.beating(client, parent):
-        failures = _done(sweep, config, output, launch)
+        failures, waiting = _done(sweep, config, output, launch)
+    result = sweep.result(failures, waiting)
     if failures:
-        raise SweepError(sweep.result(failures))
-    return sweep.result(failures)
+        raise SweepError(result)
+    if waiting:
+        raise SweepWaitsError(result)
+    return result
 
 
-def _done(sweep: Sweep, config: DictConfig, output: Console, launch: Launch) -> list[Failure]:
-    """Launch, compare, and give every run its final state, whatever happens; what failed."""
-    status, failures = store.KILLED, []
+def _done(sweep: Sweep, config: DictConfig, output: Console, launch: Launch) -> tuple[list[Failure], list[Waiting]]:
+    """Launch, compare, and give every run its final state, whatever happens; what failed, and what waits for people."""
+    status, failures = store.KILLED, list[Failure]()
+    waiting: list[Waiting] = []
     try:
         try:
-            failures += _launched(sweep, launch)
+            failed, waiting = _launched(sweep, launch)
+            failures += failed
             status = store.FINISHED
         finally:  # an interrupt comes through here too: what is finished is still compared
             _check_store(sweep)
@@ -113,10 +119,14 @@ def _done(sweep: Sweep, config: DictConfig, output: Console, launch: Launch) -> 
     finally:
         if store.answers(store.uri(sweep.tracking)):
             with _store_failures_explained(sweep):
+                _print_waiting(sweep, waiting)
                 _print_failures(sweep, failures)
-                final = store.FAILED if failures and status == store.FINISHED else status
-                sweep.client.set_terminated(sweep.parent, final)
-    return failures
+                if waiting and not failures and status == store.FINISHED:
+                    runs.mark_waiting(sweep.client, sweep.parent, f"{len(waiting)} run(s) wait for people")
+                else:
+                    final = store.FAILED if failures and status == store.FINISHED else status
+                    sweep.client.set_terminated(sweep.parent, final)
+    return failures, waiting
 
 
 # ----------------------------------------------------------------------------------------------------- before
@@ -171,7 +181,12 @@ def _open_parent(client: "MlflowClient", experiment: str, jobs: list[Job], confi
     """The sweep's own run: a new one, or that of the same sweep (same jobs) if it is resumed."""
     started = repr(time.time())
     digest = hashlib.sha256(json.dumps(sorted((job.name, job.identity) for job in jobs)).encode()).hexdigest()
+    typed = runs.printable_overrides(config.hydra.overrides.task)
+    command = hashlib.sha256(json.dumps([typed, *sorted(job.name for job in jobs)]).encode()).hexdigest()
     same = store.runs(client, experiment, f"tags.sweep = '{digest}'") if config.resume else []
+    if config.resume and not same:  # the answers that it waits for are data, so that its jobs are others now
+        waits = f"tags.command = '{command}' and tags.`{store.STATE}` = '{store.WAITS}'"
+        same = store.runs(client, experiment, waits)
     if same:
         tags, resumed = same[-1].data.tags, str(same[-1].info.run_id)
         if same[-1].info.status == store.RUNNING:
@@ -180,15 +195,22 @@ def _open_parent(client: "MlflowClient", experiment: str, jobs: list[Job], confi
                 f"experiment {experiment}; if it is not, end that run in MLflow)"
             )
         client.update_run(resumed, status=store.RUNNING)
-        for key, value in {**processes.tags(), "started": started, "stop": "", "error": ""}.items():
+        fresh = {"sweep": digest, "started": started, "stop": "", "error": "", store.STATE: "", store.WAITS_FOR: ""}
+        for key, value in {**processes.tags(), **fresh}.items():
             client.set_tag(resumed, key, value)
         return resumed
     parent: str = client.create_run(
         experiment,
         run_name=_study_file(config) or _swept(config) or jobs[0].name,
-        tags={"sweep": digest, "runs": str(len(jobs)), "started": started, **processes.tags(), **runs.provenance()},
+        tags={
+            "sweep": digest,
+            "command": command,
+            "runs": str(len(jobs)),
+            "started": started,
+            **processes.tags(),
+            **runs.provenance(),
+        },
     ).info.run_id
-    typed = runs.printable_overrides(config.hydra.overrides.task)
     client.log_text(parent, "\n".join([*typed, ""]), "overrides.txt")
     return parent
 
@@ -216,19 +238,20 @@ def _is_active(client: "MlflowClient", run_id: str) -> bool:
 # ----------------------------------------------------------------------------------------------------- during
 
 
-def _launched(sweep: Sweep, launch: Launch) -> list[Failure]:
-    """Launch what is to be done; what went wrong with it."""
+def _launched(sweep: Sweep, launch: Launch) -> tuple[list[Failure], list[Waiting]]:
+    """Launch what is to be done; what went wrong with it, and what waits for people."""
     if not sweep.todo:
-        return []
+        return [], []
     to_launch = []
     for job in sweep.todo:
         settings = {"tracking.parent_run_id": sweep.parent}
         if sweep.tracking["uri"] is not None:
             settings["tracking.uri"] = sweep.tracking["uri"]
-        if job.key in sweep.earlier:
+        if job.key in sweep.earlier and sweep.earlier[job.key].info.status != store.WAITING:
             settings["retry_of"] = sweep.earlier[job.key].info.run_id
         to_launch.append(expand.with_settings(job, settings))
-    failures = []
+    failures: list[Failure] = []
+    waiting: list[Waiting] = []
     try:
         with handed_over(sweep.todo), progress.shown(sweep.client, sweep.experiment, sweep.parent, len(sweep.todo)):
             returned = launch(to_launch, initial_job_idx=0)
@@ -240,12 +263,18 @@ def _launched(sweep: Sweep, launch: Launch) -> list[Failure]:
         failures.append(Failure("launcher", cause_and_place(error)[:300]))
     else:
         for job, answer in zip(sweep.todo, returned, strict=True):
-            if answer.status != JobStatus.COMPLETED:
+            if answer.status == JobStatus.COMPLETED:
+                continue
+            if isinstance(answer._return_value, WaitingForAnswersError):
+                waiting.append(Waiting(job.name, cause_and_place(answer._return_value)))
+            else:
                 failures.append(Failure(job.name, cause_and_place(answer._return_value)))
     _check_store(sweep)
     _settle(sweep)
-    with_outcome = {failure.name for failure in failures} | {job.name for job, _ in sweep.finished()}
-    return failures + [Failure(job.name, "did not finish") for job in sweep.todo if job.name not in with_outcome]
+    with_outcome = {failure.name for failure in failures} | {one.name for one in waiting}
+    with_outcome |= {job.name for job, _ in sweep.finished()}
+    failures += [Failure(job.name, "did not finish") for job in sweep.todo if job.name not in with_outcome]
+    return failures, waiting
 
 
 def _check_store(sweep: Sweep) -> None:
@@ -283,6 +312,12 @@ def _settle(sweep: Sweep) -> None:
     with _store_failures_explained(sweep):
         for run in store.runs(sweep.client, sweep.experiment, query):
             processes.kill(sweep.client, run)
+        # A run that waited and was started again has nothing that the later one lacks; MLflow can restore it.
+        started = store.runs(sweep.client, sweep.experiment, f"tags.`{store.PARENT}` = '{sweep.parent}'")
+        latest = {run.info.run_name: run.info.run_id for run in started}
+        for run in started:
+            if run.info.status == store.WAITING and run.info.run_id != latest[run.info.run_name]:
+                sweep.client.delete_run(run.info.run_id)
 
 
 # ------------------------------------------------------------------------------------------------------ after
@@ -309,6 +344,20 @@ def _put_to_use(sweep: Sweep, output: Console) -> list[Failure]:
             sweep.client.log_text(sweep.parent, traceback.format_exc(), "traceback.txt")
         return [Failure("registry", cause_and_place(error))]
     return []
+
+
+def _print_waiting(sweep: Sweep, waiting: list[Waiting]) -> None:
+    if not waiting:
+        return
+    lines = [f"{one.name}: {one.waits_for}" for one in waiting]
+    sweep.client.log_text(sweep.parent, "\n".join([*lines, ""]), "waiting.txt")
+    print(
+        f"silvertune: {len(waiting)} of {len(sweep.jobs)} run(s) wait for people; the same command goes on when the "
+        "answers are there",
+        file=sys.stderr,
+    )
+    for line in lines:
+        print(f"  {line}", file=sys.stderr)
 
 
 def _print_failures(sweep: Sweep, failures: list[Failure]) -> None:

@@ -1,4 +1,4 @@
-"""A run in MLflow: open while it works, then FINISHED, FAILED or KILLED, and never anything else."""
+"""A run in MLflow: open while it works, then FINISHED, FAILED or KILLED, or SCHEDULED while it waits for people."""
 
 import hashlib
 import importlib.metadata
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import yaml
 
-from silvertune.errors import UserError, cause_and_place
+from silvertune.errors import UserError, WaitingForAnswersError, cause_and_place
 from silvertune.evaluation import findings, label_quality
 from silvertune.interfaces import PredictorTraits
 from silvertune.items import Data
@@ -73,6 +73,7 @@ def open_run(
     """A new run, by id.
 
     Leaving it marks it FINISHED; an exception marks it FAILED and logs its traceback; an interrupt marks it KILLED.
+    WaitingForAnswersError marks it as waiting (`mark_waiting`).
 
     Args:
         client: A client of the store.
@@ -98,11 +99,29 @@ def open_run(
                 client.set_terminated(run_id, store.FINISHED)
     except BaseException as error:
         explained = _explained(error, tracking, tags.get("identity", ""))
-        if store.answers(address):
+        if not store.answers(address):
+            pass
+        elif isinstance(explained, WaitingForAnswersError):
+            with store.in_one_line(address):
+                mark_waiting(client, run_id, str(explained))
+        else:
             _mark_failed(client, run_id, error, explained)
         if explained is not error:
             raise explained from None
         raise
+
+
+def mark_waiting(client: "MlflowClient", run_id: str, waits_for: str) -> None:
+    """Mark a run as one that waits for people.
+
+    Args:
+        client: A client of the store.
+        run_id: The run's id.
+        waits_for: What it waits for, and what to do.
+    """
+    client.set_tag(run_id, store.STATE, store.WAITS)
+    client.set_tag(run_id, store.WAITS_FOR, waits_for[:5000])
+    client.set_terminated(run_id, store.WAITING)
 
 
 def _mark_failed(client: "MlflowClient", run_id: str, error: BaseException, explained: BaseException) -> None:

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 FINISHED, FAILED, KILLED, RUNNING = "FINISHED", "FAILED", "KILLED", "RUNNING"
+WAITING = "SCHEDULED"
+"""MLflow's status of a run that waits for people: nobody works on it, and nothing failed."""
+STATE, WAITS = "silvertune.state", "waiting"
+"""The tag that tells such a run from one that MLflow itself scheduled, and its value."""
+WAITS_FOR = "waits_for"
+"""The tag that says what such a run waits for, and what to do."""
 DATABASE_SERVERS = ("postgresql", "mysql", "mssql")
 """Beginnings of the URIs of stores in databases that are on servers, and that hold no artifacts."""
 LONGEST_REASON = 400
