@@ -107,6 +107,10 @@ class AnswerSheet:
         missing = sum(not answers.get(item) for item in items.index)
         return {self.annotator: Estimate(calls=float(missing), dollars=missing * self.cost_usd)}
 
+    def written(self) -> list[tuple[str, str]]:
+        """The item_id of each row of the file, as it is written, and the row's place: file and number."""
+        return [(row.item, row.place) for row in self._rows()]
+
     def _answers(self, items: pd.DataFrame) -> dict[str, str]:
         """The answer to each of the items that the file has: a class, UNKNOWN, or "" where it has none yet."""
         rows = list(self._rows())

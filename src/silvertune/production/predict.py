@@ -15,6 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from silvertune.errors import UserError, in_one_line
+from silvertune.production import command_line
 
 if TYPE_CHECKING:
     from silvertune.production.model import LoadedModel
@@ -76,13 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", help="models:/NAME@ALIAS, models:/NAME/VERSION, runs:/RUN_ID, or a folder")
-    parser.add_argument(
-        "inputs",
-        nargs="+",
-        metavar="INPUT",
-        help="a .jsonl, .csv, .tsv or .parquet file, text also with .gz, .bz2, .xz or .zst; - is standard input",
-    )
+    command_line.add_inputs(parser)
     parser.add_argument("--out", required=True, help="the new file: .csv, .jsonl (or compressed) or .parquet")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="how many predict (default: 1)")
     parser.add_argument(
@@ -93,20 +88,11 @@ def _parser() -> argparse.ArgumentParser:
         help="give no label where the positive class's probability is above LOW and below HIGH",
     )
     parser.add_argument("--task", help="refuse a model of another task than this")
-    columns = parser.add_argument_group("columns, where they differ from those that the model was tuned on")
-    columns.add_argument("--id", help="the column of ids; '' numbers the rows")
-    columns.add_argument("--view", action="append", default=[], metavar="NAME=TEMPLATE", help="such as text='{body}'")
-    columns.add_argument("--encoding", help="of text files, such as utf-8 or cp1252")
-    columns.add_argument("--separator", help="of the columns of a CSV: ';', '|' or tab")
-    columns.add_argument("--format", choices=("jsonl", "csv", "tsv", "parquet"), help="where no ending says it")
-    store = parser.add_argument_group("where models:/ and runs:/ are")
-    store.add_argument("--uri", help="MLflow tracking URI (default: MLFLOW_TRACKING_URI, else the store in --dir)")
-    store.add_argument("--dir", help="folder of the local store (default: mlruns)")
+    command_line.add_columns(parser)
     return parser
 
 
 def _predict(options: argparse.Namespace) -> "Counts":
-    from silvertune.datasets import batches
     from silvertune.errors import check_whole_number
     from silvertune.production import output
 
@@ -114,10 +100,8 @@ def _predict(options: argparse.Namespace) -> "Counts":
     out = Path(options.out)
     output.form_of(out)
     _check_place(out)
-    inputs = [(file, batches.kind_of(file, options.format)) for file in options.inputs]
+    inputs = command_line.inputs_of(options)
     for file, _ in inputs:
-        if file != "-" and not Path(file).is_file():
-            raise UserError(f"{file}: no such file")
         if file != "-" and out.exists() and Path(file).samefile(out):
             raise UserError(f"--out={out}: is an input as well")
     with tempfile.TemporaryDirectory(prefix="silvertune-model-") as download_to:
@@ -140,11 +124,8 @@ def _check_place(out: Path) -> None:
 
 def _model(options: argparse.Namespace, download_to: Path) -> "LoadedModel":
     from silvertune.production import model
-    from silvertune.tracking import database
 
-    # A folder that is named wins over what the environment says.
-    in_dir = database.address_of(Path(options.dir, "mlflow.db").absolute()) if options.dir else None
-    loaded = model.load(options.model, {"uri": options.uri or in_dir, "dir": "mlruns"}, download_to)
+    loaded = model.load(options.model, command_line.tracking(options), download_to)
     if options.task is not None and options.task != loaded.task.name:
         raise UserError(
             f"--task={options.task}: {loaded.name} is a model of task {loaded.task.name!r}, which tells "
@@ -154,21 +135,9 @@ def _model(options: argparse.Namespace, download_to: Path) -> "LoadedModel":
 
 
 def _work(options: argparse.Namespace, model: "LoadedModel", out: Path) -> "Work":
-    from dataclasses import replace
-
     from silvertune.production.predicting import Work
 
-    mapping = model.columns
-    views = dict(mapping.views)
-    for text in options.view:
-        name, is_said, template = text.partition("=")
-        if not is_said or name not in views:
-            raise UserError(f"--view={text}: want NAME=TEMPLATE; {model.name} reads {', '.join(views)}")
-        views[name] = template
-    changes = {name: getattr(options, name) for name in ("encoding", "separator") if getattr(options, name) is not None}
-    mapping = replace(mapping, views=views, **changes)
-    if options.id is not None:
-        mapping = replace(mapping, id=options.id or None)
+    mapping = command_line.mapping_of(options, model)
     abstain = None
     if options.abstain is not None:
         low, high = options.abstain

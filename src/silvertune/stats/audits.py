@@ -32,12 +32,14 @@ class Audit:
             answers; NaN without one), `next` (how many of the next answers belong there).
         answers: How many answers there are.
         merged: How many strata had too few answers, and were merged with their neighbours.
+        variances: (H,) of being right, less what the predictions tell of it, within each stratum.
     """
 
     table: pd.DataFrame
     strata: pd.DataFrame
     answers: int
     merged: int
+    variances: np.ndarray
 
 
 def stratify(predicted: np.ndarray, probs: np.ndarray, answers: int) -> np.ndarray:
@@ -196,7 +198,10 @@ def estimate(
         rows.append(("recall", name, *sample.ratio(truth * called, truth)))
     columns = ["measure", "class", "estimate", "low", "high", "plain_answers", "weight"]
     table = pd.DataFrame(rows, columns=columns)
-    return Audit(table, _strata_table(sample, predicted, right, classes, further), len(answered), n_before - sample.h)
+    _, residuals, unseen, _ = sample.outcome(right)
+    variances = sample.variances(residuals, unseen)
+    shown = _strata_table(sample, predicted, right, classes, variances, further)
+    return Audit(table, shown, len(answered), n_before - sample.h, variances)
 
 
 class _Sample:
@@ -310,10 +315,13 @@ def _merged(strata: np.ndarray, answered: np.ndarray) -> np.ndarray:
 
 
 def _strata_table(
-    sample: _Sample, predicted: np.ndarray, right: np.ndarray, classes: Sequence[str], further: int
+    sample: _Sample,
+    predicted: np.ndarray,
+    right: np.ndarray,
+    classes: Sequence[str],
+    variances: np.ndarray,
+    further: int,
 ) -> pd.DataFrame:
-    _, residuals, unseen, _ = sample.outcome(right)
-    variances = sample.variances(residuals, unseen)
     confidence = sample.probs[np.arange(len(predicted)), predicted]
     was_right = right[sample.answered, sample.answers]
     sums = np.bincount(sample.of_answer, weights=was_right, minlength=sample.h)

@@ -1,5 +1,6 @@
 """Where a tuned model is: in the registry, with a run, or in a folder."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,76 @@ def find(address: str, tracking: Mapping[str, Any], download_to: Path) -> FoundM
     scheme = address.partition(":/")[0] if ":/" in address else ""
     if scheme not in ("models", "runs"):
         return FoundModel(address, check(Path(address), address))
+    client = _client(address, tracking)
+    if scheme == "runs":
+        run_id, _, artifact = address.removeprefix("runs:/").strip("/").partition("/")
+        return FoundModel(address, _of_run(client, run_id, artifact, address, download_to))
+    version = _version(client, address)
+    name = f"models:/{version.name}/{version.version}"
+    return FoundModel(name, _of_version(client, version, address, download_to))
+
+
+def file_of_run(address: str, tracking: Mapping[str, Any], name: str, download_to: Path) -> Path | None:
+    """Find a file that a run has logged.
+
+    Args:
+        address: `runs:/RUN_ID`, with or without a path behind it, or a registered model that the run has made.
+        tracking: Its `uri` and `dir` say where the store is, as the configuration's `tracking` does.
+        name: The file's path below the run.
+        download_to: A folder to download to where the artifacts are not on this disk.
+
+    Returns:
+        The file; None where there is no such run or file.
+
+    Raises:
+        UserError: The registry has no such model, or the store can't be reached.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client = _client(address, tracking)
+    try:
+        return store.artifact(client, client.get_run(_run_and_source(client, address)[0]), name, download_to)
+    except (MlflowException, OSError):
+        return None
+
+
+def tuned_on(address: str, tracking: Mapping[str, Any], download_to: Path) -> frozenset[str]:
+    """The items from which a model's training set was chosen, as far as its run tells them.
+
+    Args:
+        address: `runs:/RUN_ID/...`, or a registered model.
+        tracking: Its `uri` and `dir` say where the store is, as the configuration's `tracking` does.
+        download_to: A folder to download to where the artifacts are not on this disk.
+
+    Returns:
+        Their ids: of the model of one fold, those of its training pool.
+
+    Raises:
+        UserError: The registry has no such model, or the store can't be reached.
+    """
+    import pandas as pd
+
+    file = file_of_run(address, tracking, "decisions.parquet", download_to)
+    if file is None:
+        return frozenset()
+    decisions = pd.read_parquet(file, columns=["item_id", "fold"])
+    fold = re.search(r"fold(\d+)/?$", _run_and_source(_client(address, tracking), address)[1])
+    if fold is not None:
+        decisions = decisions[decisions["fold"] == int(fold[1])]
+    return frozenset(decisions["item_id"])
+
+
+def _run_and_source(client: "MlflowClient", address: str) -> tuple[str, str]:
+    """The id of the run that an address names, and where its model is."""
+    if address.startswith("runs:/"):
+        run_id, _, artifact = address.removeprefix("runs:/").strip("/").partition("/")
+        return run_id, artifact
+    version = _version(client, address)
+    return str(version.run_id), str(version.source)
+
+
+def _client(address: str, tracking: Mapping[str, Any]) -> "MlflowClient":
+    """A client of the store. UserError where there is none."""
     place = store.uri(tracking)
     store.refuse_plain_files(place)
     file = database.path_of(place)
@@ -54,13 +125,7 @@ def find(address: str, tracking: Mapping[str, Any], download_to: Path) -> FoundM
         raise UserError(f"{address}: {file}: there is no such store; name another with --dir or --uri")
     store.check_answers(place)
     with store.in_one_line(place):
-        client = store.client(tracking)
-    if scheme == "runs":
-        run_id, _, artifact = address.removeprefix("runs:/").strip("/").partition("/")
-        return FoundModel(address, _of_run(client, run_id, artifact, address, download_to))
-    version = _version(client, address)
-    name = f"models:/{version.name}/{version.version}"
-    return FoundModel(name, _of_version(client, version, address, download_to))
+        return store.client(tracking)
 
 
 def check(folder: Path, address: str) -> Path:

@@ -1,0 +1,149 @@
+"""`silvertune-audit`: a sheet for people, estimates from their answers, and what it refuses."""
+
+import csv
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tests.production.test_cascade import COLUMNS, SURE, TASK, UNSURE
+
+from silvertune.models.tfidf_logreg import TfidfLogreg
+from silvertune.production import audit, model, populations
+from silvertune.schema import Evaluation
+from silvertune.tracking import serving
+
+from tests.models.tea_and_oil import NOTHING, training  # isort: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    predictor = TfidfLogreg(None, r"\w+", 1, 1, 500, 1.0, None, 200).fit(training(), NOTHING, 0)
+    path = tmp_path_factory.mktemp("saved") / "model"
+    serving.save(predictor, path, TASK, Evaluation(split="none"), 0.5, training(5)[["json", "text"]], COLUMNS)
+    return path
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.csv"
+    content = [{"id": f"r{k}", "a": "", "b": f"{(SURE + UNSURE)[k % 7]} {k}"} for k in range(300)]
+    pd.DataFrame([*content, {"id": "empty", "a": "", "b": ""}]).to_csv(path, index=False)
+    return path
+
+
+def status_of(*arguments: object) -> int | str | None:
+    try:
+        audit.main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+def truth(item: str) -> str:
+    k = int(item[1:])
+    return "tea" if k % 7 in (0, 1, 2, 5) and k % 10 else "oil"
+
+
+def fill(sheet: Path, answer: object = truth, more: tuple[tuple[str, str], ...] = ()) -> None:
+    with sheet.open(newline="", encoding="utf-8-sig") as file:
+        written = list(csv.DictReader(file))
+    for row in written:
+        row["label"] = row["label"] or answer(row["item_id"])  # type: ignore[operator]
+    for item, label in more:
+        written.append({**dict.fromkeys(written[0], ""), "item_id": item, "label": label})
+    with sheet.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(written[0]))
+        writer.writeheader()
+        writer.writerows(written)
+
+
+def test_a_sheet_is_drawn_answered_and_estimated(
+    folder: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sheet = tmp_path / "a.csv"
+    arguments = (folder, rows, "--labels", 80, "--sheet", sheet)
+    assert status_of(*arguments) == audit.WAITING
+    assert "80 of 80 items, drawn from 300, wait for an answer" in capsys.readouterr().out
+    first = sheet.read_bytes()
+    assert status_of(*arguments) == audit.WAITING
+    assert sheet.read_bytes() == first
+    fill(sheet)
+    assert status_of(*arguments) == 0
+    said = capsys.readouterr().out
+    assert "1 rows without text are not in the estimates" in said
+    assert "plain sampling would need" in said
+    assert "the next 50 answers would tell most there" in said
+    estimates = pd.read_csv(f"{sheet}.estimates.csv").set_index(["measure", "class"], drop=False)
+    table = populations.predict(model.from_folder(folder), COLUMNS, [(str(rows), "csv")]).table
+    table = table[table["label"].notna()]
+    true = pd.Series([truth(str(item)) for item in table.index], index=table.index)
+    accuracy = estimates[estimates["measure"] == "accuracy"].iloc[0]
+    assert accuracy["low"] <= (true == table["label"]).mean() <= accuracy["high"]
+    share = estimates.loc[("share", "tea")]
+    assert share["low"] <= (true == "tea").mean() <= share["high"]
+    assert pd.read_csv(f"{sheet}.strata.csv")["answers"].sum() == 80
+
+
+def test_more_labels_are_added_where_they_tell_most_and_answers_stay(
+    folder: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sheet = tmp_path / "a.csv"
+    status_of(folder, rows, "--labels", 60, "--sheet", sheet)
+    fill(sheet)
+    assert status_of(folder, rows, "--labels", 60, "--sheet", sheet) == 0
+    assert status_of(folder, rows, "--labels", 85, "--sheet", sheet) == audit.WAITING
+    assert "25 further items" in capsys.readouterr().out
+    written = pd.read_csv(sheet, keep_default_na=False)
+    assert len(written) == 85
+    assert written["item_id"].is_unique
+    assert (written["label"] != "").sum() == 60
+    fill(sheet)
+    assert status_of(folder, rows, "--labels", 85, "--sheet", sheet) == 0
+    assert pd.read_csv(f"{sheet}.strata.csv")["answers"].sum() == 85
+
+
+def test_those_who_do_not_know_are_counted(
+    folder: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sheet = tmp_path / "a.csv"
+    status_of(folder, rows, "--labels", 60, "--sheet", sheet)
+    asked = pd.read_csv(sheet)["item_id"].tolist()
+    fill(sheet, lambda item: "?" if item in asked[:3] else truth(item))
+    assert status_of(folder, rows, "--labels", 60, "--sheet", sheet) == 0
+    assert "57 answers; 3 answered ?" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        ((("r1000", "tea"),), "row 62: item_id 'r1000' was not drawn"),
+        ((("FIRST", "tea"),), "is there twice"),
+        ((("r1000", "coffee"),), "row 62: column label: unknown label 'coffee'"),
+    ],
+)
+def test_a_sheet_with_what_was_not_asked_is_refused(
+    folder: Path, rows: Path, tmp_path: Path, more: tuple[tuple[str, str], ...], line: str
+) -> None:
+    sheet = tmp_path / "a.csv"
+    status_of(folder, rows, "--labels", 60, "--sheet", sheet)
+    first = pd.read_csv(sheet)["item_id"].iloc[0]
+    fill(sheet, more=tuple((first if item == "FIRST" else item, label) for item, label in more))
+    assert line in str(status_of(folder, rows, "--labels", 60, "--sheet", sheet))
+    assert not Path(f"{sheet}.estimates.csv").exists()
+
+
+def test_another_seed_model_or_file_needs_another_sheet(folder: Path, rows: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "a.csv"
+    status_of(folder, rows, "--labels", 60, "--sheet", sheet)
+    assert "was drawn with another seed" in str(status_of(folder, rows, "--sheet", sheet, "--seed", 1))
+    rows.write_text(rows.read_text() + "new,,hot cup\n")
+    assert "was drawn with another items" in str(status_of(folder, rows, "--sheet", sheet))
+    other = tmp_path / "b.csv"
+    other.write_text("item_id,label\n")
+    assert "no plan of an audit beside it" in str(status_of(folder, rows, "--sheet", other))
+
+
+def test_ids_that_stand_twice_are_refused(folder: Path, rows: Path, tmp_path: Path) -> None:
+    rows.write_text(rows.read_text() + "r1,,hot cup\n")
+    said = str(status_of(folder, rows, "--sheet", tmp_path / "a.csv"))
+    assert "row 302 id 'r1' is there twice" in said

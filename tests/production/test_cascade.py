@@ -1,0 +1,176 @@
+"""`silvertune-cascade`: a threshold on labels that the model was not tuned on, its curve, and what it refuses."""
+
+import json
+import random
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tests.models.tea_and_oil import NOTHING, training
+
+from silvertune.datasets.mapping import ColumnMapping
+from silvertune.models.tfidf_logreg import TfidfLogreg
+from silvertune.production import cascade, model, populations
+from silvertune.schema import Evaluation, Task
+from silvertune.tracking import models, serving
+
+TASK = Task(name="tea", classes=["oil", "tea"], positive="tea")
+COLUMNS = ColumnMapping(id="id", views={"json": "{a}", "text": "{b}"})
+SURE = ["green leaf", "hot cup", "black brew", "barrel price", "crude well"]
+UNSURE = ["cup price", "leaf well"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    predictor = TfidfLogreg(None, r"\w+", 1, 1, 500, 1.0, None, 200).fit(training(), NOTHING, 0)
+    path = tmp_path_factory.mktemp("saved") / "model"
+    serving.save(predictor, path, TASK, Evaluation(split="none"), 0.5, training(5)[["json", "text"]], COLUMNS)
+    return path
+
+
+@pytest.fixture(scope="module")
+def labelled(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """400 rows: the labeler says what the model says where it is sure, and a coin's side else."""
+    rng = random.Random(0)
+    path = tmp_path_factory.mktemp("labelled") / "rows.csv"
+    rows = [{"id": f"r{k}", "a": "", "b": rng.choice(SURE if k % 4 else UNSURE), "g": k // 4} for k in range(400)]
+    pd.DataFrame(rows).to_csv(path, index=False)
+    loaded = model.from_folder(folder)
+    said = populations.predict(loaded, COLUMNS, [(str(path), "csv")]).table["label"]
+    for k, row in enumerate(rows):
+        row["llm"] = said[f"r{k}"] if k % 4 else rng.choice(["oil", "tea"])
+    rows[0]["llm"] = ""
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return path
+
+
+def status_of(*arguments: object) -> int | str | None:
+    try:
+        cascade.main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+def test_it_chooses_the_lowest_confidence_that_keeps_the_bound(
+    folder: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "c.json"
+    arguments = (folder, labelled, "--labels-in", "llm", "--out", out, "--labeler-dollars", 2, "--labeler-seconds", 60)
+    assert status_of(*arguments) == 0
+    said = capsys.readouterr().out
+    content = json.loads(out.read_text())
+    assert content["model_digest"] == model.from_folder(folder).digest
+    assert content["items"] == 399
+    assert content["bound"] >= content["target"] == 0.95
+    table = populations.predict(model.from_folder(folder), COLUMNS, [(str(labelled), "csv")]).table
+    labels = pd.read_csv(labelled, keep_default_na=False).set_index("id")["llm"]
+    used = table[labels.reindex(table.index) != ""]
+    answered = used[used["confidence"] >= content["threshold"]]
+    assert content["answered"] == len(answered) >= 200
+    assert content["agreement"] == pytest.approx((answered["label"] == labels[answered.index]).mean())
+    assert "1 items without a label" in said
+    assert f"dollars for 1,000 items: {2 * (1 - content['share']):.3f}, the labeler alone 2.000" in said
+    curve = pd.read_csv(tmp_path / "c.csv")
+    assert curve["dollars_per_1000"].iloc[-1] == pytest.approx(2 * (1 - curve["share"].iloc[-1]))
+    assert (tmp_path / "c.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_votes_of_a_file_are_the_labels_and_their_costs_the_dollars(
+    folder: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = pd.read_csv(labelled, keep_default_na=False)
+    votes = pd.DataFrame({"item_id": rows["id"], "annotator": "llm", "label": rows["llm"], "cost_usd": 0.003})
+    other = votes.assign(annotator="other", label="oil")
+    file = tmp_path / "votes.csv"
+    pd.concat([votes[votes["label"] != ""], other]).to_csv(file, index=False)
+    out = tmp_path / "c.json"
+    assert status_of(folder, labelled, "--votes", file, "--annotator", "llm", "--out", out) == 0
+    assert json.loads(out.read_text())["labeler_dollars_per_1000"] == pytest.approx(3)
+    assert json.loads(out.read_text())["items"] == 399
+    assert "the labeler alone 3.000" in capsys.readouterr().out
+
+
+def test_where_no_threshold_keeps_the_bound_only_the_curve_is_written(
+    folder: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "c.json"
+    arguments = (folder, labelled, "--labels-in", "llm", "--target", 0.999, "--out", out)
+    assert status_of(*arguments) == cascade.NO_THRESHOLD
+    assert "no threshold keeps an agreement of 0.999 at 95%" in capsys.readouterr().out
+    assert not out.exists()
+    assert (tmp_path / "c.csv").exists()
+
+
+def test_groups_make_fewer_items_count(
+    folder: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = (folder, labelled, "--labels-in", "llm", "--target", 0.8, "--out", tmp_path / "c.json")
+    assert status_of(*arguments, "--group", "g") == 0
+    curve = pd.read_csv(tmp_path / "c.csv")
+    assert (curve["effective"] <= curve["answered"]).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--labels-in", "none"), "--labels-in"),
+        (("--labels-in", "b"), "rows.csv:2: --labels-in=b: unknown label"),
+        (("--labels-in", "llm", "--value", "1=coffee"), "--value=1=coffee: want VALUE=CLASS, of oil, tea"),
+        (("--labels-in", "llm", "--target", "1"), "--target=1.0: want a number above 0"),
+        (("--labels-in", "llm", "--group", "nowhere"), "--group"),
+        (("--labels-in", "llm", "--out", "c.txt"), "--out=c.txt: want a .json file"),
+        (("--votes", "nowhere.csv"), "nowhere.csv"),
+    ],
+)
+def test_bad_input_is_one_line(
+    folder: Path, labelled: Path, tmp_path: Path, arguments: tuple[str, ...], line: str
+) -> None:
+    said = str(status_of(folder, labelled, "--out", tmp_path / "c.json", *arguments))
+    assert said.startswith("silvertune-cascade: ")
+    assert line in said
+    assert "\n" not in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_items_that_the_model_was_tuned_on_do_not_count(
+    folder: Path, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = model.from_folder(folder)
+    monkeypatch.setattr(model, "load", lambda *_: loaded)
+    monkeypatch.setattr(models, "tuned_on", lambda *_: frozenset(f"r{k}" for k in range(100)))
+    arguments = ("models:/tea/1", labelled, "--labels-in", "llm", "--out", tmp_path / "c.json")
+    assert status_of(*arguments) == 0
+    assert json.loads((tmp_path / "c.json").read_text())["items"] == 300
+    assert "99 that the model was tuned on" in capsys.readouterr().out
+    monkeypatch.setattr(models, "tuned_on", lambda *_: frozenset(f"r{k}" for k in range(400)))
+    assert "the model was tuned on 400 of them" in str(status_of(*arguments))
+
+
+def test_confidence_is_the_distance_from_the_decisions_threshold() -> None:
+    table = pd.DataFrame({"label": ["tea", "oil", None, "oil"], "prob:tea": [0.3, 0.1, 0.9, 0.2]})
+    table["prob:oil"] = 1 - table["prob:tea"]
+    given = populations.confidence(table, TASK, 0.2)
+    assert given.tolist()[:2] == pytest.approx([0.5625, 0.75])
+    assert given.isna().tolist() == [False, False, True, False]
+    assert given[3] == pytest.approx(0.5)
+    assert populations.confidence(table, TASK, 0.5)[1] == pytest.approx(0.9)
+
+
+def test_a_run_tells_its_votes_and_the_items_that_a_fold_was_tuned_on(tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    place = {"uri": f"sqlite:///{tmp_path}/mlflow.db", "dir": str(tmp_path)}
+    client = MlflowClient(tracking_uri=place["uri"], registry_uri=place["uri"])
+    experiment = client.create_experiment("e", artifact_location=str(tmp_path / "artifacts"))
+    run_id = client.create_run(experiment).info.run_id
+    decisions = pd.DataFrame({"item_id": ["a", "b", "b", "c"], "fold": [0, 0, 1, 1], "keep": True})
+    decisions.to_parquet(tmp_path / "decisions.parquet")
+    client.log_artifact(run_id, str(tmp_path / "decisions.parquet"))
+    assert models.tuned_on(f"runs:/{run_id}/model/fold1", place, tmp_path) == {"b", "c"}
+    assert models.tuned_on(f"runs:/{run_id}", place, tmp_path) == {"a", "b", "c"}
+    assert models.file_of_run(f"runs:/{run_id}", place, "votes.parquet", tmp_path) is None
+    client.create_registered_model("tea")
+    client.create_model_version("tea", str(tmp_path / "artifacts" / run_id / "artifacts" / "model" / "fold0"), run_id)
+    assert models.tuned_on("models:/tea/1", place, tmp_path) == {"a", "b"}
+    assert models.tuned_on("runs:/none", place, tmp_path) == frozenset()
