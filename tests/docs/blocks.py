@@ -25,6 +25,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import silvertune
+from silvertune.production import predict
 from silvertune.study import compare, tuning_jobs
 
 ROOT = Path(__file__).parents[2]
@@ -121,6 +122,8 @@ def check_command(words: Sequence[str], mark: str) -> None:
         compare._parser().parse_args(arguments)
     elif program == "silvertune-jobs":
         tuning_jobs._parser().parse_args(arguments)
+    elif program == "silvertune-predict":
+        predict._parser().parse_args(arguments)
     elif program == "mlflow":
         from mlflow.cli import cli
 
