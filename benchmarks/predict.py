@@ -68,6 +68,7 @@ def by_silvertune(work: Path, folder: Path, processes: int) -> Callable[[], int]
     model = loaded(work, folder)
     out = folder / "silvertune.csv"
     out.unlink(missing_ok=True)
+    predicting.look_at_new_objects_alone()  # as the command does
     plan = predicting.Work(model.folder, model.name, model.digest, model.columns, None, out)
 
     def predict() -> int:

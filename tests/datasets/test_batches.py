@@ -78,6 +78,7 @@ def test_batches_hold_what_a_dataset_reads(
 
 def test_a_batch_ends_where_its_text_is_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "CHARACTERS", 100)
+    monkeypatch.setattr(batches, "LOOK", 1)
     file = write(tmp_path / "rows.jsonl", ROWS)
     assert max(len(batch.numbers) for batch in batches.read(str(file), "jsonl", MAPPING)) <= 2
     assert texts(file) == whole(file)

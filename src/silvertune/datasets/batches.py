@@ -8,9 +8,10 @@ import hashlib
 import io
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +24,8 @@ ROWS = 10_000
 """Rows of a batch at most."""
 CHARACTERS = 1 << 24
 """A batch ends behind the row with which its text has so many characters."""
+LOOK = 8
+"""After every so many rows the characters are counted."""
 HEAD = 100
 """Rows of a Parquet file that are looked at first, to see which columns are needed."""
 _DECODER = json.JSONDecoder(parse_constant=json_constant)
@@ -62,6 +65,11 @@ class Batch:
             names = self.content.schema.names
             return Columns(dict(zip(names, self.content.columns, strict=True)), self.numbers, self.place), {}
         bad_rows: dict[int, str] = {}
+        count = len(self.header)
+        if self.kind == "csv" and all(type(values) is list and len(values) == count for values in self.content):
+            by_column = dict(zip(self.header, zip(*self.content, strict=True), strict=True))
+            texts = {name: [value or None for value in column] for name, column in by_column.items()}
+            return Columns(texts, self.numbers, self.place), {}
         read = _json_row if self.kind == "jsonl" else self._csv_row
         rows: list[tuple[int, Row]] = []
         for number, line in enumerate(self.content):
@@ -193,15 +201,25 @@ class _Lines:
             raise UserError(f"{file}: is not UTF-8, and begins as UTF-16 does; say --encoding utf-16")
         encoding = "utf-8-sig" if is_utf8 else self._encoding
         self._text = io.TextIOWrapper(stream, encoding, errors="strict", newline=newline)
-        self._is_utf8, self.number, self.characters = is_utf8, 0, 0
-        self.digest = hashlib.sha256()
+        self._is_utf8, self._before, self._counted, self._characters = is_utf8, 0, 0, 0
+        self._lines: list[str] = []  # since the last batch
+
+    @property
+    def number(self) -> int:
+        """Of the line that was read last."""
+        return self._before + len(self._lines)
+
+    def is_much(self) -> bool:
+        """Whether what was read since the last batch has `CHARACTERS` characters."""
+        self._characters += sum(map(len, self._lines[self._counted :]))
+        self._counted = len(self._lines)
+        return self._characters >= CHARACTERS
 
     def __iter__(self) -> Iterator[str]:
+        append = self._lines.append
         try:
             for line in self._text:
-                self.number += 1
-                self.characters += len(line)
-                self.digest.update(line.encode("utf-8", "surrogatepass"))
+                append(line)
                 yield line
         except UnicodeError as error:
             seen, start = getattr(error, "object", b""), getattr(error, "start", 0)
@@ -214,10 +232,12 @@ class _Lines:
 
     def batch(self, kind: str, content: Sequence[Any], numbers: Sequence[int], header: Sequence[str] = ()) -> Batch:
         """A batch of what was read since the last one."""
-        self.digest.update(json.dumps([kind, self.file, numbers[0], list(header)]).encode())
-        digest = self.digest.hexdigest()
-        self.digest, self.characters = hashlib.sha256(), 0
-        return Batch(kind, content, numbers, f"{self.file}:", header, digest=digest, consumed=self.consumed())
+        digest = hashlib.sha256("".join(self._lines).encode("utf-8", "surrogatepass"))
+        digest.update(json.dumps([kind, self.file, numbers[0], list(header)]).encode())
+        self._before, self._counted, self._characters = self.number, 0, 0
+        self._lines.clear()
+        place = f"{self.file}:"
+        return Batch(kind, content, numbers, place, header, digest=digest.hexdigest(), consumed=self.consumed())
 
 
 def _json(lines: _Lines) -> Iterator[Batch]:
@@ -235,7 +255,7 @@ def _json(lines: _Lines) -> Iterator[Batch]:
         is_first = False
         content.append(line)
         numbers.append(lines.number)
-        if len(content) >= ROWS or lines.characters >= CHARACTERS:
+        if len(content) >= ROWS or (len(content) % LOOK == 0 and lines.is_much()):
             yield lines.batch("jsonl", content, numbers)
             content, numbers = [], []
     if content:
@@ -251,7 +271,7 @@ def _csv(lines: _Lines, text_format: TextFormat, usual: str) -> Iterator[Batch]:
     if first[:4].lower() == "sep=" and first[5:].strip("\r\n") == "" and separator in ("", first[4:5]):
         separator, first = first[4], next(source, "")
     is_said, separator = bool(separator), separator or usual
-    reader = csv.reader(_from(first, source), delimiter=separator, strict=True)
+    reader = csv.reader(chain([first] if first else [], source), delimiter=separator, strict=True)
     before = lines.number - 1
     header: list[str] = []
     content: list[list[str] | str] = []
@@ -263,12 +283,12 @@ def _csv(lines: _Lines, text_format: TextFormat, usual: str) -> Iterator[Batch]:
             raise UserError(f"{lines.file}:1: the column {sorted(twice)[0]!r} stands twice in the header")
         if len(header) == 1 and not is_said:
             _refuse_other_separator(header[0], separator, f"{lines.file}:1")
-        while (values := _next(reader)) is not None:
+        for values in _rows(reader):
             if not values:
                 continue
             content.append(values)
             numbers.append(reader.line_num + before)
-            if len(content) >= ROWS or lines.characters >= CHARACTERS:
+            if len(content) >= ROWS or (len(content) % LOOK == 0 and lines.is_much()):
                 yield lines.batch("csv", content, numbers, header)
                 content, numbers = [], []
     except csv.Error as error:
@@ -277,21 +297,17 @@ def _csv(lines: _Lines, text_format: TextFormat, usual: str) -> Iterator[Batch]:
         yield lines.batch("csv", content, numbers, header)
 
 
-def _next(reader: Any) -> list[str] | str | None:
-    """The next row, or what is wrong with it; None at the end. A quote that never ends is no matter of one row."""
-    try:
-        row: list[str] | None = next(reader, None)
-    except csv.Error as error:
-        if "unexpected end of data" in str(error):
-            raise
-        return f"not a CSV row ({error})"
-    return row
-
-
-def _from(first: str, rest: Iterable[str]) -> Iterator[str]:
-    if first:
-        yield first
-    yield from rest
+def _rows(reader: Any) -> Iterator[list[str] | str]:
+    """Each row, or what is wrong with it. A quote that never ends is no matter of one row."""
+    while True:
+        try:
+            yield from reader
+            return
+        except csv.Error as error:
+            if "unexpected end of data" in str(error):
+                raise
+            words = f"not a CSV row ({error})"
+        yield words
 
 
 def _refuse_other_separator(header: str, separator: str, where: str) -> None:

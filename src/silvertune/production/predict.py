@@ -163,6 +163,7 @@ def _run(
             predicted += new
             show(counts.rows, new, consumed)
 
+        predicting.look_at_new_objects_alone()
         try:
             counts = predicting.run(model, work, inputs, processes=options.processes, on_batch=on_batch)
         except OSError as error:
