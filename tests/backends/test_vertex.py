@@ -3,7 +3,9 @@
 import itertools
 import multiprocessing
 import os
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from tests.backends.vertex_double import Double
 
 from silvertune.backends import tuning_files
 from silvertune.backends.ledger import BudgetError
+from silvertune.errors import UserError
 from silvertune.interfaces import PredictorTraits, TrainingSet, Tuned
 
 ITEMS = made.items(12)
@@ -161,6 +164,18 @@ def test_two_jobs_with_one_label_are_told(tmp_path: Path, double: Double, bucket
 fork = multiprocessing.get_context("forkserver")
 
 
+@pytest.fixture
+def ready() -> None:
+    """Processes are forked from one that has imported Google's libraries already, unless another test has begun."""
+    fork.set_forkserver_preload(["tests.backends.test_vertex"])
+
+
+def environment() -> dict[str, str]:
+    """What a process needs to find the doubles."""
+    names = ("STORAGE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "NO_GCE_CHECK")
+    return {name: os.environ[name] for name in names}
+
+
 def _dies(folder: Path, addresses: tuple[str, str], bucket: str, environment: dict[str, str], step: int) -> None:
     os.environ.update(environment)
     double = Double()
@@ -172,16 +187,16 @@ def _dies(folder: Path, addresses: tuple[str, str], bucket: str, environment: di
 def killed_at(step: int, folder: Path, double: Double, bucket: str) -> int | None:
     """The exit code of a process that is killed at a step, or not where there are fewer steps."""
     folder.mkdir(exist_ok=True)
-    names = ("STORAGE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "NO_GCE_CHECK")
-    environment = {name: os.environ[name] for name in names}
-    process = fork.Process(target=_dies, args=(folder, (double.address, double.url), bucket, environment, step))
+    process = fork.Process(target=_dies, args=(folder, (double.address, double.url), bucket, environment(), step))
     process.start()
     process.join(300)
     return process.exitcode
 
 
 @pytest.mark.soak
-def test_kill_9_between_any_two_steps(tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kill_9_between_any_two_steps(
+    tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch, ready: None
+) -> None:
     for step in itertools.count():
         folder = tmp_path / str(step)
         with vertex_double.running(folder, monkeypatch) as double:
@@ -196,6 +211,43 @@ def test_kill_9_between_any_two_steps(tmp_path: Path, bucket: str, monkeypatch: 
             break
         assert code == 9
     assert step > 20
+
+
+def _tunes_all(folder: Path, addresses: tuple[str, str], bucket: str, settings: dict[str, str], dies_at: int) -> None:
+    os.environ.update(settings)
+    double = Double()
+    double.address, double.url = addresses
+    model = vertex_parts.model(folder, double.url)
+    for _ in range(20):  # it stops for a job in doubt
+        with suppress(UserError):
+            remote = stops_at(vertex_parts.remote(folder, double, bucket), dies_at, lambda: os._exit(9))
+            for tuned in remote.tune(model, sets(6)):
+                tuned.predictor.predict_proba(ITEMS)
+            return
+        time.sleep(0.1)
+
+
+@pytest.mark.soak
+def test_eight_processes_tune_on_the_same_sets_and_some_are_killed(
+    tmp_path: Path, double: Double, bucket: str, ready: None
+) -> None:
+    double.looks, double.faults = 3, ["", "lost", "", "503", "lost"]
+    arguments = (tmp_path, (double.address, double.url), bucket, environment())
+    processes = [
+        fork.Process(target=_tunes_all, args=(*arguments, dies_at)) for dies_at in (-1, -1, -1, 2, 7, 9, 14, 23)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+        if process.exitcode is None:
+            process.kill()
+    ledger = vertex_parts.remote(tmp_path, double, bucket).ledger
+    for entry in ledger.entries():  # killed after `sent` and before the request: a person looks, and forgets it
+        if entry.state in ("sent", "unknown") and entry.label not in double.jobs_by_label():
+            ledger.forget(entry.key)
+    check_paid_once(tmp_path, double, bucket, 6)
+    assert set(double.asked.values()) <= {1}
 
 
 @pytest.mark.parametrize("step", [7, 8])
