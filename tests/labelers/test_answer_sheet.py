@@ -1,6 +1,8 @@
 import csv
+import datetime
 from pathlib import Path
 
+import openpyxl
 import pytest
 from tests import made
 
@@ -136,3 +138,94 @@ def test_labels_in_another_unicode_form_are_the_same_labels(tmp_path: Path) -> N
     path.write_text("item_id,label\ni000,e\u0301loge\n", encoding="utf-8")
     sheet = AnswerSheet(task, path=str(path), annotator="a", cost_usd=0.0, views=None)
     assert sheet.label(made.items(1))["label"].tolist() == ["\u00e9loge"]
+
+
+def test_several_people_answer_in_rows_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "answers.csv"
+    lines = ["item_id,label,annotator", "i000,soe,ann", "i000,other,bob", "i001,?,", "i002,,bob"]
+    path.write_text("\n".join(lines))
+    votes = sheet(path).label(made.items(2))
+    assert votes["annotator"].tolist() == ["ann/ann", "ann/bob", "ann"]
+    assert votes["label"].tolist() == ["soe", "other", None]
+    with made.refused("1 of 3 item(s) wait"):
+        sheet(path).label(made.items(3))
+    path.write_text("\n".join([*lines, "i000,soe,bob"]))
+    with made.refused("row 6", "item_id 'i000' is there twice by ann/bob"):
+        sheet(path)
+
+
+def test_an_answer_about_an_item_that_the_dataset_does_not_have_is_told(tmp_path: Path) -> None:
+    path, items = tmp_path / "answers.csv", made.items(3)
+    path.write_text("item_id,label\ni000,soe\ni0002,soe\n")
+    labeler = AnswerSheet(made.SOE, items.index, path=str(path), annotator="a", cost_usd=0.0, views=None)
+    with made.refused(f"{path}, row 3", "no item 'i0002'", "such as 'i000'"):
+        labeler.label(items.iloc[:1])
+
+
+class TestWorkbook:
+    def filled(self, path: Path, column: int, values: list[object]) -> None:
+        """What people do: write into a column, in Excel."""
+        book = openpyxl.load_workbook(path)
+        for row, value in enumerate(values, start=2):
+            book.worksheets[0].cell(row, column).value = value
+        book.save(path)
+
+    def test_items_go_out_and_answers_come_back(self, tmp_path: Path) -> None:
+        path, items = tmp_path / "answers.xlsx", made.items(3)
+        items.loc["i000", "text"] = '=1+1 "quoted"\nline'
+        items.loc["i001", "text"] = None
+        with made.refused("2 of 2 item(s) wait", "column label"):
+            sheet(path).label(items.iloc[:2])
+        table = openpyxl.load_workbook(path).active
+        assert [cell.value for cell in table[1]] == ["item_id", "group_id", "json", "text", "label"]
+        assert [cell.value for cell in table[2]][3:] == ['=1+1 "quoted"\nline', None]
+        assert table["D2"].data_type == "s"
+        self.filled(path, 5, ["soe", "?"])
+        with made.refused("1 of 3 item(s) wait"):
+            sheet(path).label(items)
+        self.filled(path, 5, ["soe", "?", " other"])
+        votes = sheet(path).label(items)
+        assert votes["label"].tolist() == ["soe", None, "other"]
+        self.filled(path, 4, ["another text"])
+        with made.refused(f"{path}, row 2", "another text of item 'i000'"):
+            sheet(path).label(items)
+
+    def test_what_excel_makes_of_ids_and_labels_is_understood_or_told(self, tmp_path: Path) -> None:
+        path, items = tmp_path / "answers.xlsx", made.items(2).set_axis(["007", "1-2"])
+        labeler = AnswerSheet(DIGITS, items.index, path=str(path), annotator="ann", cost_usd=0.0, views=["text"])
+        with made.refused("2 of 2 item(s) wait"):
+            labeler.label(items)
+        self.filled(path, 4, [1, 0.0])
+        self.filled(path, 1, [7])
+        assert labeler.label(items)["label"].tolist() == ["1", "0"]
+        self.filled(path, 1, [7, datetime.datetime(2026, 2, 1)])
+        with made.refused("row 3", "no item '2026-02-01 00:00:00'"):
+            labeler.label(items)
+
+    def test_further_sheets_are_of_other_people(self, tmp_path: Path) -> None:
+        path, items = tmp_path / "answers.xlsx", made.items(1)
+        with made.refused("wait"):
+            sheet(path, views=["text"]).label(items)
+        self.filled(path, 4, ["soe"])
+        book = openpyxl.load_workbook(path)
+        for name, label in (("bob", "other"), ("eve", "?")):
+            copy = book.copy_worksheet(book.worksheets[0])
+            copy.title = name
+            copy["D2"] = label
+        book.create_sheet("empty")
+        book.save(path)
+        votes = sheet(path).label(items)
+        assert list(zip(votes["annotator"], votes["label"], strict=True)) == [
+            ("ann", "soe"), ("ann/bob", "other"), ("ann/eve", None),
+        ]  # fmt: skip
+
+    def test_what_no_workbook_can_hold_is_told_and_nothing_is_written(self, tmp_path: Path) -> None:
+        path, items = tmp_path / "answers.xlsx", made.items(1)
+        for text, told in (("x" * 40_000, "40000 characters"), ("\x01", "can't hold")):
+            items.loc["i000", "text"] = text
+            with made.refused(str(path), "row 2", told, "csv"):
+                sheet(path).label(items)
+            assert not path.exists()
+        path.write_text("item_id,label\n")
+        with made.refused(str(path), "Excel workbook"):
+            sheet(path)

@@ -117,7 +117,10 @@ def _audited(options: argparse.Namespace, model: "LoadedModel", sheet: Path) -> 
             f"column label ({', '.join(classes)}, or ? for do not know) and run the same command again"
         )
         return WAITING
-    given = answers.label(items).set_index("item_id")["label"].reindex(table.index[drawn])
+    answered = answers.label(items)
+    if len(twice := answered["item_id"][answered["item_id"].duplicated()]):
+        raise UserError(f"{sheet}: item_id {twice.iloc[0]!r} has answers by several people; want one answer an item")
+    given = answered.set_index("item_id")["label"].reindex(table.index[drawn])
     known = given.notna().to_numpy()
     if known.sum() < audits.FEWEST:
         raise UserError(f"{sheet}: {int(known.sum())} answer(s) name a class; want some more")
