@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from silvertune.items import Data
     from silvertune.schema import Evaluation, Task
     from silvertune.study.command import run
+    from silvertune.study.loaded import LoadedStudy, load_study
     from silvertune.study.result import Failure, SweepError, SweepResult, SweepWaitsError, Waiting
     from silvertune.votes import prob_columns
     from silvertune.votes import table as votes_table
@@ -26,6 +27,7 @@ _PLACES = {
     "Evaluation": ("schema", "Evaluation"),
     "Failure": ("study.result", "Failure"),
     "Labeler": ("interfaces", "Labeler"),
+    "LoadedStudy": ("study.loaded", "LoadedStudy"),
     "Model": ("interfaces", "Model"),
     "Predictor": ("interfaces", "Predictor"),
     "SweepError": ("study.result", "SweepError"),
@@ -36,6 +38,7 @@ _PLACES = {
     "Tuned": ("interfaces", "Tuned"),
     "UserError": ("errors", "UserError"),
     "Waiting": ("study.result", "Waiting"),
+    "load_study": ("study.loaded", "load_study"),
     "prob_columns": ("votes", "prob_columns"),
     "run": ("study.command", "run"),
     "votes_table": ("votes", "table"),
@@ -50,6 +53,7 @@ __all__ = [
     "Evaluation",
     "Failure",
     "Labeler",
+    "LoadedStudy",
     "Model",
     "Predictor",
     "SweepError",
@@ -61,6 +65,7 @@ __all__ = [
     "UserError",
     "Waiting",
     "__version__",
+    "load_study",
     "prob_columns",
     "run",
     "votes_table",

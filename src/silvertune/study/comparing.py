@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -18,7 +19,6 @@ from silvertune.tracking import runs, saved_view, store
 from silvertune.tracking.finished import read
 
 if TYPE_CHECKING:
-    import pandas as pd
     from mlflow.entities import Run
 
 
@@ -68,6 +68,8 @@ def _describe(sweep: Sweep, table: "pd.DataFrame", references: Sequence[str], fi
         runs.log_metrics(sweep.client, sweep.parent, study_note.metrics(best, references))
     for name, text in tags.items():
         sweep.client.set_tag(sweep.parent, name, text)
+    names = pd.DataFrame([(run.info.run_name, run.info.run_id) for run in finished], columns=["run", "run_id"])
+    sweep.client.log_text(sweep.parent, names.to_csv(index=False), "runs.csv")
     saved_view.order(sweep.client, sweep.parent, [run.info.run_id for run in finished])
 
 

@@ -38,7 +38,7 @@ def read(client: "MlflowClient", run: "Run") -> FinishedRun:
         seed=int(tags["seed"]),
         simulated=tags["simulated"] == "true",
         data=tags["data"],
-        predictions=_parquet(client, run, "predictions").set_index("item_id"),
+        predictions=table(client, run, "predictions").set_index("item_id"),
         metrics=run.data.metrics,
         task=f"{run.data.params['task.classes']}, positive: {run.data.params['task.positive']}",
         votes=_labelers_votes(client, run) if tags["model"] == "none" else None,
@@ -66,10 +66,20 @@ def classes(run: "Run") -> list[str]:
 
 
 def _labelers_votes(client: "MlflowClient", run: "Run") -> pd.DataFrame:
-    votes = _parquet(client, run, "votes")
+    votes = table(client, run, "votes")
     return votes[votes["stage"] == "labeler"]
 
 
-def _parquet(client: "MlflowClient", run: "Run", name: str) -> pd.DataFrame:
+def table(client: "MlflowClient", run: "Run", name: str) -> pd.DataFrame:
+    """Read a table that was logged with a run.
+
+    Args:
+        client: A client of the store.
+        run: The run.
+        name: `votes`, `decisions` or `predictions`.
+
+    Returns:
+        The table.
+    """
     with tempfile.TemporaryDirectory() as folder:
         return pd.read_parquet(store.artifact(client, run, f"{name}.parquet", Path(folder)))

@@ -119,6 +119,28 @@ def prepare(tracking: Mapping[str, Any], experiment: str) -> tuple["MlflowClient
     return store, entity.experiment_id
 
 
+def opened(tracking: Mapping[str, Any]) -> "MlflowClient":
+    """Open a store that is there; creates nothing.
+
+    Args:
+        tracking: The configuration's `tracking`.
+
+    Returns:
+        A client.
+
+    Raises:
+        UserError: There is no such store, or it can't be reached.
+    """
+    address = uri(tracking)
+    refuse_plain_files(address)
+    file = database.path_of(address)
+    if file is not None and not file.is_file():
+        raise UserError(f"{file}: there is no such store; name another with --dir or --uri")
+    check_answers(address)
+    with in_one_line(address):
+        return client(tracking)
+
+
 def bring_home(tracking: Mapping[str, Any]) -> None:
     """Have the artifacts of a local store whose folder was moved entity where it is now (`database.bring_home`).
 
@@ -147,14 +169,8 @@ def existing(tracking: Mapping[str, Any], experiment: str) -> tuple["MlflowClien
     Raises:
         UserError: There is no such store or experiment, or the store can't be reached.
     """
-    address = uri(tracking)
-    refuse_plain_files(address)
-    file = database.path_of(address)
-    if file is not None and not file.is_file():
-        raise UserError(f"{file}: there is no such store; name another with --dir or --uri")
-    check_answers(address)
+    store, address = opened(tracking), uri(tracking)
     with in_one_line(address):
-        store = client(tracking)
         entity = store.get_experiment_by_name(experiment)
         if entity is None:
             names = [one.name for one in store.search_experiments() if one.name != "Default"]
