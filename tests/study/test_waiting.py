@@ -1,6 +1,7 @@
 """A run that waits for people is no failure: the others are finished, and the same command goes on."""
 
 import csv
+import re
 from pathlib import Path
 
 from tests import cli
@@ -43,6 +44,7 @@ def test_a_study_with_an_arm_that_waits_for_people_goes_on_when_they_have_answer
         assert "1 of 2 run(s) wait for people; the same command goes on" in waits.stderr
         assert "WAITING people/tfidf_logreg/s0: answers.csv: " in waits.stderr
         assert "failed" not in waits.stderr
+        assert re.search("people/tfidf_logreg/s0 +.+ waits for people", waits.stdout)
         (parent,) = cli.parents(tmp_path, "tiny")
         assert (parent.info.status, parent.data.tags["silvertune.state"]) == ("SCHEDULED", "waiting")
         statuses = {run.data.tags["arm"]: run for run in cli.runs(tmp_path, "tiny")}

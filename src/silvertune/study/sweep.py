@@ -21,6 +21,8 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from silvertune.errors import UserError, WaitingForAnswersError, cause_and_place, check_choice, check_whole_number
 from silvertune.llms import answer_store
@@ -119,7 +121,7 @@ def _done(sweep: Sweep, config: DictConfig, output: Console, launch: Launch) -> 
     finally:
         if store.answers(store.uri(sweep.tracking)):
             with _store_failures_explained(sweep):
-                _print_waiting(sweep, waiting)
+                _print_waiting(sweep, waiting, output)
                 _print_failures(sweep, failures)
                 if waiting and not failures and status == store.FINISHED:
                     runs.mark_waiting(sweep.client, sweep.parent, f"{len(waiting)} run(s) wait for people")
@@ -346,9 +348,15 @@ def _put_to_use(sweep: Sweep, output: Console) -> list[Failure]:
     return []
 
 
-def _print_waiting(sweep: Sweep, waiting: list[Waiting]) -> None:
+def _print_waiting(sweep: Sweep, waiting: list[Waiting], output: Console) -> None:
     if not waiting:
         return
+    table = Table(title="Not in the comparison yet", title_justify="left", header_style="bold")
+    for column in ("run", "state"):
+        table.add_column(column, overflow="fold")
+    for one in waiting:
+        table.add_row(escape(one.name), "waits for people")
+    output.print(table)
     lines = [f"{one.name}: {one.waits_for}" for one in waiting]
     sweep.client.log_text(sweep.parent, "\n".join([*lines, ""]), "waiting.txt")
     print(
