@@ -30,15 +30,15 @@ def test_59_agreements_are_the_fewest_for_95_percent() -> None:
 
 
 def test_nothing_below_the_first_threshold_that_fails_is_chosen() -> None:
-    # 100 sure items agree; 100 less sure ones do not; 5,000 unsure ones do, and would lift the share again.
-    confidence = np.repeat([0.955, 0.855, 0.755], [100, 100, 5000])
-    agrees = np.repeat([True, False, True], [100, 100, 5000])
+    # 1,000 sure items agree; 1,000 less sure ones do not; 50,000 unsure ones do, and would lift the share again.
+    confidence = np.repeat([0.955, 0.855, 0.755], [1000, 1000, 50_000])
+    agrees = np.repeat([True, False, True], [1000, 1000, 50_000])
     choice = choose(confidence, agrees, target=0.95, level=0.95)
     assert choice.threshold == 0.86
     curve = choice.curve.set_index("threshold")
     assert curve.at[0.75, "bound"] > 0.95
     assert not curve.at[0.75, "holds"]
-    assert curve.at[0.86, "answered"] == curve.at[0.86, "agreed"] == 100
+    assert curve.at[0.86, "answered"] == curve.at[0.86, "agreed"] == 1000
     assert curve.at[0.85, "agreement"] == 0.5
 
 

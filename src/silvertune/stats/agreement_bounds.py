@@ -73,10 +73,14 @@ def choose(
     are tested by Clopper & Pearson's bound, the highest first, until one can't be refuted. So the probability that
     the chosen threshold breaks the bound is at most 1 - `level`, for the choice as a whole and not for each threshold.
 
+    The first one tested is the highest from which so many items are answered that a bound could be kept with half the
+    disagreements that the target allows, or a quarter of all items if that is fewer: above it a single disagreement
+    among a few items would end the search.
+
     It is exact for items drawn independently from those that the student will meet, which it was not tuned on, if
-    agreement does not rise where confidence falls. Thresholds that no number of agreements among so few items could
-    pass are skipped; that their number is looked at first costs nothing under the same condition: given that few items
-    are above a threshold, those above the next are less sure ones. Without the condition it holds nearly so.
+    agreement does not rise where confidence falls. That the number of items above a threshold is looked at first costs
+    nothing under the same condition: given that few are above it, those above the next are less sure ones. Without the
+    condition it holds nearly so.
 
     With groups, items are discounted by the design effect 1 + (b - 1) rho: b is the mean size of an item's group (sum
     of n_g^2 / n) among the answered, rho the correlation of agreement within groups (analysis of variance, over all
@@ -115,8 +119,9 @@ def choose(
     effective = n / effect
     bound = lower_bound(agreed / effect, effective, level)
     needed = int(np.ceil(np.log(1 - level) / np.log(target) - 1e-9))
+    start = max(needed, min(_comfortable(target, level), float(effective.max(initial=0.0)) / 4))
     holds = np.zeros(len(grid), dtype=bool)
-    for row in np.flatnonzero(effective >= needed):
+    for row in np.flatnonzero(effective >= start):
         if bound[row] < target:
             break
         holds[row] = True
@@ -146,6 +151,13 @@ def choose(
         }
     )
     return Choice(float(grid[holds].min()) if holds.any() else None, curve, needed, rho)
+
+
+def _comfortable(target: float, level: float) -> float:
+    """So many items that the bound is kept where half as many disagree as may."""
+    n = 2.0 ** np.arange(0, 20, 0.25)
+    passes = lower_bound(n * (1 + target) / 2, n, level) >= target
+    return float(n[passes].min(initial=np.inf))
 
 
 def _group_sizes(codes: np.ndarray, n: np.ndarray) -> np.ndarray:

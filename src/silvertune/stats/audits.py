@@ -161,7 +161,7 @@ def estimate(
     unbiased for every w; w is the one with the least variance, kept within 0-1. Precision and recall are ratios of two
     such sums, linearised. The interval is Wilson's (1927) with the number of independent answers that would have the
     estimate's variance, and Student's t with Satterthwaite's degrees of freedom. To each stratum's variance belongs
-    half a further answer, two thirds as the model expects and one third any class: where a stratum's few answers are
+    half a further answer, half as the model expects and half any class: where a stratum's few answers are
     all alike, its variance is not 0.
 
     Source: prediction-powered inference with power tuning (Angelopoulos, Duchi & Zrnic 2023, "PPI++"), stratified
@@ -219,7 +219,7 @@ class _Sample:
         self.unsampled = 1 - self.n / self.sizes
         k = probs.shape[1]
         self.expected = np.stack([self._means(probs[:, code]) for code in range(k)], axis=1)
-        self.unseen = (2 * self.expected / self.expected.sum(axis=1, keepdims=True) + 1 / k) / 3
+        self.unseen = (self.expected / self.expected.sum(axis=1, keepdims=True) + 1 / k) / 2
 
     def _means(self, values: np.ndarray) -> np.ndarray:
         """Mean of each stratum, over all items."""
