@@ -2,10 +2,11 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -84,12 +85,25 @@ def test_a_study_is_planned_checked_and_tuned_there_as_it_is_here(
     check_equal(place, tmp_path)
 
 
-def started(place: Place) -> "Any":
-    return cli.start(place.folder, *STUDY, *place.backend, STORAGE_EMULATOR_HOST=fake_storage.address())
+def started(place: Place) -> "subprocess.Popen[str]":
+    """The study's command. `cli.start` would run Python between fork and exec, where gRPC's threads may hold locks."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # one that is ignored would be so in the child
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "silvertune", *STUDY, *place.backend],
+            cwd=place.folder,
+            env={**os.environ, "STORAGE_EMULATOR_HOST": fake_storage.address()},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def wait_for(event: Callable[[], bool]) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while not event():
         assert time.monotonic() < until
         time.sleep(0.005)
@@ -101,7 +115,7 @@ def test_ctrl_c_says_what_runs_on_and_a_command_cancels_it(place: Place, capsys:
     process = started(place)
     wait_for(lambda: "get" in place.jobs.calls)
     os.killpg(process.pid, signal.SIGINT)
-    words = process.communicate(timeout=120)[1]
+    words = process.communicate(timeout=300)[1]
     names = list(place.jobs.jobs)
     assert f"2 tuning job(s) run on and bill at the provider: {', '.join(names)}; the same command collects" in words
     keys = [entry.key[:12] for entry in place.ledger.entries()]
@@ -132,7 +146,7 @@ def test_kill_9_of_the_command_makes_no_second_job_and_changes_no_result(
     process = started(place)
     wait_for(lambda: MOMENTS[moment](place.jobs))
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=120)
+    process.communicate(timeout=300)
     again = started(place)
     words = again.communicate(timeout=300)[1]
     if "it is unknown" in words:  # it died after it wrote down that it sends, and before it sent
