@@ -247,14 +247,3 @@ def test_kill_9_at_random_moments_of_a_study(tmp_path: Path, double: Double, stu
         process.communicate()
     finish(tmp_path, double, study)
     check_every_arm_has_its_result(tmp_path, double)
-
-
-@pytest.mark.soak
-def test_eight_processes_on_the_same_study(tmp_path: Path, double: Double, study: list[str]) -> None:
-    double.faults = ["", "lost", "", "503"]
-    processes = [cli.start(tmp_path, *study) for _ in range(8)]
-    told = [process.communicate(timeout=1200)[1] for process in processes]
-    assert all(process.returncode == 0 for process in processes), told
-    finish(tmp_path, double, study)
-    check_every_arm_has_its_result(tmp_path, double)
-    assert set(double.asked.values()) == {1}
