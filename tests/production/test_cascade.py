@@ -62,6 +62,7 @@ def test_it_chooses_the_lowest_confidence_that_keeps_the_bound(
     content = json.loads(out.read_text())
     assert content["model_digest"] == model.from_folder(folder).digest
     assert content["items"] == 399
+    assert out.stat().st_mode & 0o777 == 0o644
     assert content["bound"] >= content["target"] == 0.95
     table = populations.predict(model.from_folder(folder), COLUMNS, [(str(labelled), "csv")]).table
     labels = pd.read_csv(labelled, keep_default_na=False).set_index("id")["llm"]

@@ -130,6 +130,7 @@ def replace(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(new, 0o644)  # mkstemp's own is for its maker alone
         os.replace(new, path)
     except BaseException:
         Path(new).unlink(missing_ok=True)
