@@ -85,7 +85,8 @@ def covered(shares: tuple[float, float, float], repetitions: int, answers: int =
             numerator, denominator = _outcomes(str(row.measure), code, truth, predicted)
             true = numerator.sum() / denominator.sum()
             k, m = numerator[plainly].sum(), denominator[plainly].sum()
-            low, high = audits.wilson(k / m, m, np.inf, 0.95) if m else (0.0, 1.0)
+            # Plain sampling is from a finite population, too.
+            low, high = audits.wilson(k / m, m / (1 - answers / n), np.inf, 0.95) if m else (0.0, 1.0)
             rows.append((f"{row.measure} {row[2]}".strip(), row.low <= true <= row.high, row.high - row.low,
                          low <= true <= high, high - low, row.estimate - true))  # fmt: skip
     table = pd.DataFrame(rows, columns=["measure", "covered", "width", "plain_covered", "plain_width", "error"])
