@@ -25,7 +25,7 @@ from typing import Any
 import grpc
 from google.cloud.aiplatform_v1 import types as v1
 from google.protobuf import empty_pb2
-from tests import fake_storage, forked
+from tests import fake_storage, forked, stores
 
 STATE: Any = v1.JobState
 IMAGE = f"python@sha256:{'3' * 64}"
@@ -60,6 +60,7 @@ class Jobs:
         self.environment: dict[str, str] = {}
         self.lock = threading.Lock()
         self.threads: list[threading.Thread] = []
+        stores.made()  # once, before two containers want it at the same moment
         (folder / "pip").mkdir(parents=True)
         (folder / "pip" / "__init__.py").write_text("")
         (folder / "pip" / "__main__.py").write_text(PIP)
@@ -118,6 +119,13 @@ class Jobs:
         return Counter(job.labels["silvertune-key"] for job in self.jobs.values())
 
     def _run(self, job: Any) -> None:
+        try:
+            self._play(job)
+        except BaseException as error:  # a job must not run for ever because its double is wrong
+            self._end(job, STATE.JOB_STATE_FAILED, f"the double of the service failed: {error!r}")
+            raise
+
+    def _play(self, job: Any) -> None:
         job.state, job.start_time = STATE.JOB_STATE_RUNNING, _now()
         if self.container == "never":
             self._end(job, STATE.JOB_STATE_FAILED, f"Failed to pull image {IMAGE}")
