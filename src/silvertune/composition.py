@@ -154,10 +154,26 @@ def backend_of(config: Mapping[str, Any]) -> Backend:
 
 def labeler_without_data(config: Mapping[str, Any]) -> Labeler:
     """Make the labeler that `config["labeler"]` describes, for what needs no data: to end what it has sent."""
+    node = {name: None if name == "few_shot" else value for name, value in config["labeler"].items()}
+    return cast(Labeler, _make(node, "labeler", "labeler", _no_data(config)))
+
+
+def source_without_data(config: Mapping[str, Any]) -> LabelSource:
+    """Make the labeler and the aggregation of a configuration, for items that are in no dataset.
+
+    Raises UserError where the labeler shows examples from the data.
+    """
+    if config["labeler"].get("few_shot") is not None:
+        raise UserError("labeler.few_shot: takes examples from a dataset, and here is none; want null")
+    aggregate = _make(config["aggregation"], "aggregation", "aggregation", _no_data(config))
+    return LabelSource("labeler", tuple(task_of(config["task"]).classes), labeler_without_data(config), aggregate)
+
+
+def _no_data(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What parts may ask for, where there is no dataset."""
     task, nothing = task_of(config["task"]), pd.DataFrame()
     inputs = {"task": task, "cache": _cache_folder(config), "annotations": votes.table([], task.classes)}
-    node = {name: None if name == "few_shot" else value for name, value in config["labeler"].items()}
-    return cast(Labeler, _make(node, "labeler", "labeler", inputs | {"training": nothing, "item_ids": nothing.index}))
+    return {**inputs, "training": nothing, "item_ids": nothing.index}
 
 
 def model_of(config: Mapping[str, Any], cache: Path) -> Any:

@@ -151,11 +151,11 @@ def test_items_that_the_model_was_tuned_on_do_not_count(
 def test_confidence_is_the_distance_from_the_decisions_threshold() -> None:
     table = pd.DataFrame({"label": ["tea", "oil", None, "oil"], "prob:tea": [0.3, 0.1, 0.9, 0.2]})
     table["prob:oil"] = 1 - table["prob:tea"]
-    given = populations.confidence(table, TASK, 0.2)
+    given = model.confidence(table, TASK, 0.2)
     assert given.tolist()[:2] == pytest.approx([0.5625, 0.75])
     assert given.isna().tolist() == [False, False, True, False]
     assert given[3] == pytest.approx(0.5)
-    assert populations.confidence(table, TASK, 0.5)[1] == pytest.approx(0.9)
+    assert model.confidence(table, TASK, 0.5)[1] == pytest.approx(0.9)
 
 
 def test_a_run_tells_its_votes_and_the_items_that_a_fold_was_tuned_on(tmp_path: Path) -> None:

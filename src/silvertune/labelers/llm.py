@@ -138,8 +138,8 @@ class LLMLabeler:
             counts = ", ".join(f"{number} {status}" for status, number in without_label.items())
             print(
                 f"silvertune: {name}: {sum(without_label.values())} answer(s) without a label ({counts}) are "
-                "remembered from earlier in this sweep and not asked again; labeler.store.remember_s=0 asks again, and "
-                "so does a new start of the command",
+                "remembered from earlier and not asked again; labeler.store.remember_s=0 asks again, and so does a new "
+                "start of a sweep",
                 file=sys.stderr,
             )
 

@@ -27,17 +27,20 @@ class Counts:
         statuses: Status -> rows.
         labels: Class -> rows that are predicted as it.
         first_bad: What is wrong with the first row that can't be read; "" where every row can.
+        answered_by: `model`, `labeler` or `nobody` -> rows; empty without a cascade.
     """
 
     rows: int = 0
     statuses: dict[str, int] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
     first_bad: str = ""
+    answered_by: dict[str, int] = field(default_factory=dict)
 
     def add(self, other: "Counts") -> None:
         """Count the rows of `other` as well; they stand behind these."""
         self.rows += other.rows
-        for mine, more in ((self.statuses, other.statuses), (self.labels, other.labels)):
+        pairs = ((self.statuses, other.statuses), (self.labels, other.labels), (self.answered_by, other.answered_by))
+        for mine, more in pairs:
             for name, count in more.items():
                 mine[name] = mine.get(name, 0) + count
         self.first_bad = self.first_bad or other.first_bad

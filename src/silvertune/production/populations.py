@@ -4,15 +4,13 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from silvertune.datasets import batches
 from silvertune.datasets.mapping import ColumnMapping
 from silvertune.errors import UserError
 from silvertune.production import command_line, predicting
-from silvertune.production.model import LoadedModel
-from silvertune.schema import Task
+from silvertune.production.model import LoadedModel, confidence
 from silvertune.votes import prob_columns
 
 
@@ -28,35 +26,6 @@ class Population:
 
     table: pd.DataFrame
     seconds: float
-
-
-def confidence(table: pd.DataFrame, task: Task, threshold: float) -> pd.Series:
-    """How sure a model is of each label.
-
-    Of two classes it is the distance of the positive class's probability p from the decision's threshold t, so that it
-    is 0.5 where p is t and 1 where p is 0 or 1: (1 + (p - t) / (1 - t)) / 2 from t on, else (1 + (t - p) / t) / 2. With
-    t = 0.5 that is the label's probability, as it is for more classes.
-
-    Args:
-        table: `label`, and `prob:<class>` (0-1).
-        task: The classes.
-        threshold: Of the decision, 0-1.
-
-    Returns:
-        0-1 in the order of the rows, NaN without a label.
-    """
-    labelled = table["label"].isin(list(task.classes))
-    if task.positive is not None and len(task.classes) == 2:
-        p = table[f"prob:{task.positive}"].astype(float)
-        is_positive = table["label"] == task.positive
-        above = (1 + (p - threshold) / max(1 - threshold, 1e-12)) / 2
-        below = (1 + (threshold - p) / max(threshold, 1e-12)) / 2
-        surety = above.where(is_positive, below).clip(0, 1)
-    else:
-        probs = table[prob_columns(task.classes)].to_numpy(dtype=float)
-        codes = pd.Categorical(table["label"], categories=list(task.classes)).codes
-        surety = pd.Series(probs[np.arange(len(table)), codes], index=table.index)
-    return surety.where(labelled)
 
 
 def predict(model: LoadedModel, mapping: ColumnMapping, inputs: Sequence[tuple[str, str]]) -> Population:

@@ -18,12 +18,13 @@ from silvertune.errors import UserError, in_one_line
 from silvertune.production import command_line
 
 if TYPE_CHECKING:
+    from silvertune.production.deferring import Cascade
     from silvertune.production.model import LoadedModel
     from silvertune.production.parts import Counts
     from silvertune.production.predicting import Work
 
 BAD_ROWS = 3
-"""The exit status where all is written and some rows could not be read."""
+"""The exit status where all is written and some rows could not be read, or got no answer of the labeler."""
 DESCRIPTION = (
     "Predict the rows of files with a tuned model: a row of the output for each row of the input, in its order."
 )
@@ -32,13 +33,16 @@ EPILOG = f"""examples:
   silvertune-predict models:/complaints/3 2026-*.jsonl.gz --out predictions.parquet --processes 8
   silvertune-predict runs:/RUN_ID messages.csv --out predictions.csv --abstain 0.2 0.8
   zcat old.jsonl.gz | silvertune-predict downloaded/model - --out predictions.jsonl
+  silvertune-predict models:/complaints/3 messages.csv --out predictions.csv --cascade cascade.json \\
+    --defer-to labeler=gemini labeler.budget_usd=5
 
-The output has id, status (ok, abstained, no_text, bad_row), label, prob:<class>, prob:<view>:<class> where there are
-several views, and reason. A command that was stopped, by kill -9 too, goes on when it is given again: what it has
-predicted is in OUT.parts until OUT is whole.
+The output has id, status (ok, abstained, no_text, bad_row, deferred, no_answer), label, answered_by (model, labeler,
+nobody) with --cascade, prob:<class>, prob:<view>:<class> where there are several views, and reason. A command that was
+stopped, by kill -9 too, goes on when it is given again: what it has predicted is in OUT.parts until OUT is whole, and
+what a labeler has answered in its answer store.
 
-exit status: 0 all is written; {BAD_ROWS} all is written, and some rows can't be read (status bad_row); 1 nothing is
-written, and one line says why; 2 an option is wrong; 130 interrupted."""
+exit status: 0 all is written; {BAD_ROWS} all is written, and some rows can't be read (status bad_row) or got no answer
+of the labeler (no_answer); 1 nothing is written, and one line says why; 2 an option is wrong; 130 interrupted."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -62,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("silvertune-predict: interrupted; the same command goes on from there", file=sys.stderr)
         sys.exit(130)
-    if counts.statuses.get("bad_row"):
+    if counts.statuses.get("bad_row") or counts.statuses.get("no_answer"):
         sys.exit(BAD_ROWS)
 
 
@@ -87,6 +91,17 @@ def _parser() -> argparse.ArgumentParser:
         metavar=("LOW", "HIGH"),
         help="give no label where the positive class's probability is above LOW and below HIGH",
     )
+    parser.add_argument(
+        "--cascade",
+        metavar="FILE",
+        help="give no label where the confidence is below the threshold in this file, which silvertune-cascade wrote",
+    )
+    parser.add_argument(
+        "--defer-to",
+        nargs="+",
+        metavar="OVERRIDE",
+        help="ask a labeler about those rows: labeler=gemini, labeler.budget_usd=5 and more of silvertune's overrides",
+    )
     parser.add_argument("--task", help="refuse a model of another task than this")
     command_line.add_columns(parser)
     return parser
@@ -97,6 +112,7 @@ def _predict(options: argparse.Namespace) -> "Counts":
     from silvertune.production import output
 
     check_whole_number("--processes", options.processes, 1)
+    _check_cascade(options)
     out = Path(options.out)
     output.form_of(out)
     _check_place(out)
@@ -146,7 +162,28 @@ def _work(options: argparse.Namespace, model: "LoadedModel", out: Path) -> "Work
         if not 0 <= low <= high <= 1:
             raise UserError(f"--abstain={low:g} {high:g}: want LOW and HIGH from 0 to 1, LOW first")
         abstain = (low, high)
-    return Work(model.folder, model.name, model.digest, mapping, abstain, out)
+    return Work(model.folder, model.name, model.digest, mapping, abstain, out, _cascade(options, model))
+
+
+def _cascade(options: argparse.Namespace, model: "LoadedModel") -> "Cascade | None":
+    from silvertune.production import deferring
+
+    if options.cascade is None:
+        return None
+    threshold = deferring.threshold_of(options.cascade, model)
+    if options.defer_to is None:
+        return deferring.Cascade(threshold)
+    return deferring.Cascade(threshold, *deferring.labeler_of(options.defer_to, model))
+
+
+def _check_cascade(options: argparse.Namespace) -> None:
+    """Refuse options that do not go together, before a model is loaded."""
+    if options.cascade is None and options.defer_to is not None:
+        raise UserError(f"--defer-to={' '.join(options.defer_to)}: needs --cascade, which says what the model answers")
+    if options.cascade is not None and options.abstain is not None:
+        raise UserError(f"--abstain: does not go with --cascade={options.cascade}, which says what gets no label")
+    if options.defer_to is not None and options.processes != 1:
+        raise UserError(f"--processes={options.processes}: with --defer-to one process asks the labeler; want 1")
 
 
 def _run(
@@ -156,7 +193,9 @@ def _run(
 
     started = time.perf_counter()
     predicted = 0
-    with _progress() as show:
+    cascade = work.cascade
+    spent = 0.0 if cascade is None else cascade.spent_usd()
+    with _progress(is_alone=options.defer_to is None) as show:
 
         def on_batch(counts: "Counts", new: int, consumed: float) -> None:
             nonlocal predicted
@@ -174,6 +213,9 @@ def _run(
                 "same command goes on"
             ) from None
     print(_summary(model, work.out, counts, predicted, time.perf_counter() - started))
+    if cascade is not None and cascade.labeler is not None:
+        spent_now = cascade.spent_usd()
+        print(f"the labeler's answer store: ${spent_now - spent:.4f} paid by this command, ${spent_now:.4f} ever")
     return counts
 
 
@@ -182,6 +224,12 @@ def _summary(model: "LoadedModel", out: Path, counts: "Counts", predicted: int, 
     answered = max(sum(counts.labels.values()), 1)
     shares = ", ".join(f"{name} {number / answered:.1%}" for name, number in counts.labels.items())
     lines = [f"{out}: {counts.rows:,} rows by {model.name}: {statuses}", f"labels: {shares or 'none'}"]
+    if counts.answered_by:
+        order = [name for name in ("model", "labeler", "nobody") if name in counts.answered_by]
+        of_whom = ", ".join(
+            f"{name} {counts.answered_by[name]:,} ({counts.answered_by[name] / counts.rows:.1%})" for name in order
+        )
+        lines.append(f"answered by: {of_whom}")
     if counts.first_bad:
         lines.append(f"the first row that can't be read: {counts.first_bad}")
     earlier = f", {counts.rows - predicted:,} rows earlier" if counts.rows > predicted else ""
@@ -194,16 +242,17 @@ EVERY = 30.0
 
 
 @contextmanager
-def _progress() -> "Iterator[Callable[[int, int, float], None]]":
-    """Show rows, rate and time left: a bar on a terminal, else a line every now and then."""
+def _progress(is_alone: bool) -> "Iterator[Callable[[int, int, float], None]]":
+    """Show rows, rate and time left: a bar on a terminal if no labeler shows one, else a line every now and then."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
+    has_bar = console.is_terminal and is_alone
     started = said = time.perf_counter()
     rows, new, begun = 0, 0, 0.0
     columns = (TextColumn("  predicting"), BarColumn(), TextColumn("{task.fields[words]}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not has_bar) as progress:
         task = progress.add_task("predicting", total=1.0, words="")
 
         def show(of_batch: int, of_them_new: int, consumed: float) -> None:
@@ -216,7 +265,7 @@ def _progress() -> "Iterator[Callable[[int, int, float], None]]":
             left = f", {(now - started) * (1 - share) / share:,.0f} s left" if share > 0 else ""
             words = f"{rows:,} rows, {new / (now - started):,.0f} rows/s{left}"
             progress.update(task, completed=consumed if consumed == consumed else None, words=words)
-            if not console.is_terminal and now - said >= EVERY:
+            if not has_bar and now - said >= EVERY:
                 said = now
                 print(f"silvertune-predict: {words}", file=sys.stderr, flush=True)
 

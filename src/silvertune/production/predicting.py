@@ -6,7 +6,7 @@ import json
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -21,12 +21,14 @@ from silvertune.datasets import batches
 from silvertune.datasets.batches import Batch
 from silvertune.datasets.mapping import ColumnMapping
 from silvertune.errors import UserError
-from silvertune.production import output
+from silvertune.production import deferring, output
+from silvertune.production.deferring import Cascade
 from silvertune.production.model import LoadedModel, from_folder
 from silvertune.production.parts import Counts, Parts
 
-STATUSES = ("ok", "abstained", "no_text", "bad_row")
-"""`abstained`: between the thresholds; `no_text`: no view has any; `bad_row`: can't be read, `reason` says why."""
+STATUSES = ("ok", "abstained", "no_text", "bad_row", "deferred", "no_answer")
+"""`abstained`: between the thresholds; `no_text`: no view has any; `bad_row`: can't be read, `reason` says why;
+`deferred`: the model is not sure enough, and no labeler is asked; `no_answer`: it gave no label, `reason` says why."""
 WAITING = 2
 """So many batches more than there are processes are in memory at once."""
 
@@ -42,6 +44,7 @@ class Work:
         mapping: How views are made of columns.
         abstain: The probabilities of the positive class above and below which no label is given, 0-1; None: none.
         out: The output file.
+        cascade: From which confidence on the model answers, and who answers else; None: it answers all.
     """
 
     folder: Path
@@ -50,6 +53,7 @@ class Work:
     mapping: ColumnMapping
     abstain: tuple[float, float] | None
     out: Path
+    cascade: Cascade | None = None
 
     def part_name(self, batch: Batch, number: int, first: int) -> str:
         """The name of a batch's part: the same for the same rows, model and settings, and for no others.
@@ -62,6 +66,7 @@ class Work:
         settings = [
             import_path.source_digest("silvertune"), self.digest, asdict(self.mapping), self.abstain,
             asdict(output.form_of(self.out)), sorted(batch.fields), batch.digest, first,
+            self.cascade and (self.cascade.threshold, self.cascade.labeler_digest),
         ]  # fmt: skip
         return f"{number:08d}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:32]}"
 
@@ -72,9 +77,10 @@ def look_at_new_objects_alone() -> None:
     gc.freeze()
 
 
-def columns_of(model: LoadedModel) -> output.Columns:
-    """The columns of a file of predictions of a model."""
-    return output.Columns(("id", "status", "label"), model.prob_columns)
+def columns_of(model: LoadedModel, cascade: Cascade | None) -> output.Columns:
+    """The columns of a file of predictions of a model, of a cascade where there is one."""
+    answered_by = () if cascade is None else ("answered_by",)
+    return output.Columns(("id", "status", "label", *answered_by), model.prob_columns)
 
 
 def predicted(model: LoadedModel, mapping: ColumnMapping, batch: Batch, first: int, abstain: Any) -> pd.DataFrame:
@@ -90,6 +96,13 @@ def predicted(model: LoadedModel, mapping: ColumnMapping, batch: Batch, first: i
     Returns:
         A row a row: `id`, `status` (of `STATUSES`), `label`, `prob_columns` of the model (0-1 or NaN), `reason`.
     """
+    return _predicted(model, mapping, batch, first, abstain)[0]
+
+
+def _predicted(
+    model: LoadedModel, mapping: ColumnMapping, batch: Batch, first: int, abstain: Any
+) -> tuple[pd.DataFrame, Mapping[str, Sequence[str | None]]]:
+    """What `predicted` returns, and the rows' texts by view."""
     columns, bad_rows = batch.columns()
     texts = mapping.texts(columns, batch.fields, first)
     bad_rows = {**texts.bad_rows, **bad_rows}
@@ -109,9 +122,8 @@ def predicted(model: LoadedModel, mapping: ColumnMapping, batch: Batch, first: i
     reason = np.full(len(table), "", dtype=object)
     for number, words in bad_rows.items():
         status[number], reason[number] = "bad_row", words
-    return table.assign(
-        id=texts.ids, status=status, label=table["label"].where(table["label"].notna(), ""), reason=reason
-    )
+    label = table["label"].where(table["label"].notna(), "")
+    return table.assign(id=texts.ids, status=status, label=label, reason=reason), texts.views
 
 
 def run(
@@ -149,7 +161,7 @@ def run(
             total.add(counts)
             names.append(name)
             on_batch(counts, counts.rows if is_new else 0, consumed)
-        parts.join(names, columns_of(model), total)
+        parts.join(names, columns_of(model, work.cascade), total)
     return total
 
 
@@ -209,15 +221,20 @@ def _batches(work: Work, inputs: Sequence[tuple[str, str]]) -> Iterator[tuple[Ba
 
 
 def _write(model: LoadedModel, work: Work, parts: Parts, batch: Batch, name: str, first: int) -> Counts:
-    table = predicted(model, work.mapping, batch, first, work.abstain)
+    table, views = _predicted(model, work.mapping, batch, first, work.abstain)
+    answered_by = {}
+    if work.cascade is not None:
+        table = deferring.settled(table.reset_index(drop=True), views, model, work.cascade)
+        answered_by = {str(name): int(count) for name, count in table["answered_by"].value_counts().items()}
     of_class = table["label"].value_counts().to_dict()
     counts = Counts(
         rows=len(table),
         statuses={str(status): int(count) for status, count in table["status"].value_counts().items()},
         labels={name: int(of_class[name]) for name in model.task.classes if name in of_class},
-        first_bad=next((words for words in table["reason"] if words), ""),
+        first_bad=next(iter(table.loc[table["status"] == "bad_row", "reason"]), ""),
+        answered_by=answered_by,
     )
-    parts.write(name, output.part(table, output.form_of(work.out), columns_of(model)), counts)
+    parts.write(name, output.part(table, output.form_of(work.out), columns_of(model, work.cascade)), counts)
     return counts
 
 

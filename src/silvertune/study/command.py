@@ -28,6 +28,8 @@ from silvertune.study.result import SweepResult
 
 if TYPE_CHECKING:
     from silvertune.interfaces import Backend, Labeler
+    from silvertune.labelers.source import LabelSource
+    from silvertune.schema import Task
 
 VERSION_BASE = "1.3"
 CONFIG_FOLDER = str(SHIPPED / "conf")
@@ -104,6 +106,28 @@ def labeler_of(overrides: Sequence[str]) -> "Labeler":
     from silvertune import composition
 
     return composition.labeler_without_data(_config_of(overrides, ("task", "tracking", "labeler")))
+
+
+def label_source_of(overrides: Sequence[str], task: "Task") -> "tuple[LabelSource, str]":
+    """Make the labeler and the aggregation that a command line names, for items of a task that are in no dataset.
+
+    Args:
+        overrides: What would stand on the command line; what is about neither of them may be left out.
+        task: The task, in place of that of the configuration.
+
+    Returns:
+        Both, and a digest of what decides the labels beside the task: SHA-256, hexadecimal.
+
+    Raises:
+        UserError: The configuration is wrong, or the labeler needs a dataset.
+    """
+    from dataclasses import asdict
+
+    from silvertune import composition, identity
+
+    config = {**_config_of(overrides, ("tracking", "labeler", "aggregation")), "task": asdict(task)}
+    parts = {**config["labeler"], "aggregation": config["aggregation"]}
+    return composition.source_without_data(config), identity.of_part(parts)
 
 
 def _config_of(overrides: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
