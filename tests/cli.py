@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -95,6 +95,15 @@ def start(folder: Path, *arguments: str, **environment: str) -> "subprocess.Pope
 def heed_interrupts() -> None:
     """A shell's background jobs, and all that they start, ignore SIGINT unless they are told otherwise."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def status_of(main: Callable[[list[str]], None], *arguments: object) -> int | str | None:
+    """The exit status of a program's `main`, in this process; a text where it says one line."""
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        return end.code
+    return 0
 
 
 def silvertune(folder: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

@@ -17,6 +17,7 @@ One row is one label that one annotator gave to one view of one item, once:
 Nothing is ever coerced to a class.
 """
 
+import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -192,3 +193,13 @@ def class_scores(votes: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     frame = pd.DataFrame(scores, columns=list(classes))
     frame["item_id"] = cast["item_id"].to_numpy()
     return frame.groupby("item_id", sort=False).mean()
+
+
+def annotators_named(pattern: str, present: Sequence[str]) -> list[str]:
+    """The annotators that a name or a pattern (`llm/*`) is of; the name itself counts before the pattern.
+
+    Args:
+        pattern: A name, or a pattern as `fnmatch` has them.
+        present: The annotators that there are.
+    """
+    return [pattern] if pattern in present else fnmatch.filter(present, pattern)

@@ -116,10 +116,10 @@ def test_what_is_no_folder_of_cloud_storage_is_refused(url: Any) -> None:
 
 
 VERBS: dict[str, Callable[[CloudFolder], object]] = {
-    "store": lambda there: there.store(b"x", "x"),
-    "read": lambda there: there.read("x"),
-    "paths": lambda there: there.paths(),
-    "check_region": lambda there: there.check_region(fake_storage.REGION),
+    "store": lambda folder: folder.store(b"x", "x"),
+    "read": lambda folder: folder.read("x"),
+    "paths": lambda folder: folder.paths(),
+    "check_region": lambda folder: folder.check_region(fake_storage.REGION),
 }
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from tests import cli
 from tests.production.test_cascade import COLUMNS, SURE, TASK, UNSURE
 
 from silvertune.models.tfidf_logreg import TfidfLogreg
@@ -32,11 +33,7 @@ def rows(tmp_path: Path) -> Path:
 
 
 def status_of(*arguments: object) -> int | str | None:
-    try:
-        audit.main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        return end.code
-    return 0
+    return cli.status_of(audit.main, *arguments)
 
 
 def truth(item: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from tests import cli
 from tests.models.tea_and_oil import NOTHING, training
 
 from silvertune.datasets.mapping import ColumnMapping
@@ -45,11 +46,7 @@ def labelled(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def status_of(*arguments: object) -> int | str | None:
-    try:
-        cascade.main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        return end.code
-    return 0
+    return cli.status_of(cascade.main, *arguments)
 
 
 def test_it_chooses_the_lowest_confidence_that_keeps_the_bound(

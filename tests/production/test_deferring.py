@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from tests import cli
 from tests.llms.openai_double import Double, label_of, serving
 from tests.models.tea_and_oil import NOTHING, training
 
@@ -67,11 +68,7 @@ def write_cascade(folder: Path, **changed: Any) -> None:
 
 
 def status_of(*arguments: object) -> int | str | None:
-    try:
-        predict.main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        return end.code
-    return 0
+    return cli.status_of(predict.main, *arguments)
 
 
 def command(folder: Path, double: Double, out: str, *more: str) -> list[object]:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
-from tests import forked
+from tests import cli, forked
 from tests.models.tea_and_oil import NOTHING, training
 
 from silvertune.datasets import batches
@@ -55,12 +55,7 @@ def write_rows(path: Path, n: int) -> Path:
 
 
 def status_of(*arguments: object) -> int | str | None:
-    """The exit status of the command line, in this process; a text where it says one line."""
-    try:
-        predict.main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        return end.code
-    return 0
+    return cli.status_of(predict.main, *arguments)
 
 
 def read(path: Path) -> list[dict[str, str]]:

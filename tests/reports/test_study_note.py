@@ -46,8 +46,8 @@ def test_its_figures_are_metrics() -> None:
 
 
 def test_the_note_has_the_best_arm_and_a_row_an_arm() -> None:
-    made = table(**{"a|b_c": 0.7, "hybrid_simulated": 0.8, "expert": 0.9})
-    note = study_note.markdown(made, ["expert"], study_note.best_arm(made, ["expert"], set()))
+    arms = table(**{"a|b_c": 0.7, "hybrid_simulated": 0.8, "expert": 0.9})
+    note = study_note.markdown(arms, ["expert"], study_note.best_arm(arms, ["expert"], set()))
     assert note.startswith("Best arm: **a\\|b\\_c** with m, F1 0.700 (0.804, 1.000); it was chosen by this figure")
     rows = [line for line in note.splitlines() if line.startswith("|")]
     assert rows[0] == "| arm | F1 | Δ expert | kept % | noise before | noise after |"
@@ -58,8 +58,8 @@ def test_the_note_has_the_best_arm_and_a_row_an_arm() -> None:
 
 
 def test_of_many_arms_the_note_has_the_first_and_says_of_how_many() -> None:
-    made = table(**{f"arm{k:03d}" * 5: 0.5 for k in range(100)})
-    note = study_note.markdown(made, [], study_note.best_arm(made, [], set()))
+    arms = table(**{f"arm{k:03d}" * 5: 0.5 for k in range(100)})
+    note = study_note.markdown(arms, [], study_note.best_arm(arms, [], set()))
     assert len(note) <= study_note.LONGEST
     shown = sum(line.startswith("| arm") for line in note.splitlines()) - 1
     assert 10 < shown < 100

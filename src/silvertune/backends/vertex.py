@@ -179,7 +179,7 @@ class Vertex:
 
         job = self._job(model, training_set, label)
         try:
-            made = self._client.create_tuning_job(
+            created = self._client.create_tuning_job(
                 parent=self._parent, tuning_job=job, retry=None, timeout=self.timeout_s
             )
         except Exception as error:
@@ -189,7 +189,7 @@ class Vertex:
             if isinstance(error, ResourceExhausted):
                 raise BusyError(words) from error
             raise UserError(words) from error
-        return str(made.name)
+        return str(created.name)
 
     def _job(self, model: Any, training_set: TrainingSet, label: str) -> "TuningJob":
         from google.cloud.aiplatform_v1 import types

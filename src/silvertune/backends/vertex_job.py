@@ -187,12 +187,12 @@ class VertexJob:
         except UserError as error:
             raise RefusedError(str(error)) from error
         try:
-            made = client.create_custom_job(parent=self._parent, custom_job=job, timeout=TIMEOUT_S, retry=None)
+            created = client.create_custom_job(parent=self._parent, custom_job=job, timeout=TIMEOUT_S, retry=None)
         except Exception as error:
             if (words := google_cloud.what_to_mend(error, self.setting)) is not None:
                 raise RefusedError(words) from error
             raise
-        return str(made.name)
+        return str(created.name)
 
     def find(self, label: str) -> str | None:
         """The name of the job with the label. What the service lists is looked at again: it may ignore the filter."""

@@ -1,6 +1,5 @@
 """A labeler of people with Label Studio: its tasks go out as JSON, its JSON exports come back."""
 
-import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -128,8 +127,8 @@ class LabelStudio:
         latest: dict[Any, files.Answer] = {}
         for file in files.export_files(self.folder):
             for position, answer in enumerate(files.answers(file)):
-                known = bool(answer.number)
-                key = (answer.item, answer.annotator, answer.number) if known else (file, position)
+                is_numbered = bool(answer.number)
+                key = (answer.item, answer.annotator, answer.number) if is_numbered else (file, position)
                 if key not in latest or latest[key].changed <= answer.changed:
                     latest[key] = answer
         return list(latest.values())
@@ -222,7 +221,7 @@ def _drafts(annotations: pd.DataFrame, annotators: Sequence[str], task: Task) ->
     present = list(dict.fromkeys(annotations["annotator"]))
     chosen: list[str] = []
     for pattern in annotators:
-        names = [pattern] if pattern in present else fnmatch.filter(present, pattern)
+        names = votes.annotators_named(pattern, present)
         if not names:
             raise UserError(
                 f"labeler.drafts_by={pattern}: no such annotator in dataset.annotations; there is "

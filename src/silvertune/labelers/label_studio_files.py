@@ -149,8 +149,8 @@ def write_tasks(folder: Path, tasks: Sequence[Mapping[str, Any]], labeling_confi
         The file of tasks.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    there = tasks_files(folder)
-    file = folder / (f"tasks-{_number(there[-1]) + 1}.json" if there else "tasks.json")
+    earlier = tasks_files(folder)
+    file = folder / (f"tasks-{_number(earlier[-1]) + 1}.json" if earlier else "tasks.json")
     _write(folder / CONFIG, labeling_config)
     _write(file, json.dumps(tasks, ensure_ascii=False, indent=1) + "\n")
     return file

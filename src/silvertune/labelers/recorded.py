@@ -1,6 +1,5 @@
 """Labels that were made elsewhere: by people, by a rule, by a run of an LLM."""
 
-import fnmatch
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,7 +52,7 @@ class Recorded:
         annotators = [annotators] if isinstance(annotators, str) else annotators
         self.annotators: list[str] = []
         for pattern in annotators:
-            matched = [pattern] if pattern in present else fnmatch.filter(present, pattern)
+            matched = votes.annotators_named(pattern, present)
             if not matched:
                 raise UserError(
                     f"labeler.annotators={pattern}: no votes of such an annotator in "

@@ -73,9 +73,9 @@ def append(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str]]
 
 def _check_columns(path: Path, columns: Sequence[str], wanted: Sequence[str]) -> None:
     if missing := [name for name in wanted if name not in columns]:
-        there = ", ".join(map(repr, columns)) or "none"
+        present = ", ".join(map(repr, columns)) or "none"
         between = "" if is_workbook(path) else ", between commas"
-        raise UserError(f"{path}: has no column {missing[0]!r}; want item_id and label (columns{between}: {there})")
+        raise UserError(f"{path}: has no column {missing[0]!r}; want item_id and label (columns{between}: {present})")
 
 
 def _csv_rows(path: Path, wanted: Sequence[str]) -> Iterator[SheetRow]:

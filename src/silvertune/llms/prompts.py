@@ -153,6 +153,26 @@ def one_a_view(prompts: Sequence[Prompt], name: str | None, key: str) -> dict[st
     return prompt_by_view
 
 
+def of_student(
+    task: Task, views: Sequence[str], *, max_item_tokens: int, name: str | None, key: str
+) -> dict[str, Prompt]:
+    """View -> the question that a student is tuned on: without a reason, with the task's own examples.
+
+    Args:
+        task: Its `prompts`, `answers` and `examples`.
+        views: The views that the student reads.
+        max_item_tokens: Longer texts are cut.
+        name: Of the question, where a view has several.
+        key: The setting that names it, for the message.
+
+    Raises:
+        UserError: A view has several prompts, and `name` is none of them.
+    """
+    examples = examples_of(task)
+    built = of(task, views, reason=False, confidence=False, examples=examples, max_item_tokens=max_item_tokens)
+    return one_a_view(built, name, key)
+
+
 def examples_of(task: Task) -> dict[str, list[Example]]:
     """View -> the examples that the task has written out. Raises UserError where one is not complete."""
     examples_by_view: dict[str, list[Example]] = {}

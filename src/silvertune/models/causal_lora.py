@@ -205,15 +205,9 @@ class CausalLora:
 
     def _prompts(self, views: Sequence[str]) -> dict[str, Prompt]:
         """View -> the question about it."""
-        built = prompts.of(
-            self.task,
-            views,
-            reason=False,
-            confidence=False,
-            examples=prompts.examples_of(self.task),
-            max_item_tokens=self.max_tokens,
+        return prompts.of_student(
+            self.task, views, max_item_tokens=self.max_tokens, name=self.prompt, key="model.prompt"
         )
-        return prompts.one_a_view(built, self.prompt, "model.prompt")
 
     def _check(self) -> None:
         """Raises UserError if the model can't be tuned as asked; looks at no weights, and once a process."""

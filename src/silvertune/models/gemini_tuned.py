@@ -119,15 +119,9 @@ class GeminiTuned:
 
     def prompts(self, views: Sequence[str]) -> dict[str, Prompt]:
         """View -> the question about it. Raises UserError where a view has several and `prompt` names none of them."""
-        built = prompts.of(
-            self.task,
-            views,
-            reason=False,
-            confidence=False,
-            examples=prompts.examples_of(self.task),
-            max_item_tokens=self.max_item_tokens,
+        return prompts.of_student(
+            self.task, views, max_item_tokens=self.max_item_tokens, name=self.prompt, key="model.prompt"
         )
-        return prompts.one_a_view(built, self.prompt, "model.prompt")
 
     def examples(self, training_set: TrainingSet) -> tuple[list[bytes], list[bytes]]:
         """The lines of the training file and of the validation file, which has none where nothing validates.

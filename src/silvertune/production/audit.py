@@ -121,12 +121,12 @@ def _audited(options: argparse.Namespace, model: "LoadedModel", sheet: Path) -> 
     if len(twice := answered["item_id"][answered["item_id"].duplicated()]):
         raise UserError(f"{sheet}: item_id {twice.iloc[0]!r} has answers by several people; want one answer an item")
     given = answered.set_index("item_id")["label"].reindex(table.index[drawn])
-    known = given.notna().to_numpy()
-    if known.sum() < audits.FEWEST:
-        raise UserError(f"{sheet}: {int(known.sum())} answer(s) name a class; want some more")
-    codes = np.array([classes.index(label) for label in given[known]])
+    names_a_class = given.notna().to_numpy()
+    if names_a_class.sum() < audits.FEWEST:
+        raise UserError(f"{sheet}: {int(names_a_class.sum())} answer(s) name a class; want some more")
+    codes = np.array([classes.index(label) for label in given[names_a_class]])
     result = audits.estimate(
-        strata, predicted, probs, drawn[known], codes, classes, level=options.confidence, further=FURTHER
+        strata, predicted, probs, drawn[names_a_class], codes, classes, level=options.confidence, further=FURTHER
     )
     if options.labels > planned:
         if result.merged:
@@ -141,7 +141,7 @@ def _audited(options: argparse.Namespace, model: "LoadedModel", sheet: Path) -> 
               "command again")  # fmt: skip
         return WAITING
     _write(result, sheet)
-    _tell(result, options.confidence, len(everything) - len(table), int((~known).sum()), sheet)
+    _tell(result, options.confidence, len(everything) - len(table), int((~names_a_class).sum()), sheet)
     return 0
 
 
@@ -194,9 +194,9 @@ def _refuse_unknown_ids(answers: Any, item_ids: "pd.Index") -> None:
     from silvertune.datasets.item_ids import matched
 
     written = answers.written()
-    known = matched([name for name, _ in written], item_ids)
+    drawn_ids = matched([name for name, _ in written], item_ids)
     for name, place in written:
-        if name not in known:
+        if name not in drawn_ids:
             raise UserError(f"{place}: item_id {name!r} was not drawn for this audit; want the rows of the sheet alone")
 
 

@@ -176,8 +176,8 @@ def _of_columns(
         if options.group:
             rows.require(options.group, "--group")
             groups |= dict(zip(ids, names_of(rows.values(options.group), rows.places, "--group"), strict=True))
-    known = matched(list(labels), item_ids)
-    given = pd.Series({known[name]: label for name, label in labels.items() if label and name in known}, dtype=object)
+    id_of = matched(list(labels), item_ids)
+    given = pd.Series({id_of[name]: label for name, label in labels.items() if label and name in id_of}, dtype=object)
     return given, pd.Series(groups, dtype=object) if options.group else None
 
 

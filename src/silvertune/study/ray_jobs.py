@@ -284,10 +284,10 @@ def _check_that_a_machine_has(settings: Settings, ray: Any) -> None:
     machines = _machines(ray)
     if not _fits(settings, machines):
         wanted = [*settings.needs]
-        there = "; ".join(_in_words({name: has.get(name, 0.0) for name in wanted}) for has in machines)
+        machines_have = "; ".join(_in_words({name: has.get(name, 0.0) for name in wanted}) for has in machines)
         raise UserError(
             f"hydra/launcher=silvertune_ray: a job needs {_in_words(settings.needs)}, and no machine of the Ray "
-            f"cluster has that (there are: {there})"
+            f"cluster has that (there are: {machines_have})"
         )
 
 

@@ -78,7 +78,7 @@ def register(
         before = None
         if alias is not None:
             aliases = client.get_registered_model(name).aliases
-            before = next((str(number) for known, number in aliases.items() if known == alias), None)
+            before = next((str(number) for name, number in aliases.items() if name == alias), None)
             if before != version:
                 client.set_registered_model_alias(name, alias, version)
     except (MlflowException, OSError, NotImplementedError) as error:
