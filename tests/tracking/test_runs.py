@@ -444,3 +444,12 @@ def test_a_result_kept_earlier_shows_nothing_that_is_left_out_by_now(
     assert kept is not None
     assert (kept / "artifacts" / "labels_browser.html").exists() == is_there
     assert (kept / "artifacts" / "votes.parquet").exists()
+
+
+@pytest.mark.parametrize("password", ["planted-secret", "planted%40secret", "planted@secret", "a:planted", "@@planted"])
+def test_no_part_of_a_urls_password_is_logged(password: str) -> None:
+    override = f"labeler.store.url='postgresql+pg8000://ada:{password}@host/database'"
+    assert runs.printable_overrides([override]) == ["labeler.store.url='postgresql+pg8000://ada:***@host/database'"]
+    config = {"backend": {"ledger": {"url": f"postgresql://ada:{password}@host:5432/db"}}, "notes": ["a@b, c:d@e"]}
+    hidden = {"backend": {"ledger": {"url": "postgresql://ada:***@host:5432/db"}}, "notes": ["a@b, c:d@e"]}
+    assert runs._without_passwords(config) == hidden

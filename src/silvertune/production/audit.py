@@ -6,10 +6,11 @@ Nothing is imported before the arguments are read, so that `--help` answers at o
 import argparse
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from silvertune.errors import UserError
+from silvertune.errors import UserError, WaitingForAnswersError
 from silvertune.production import command_line
 
 if TYPE_CHECKING:
@@ -182,12 +183,9 @@ def _keep(sheet: Path, plan: dict[str, Any], first: int, rounds: "Sequence[np.nd
 
 def _ask(answers: Any, items: "pd.DataFrame") -> None:
     """Add the items to the sheet that it lacks."""
-    try:
-        answers.item_ids = items.index
+    answers.item_ids = items.index
+    with suppress(WaitingForAnswersError):
         answers.label(items)
-    except UserError as error:
-        if "wait for an answer" not in str(error):
-            raise
 
 
 def _refuse_unknown_ids(answers: Any, item_ids: "pd.Index") -> None:

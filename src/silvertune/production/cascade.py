@@ -126,7 +126,7 @@ def _chosen(options: argparse.Namespace, model: "LoadedModel", out: Path, folder
     _write_curve(curve, choice, options, out)
     left = [f"{int((~has_label).sum()):,} items without a label"] * bool((~has_label).sum())
     left += [f"{int((tuned_on & has_label).sum()):,} that the model was tuned on"] * bool((tuned_on & has_label).sum())
-    print(f"{len(table):,} items{f' (left out: {chr(44).join(left)})' if left else ''}")
+    print(f"{len(table):,} items" + (f" (left out: {', '.join(left)})" if left else ""))
     if choice.chosen is None or choice.threshold is None:
         most = float(curve["bound"].max())
         print(

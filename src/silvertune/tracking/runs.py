@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 LONGEST_PARAM = 6000
-_PASSWORD = re.compile(r"(?<=://)(?P<user>[^\s:/@]*):[^\s/@]+(?=@)")
+_PASSWORD = re.compile(r"(?<=://)(?P<user>[^\s:/@]*):[^\s/]+(?=@)")
+"""The user and the password of a URL, which ends at the last @ before the path: `p@ss` is a password too."""
 PACKAGES = ("silvertune", "hydra-core", "mlflow", "numpy", "pandas", "scikit-learn", "torch", "transformers", "peft")
 
 
