@@ -50,7 +50,7 @@ def find(address: str, tracking: Mapping[str, Any], download_to: Path) -> FoundM
         return FoundModel(address, check(Path(address), address))
     client = _client(address, tracking)
     if scheme == "runs":
-        run_id, _, artifact = address.removeprefix("runs:/").strip("/").partition("/")
+        run_id, artifact = _run_and_source(client, address)
         return FoundModel(address, _of_run(client, run_id, artifact, address, download_to))
     version = _version(client, address)
     name = f"models:/{version.name}/{version.version}"
@@ -72,11 +72,15 @@ def file_of_run(address: str, tracking: Mapping[str, Any], name: str, download_t
     Raises:
         UserError: The registry has no such model, or the store can't be reached.
     """
+    client = _client(address, tracking)
+    return _file_of(client, _run_and_source(client, address)[0], name, download_to)
+
+
+def _file_of(client: "MlflowClient", run_id: str, name: str, download_to: Path) -> Path | None:
     from mlflow.exceptions import MlflowException
 
-    client = _client(address, tracking)
     try:
-        return store.artifact(client, client.get_run(_run_and_source(client, address)[0]), name, download_to)
+        return store.artifact(client, client.get_run(run_id), name, download_to)
     except (MlflowException, OSError):
         return None
 
@@ -97,11 +101,13 @@ def tuned_on(address: str, tracking: Mapping[str, Any], download_to: Path) -> fr
     """
     import pandas as pd
 
-    file = file_of_run(address, tracking, "decisions.parquet", download_to)
+    client = _client(address, tracking)
+    run_id, source = _run_and_source(client, address)
+    file = _file_of(client, run_id, "decisions.parquet", download_to)
     if file is None:
         return frozenset()
     decisions = pd.read_parquet(file, columns=["item_id", "fold"])
-    fold = re.search(r"fold(\d+)/?$", _run_and_source(_client(address, tracking), address)[1])
+    fold = re.search(r"fold(\d+)/?$", source)
     if fold is not None:
         decisions = decisions[decisions["fold"] == int(fold[1])]
     return frozenset(decisions["item_id"])
