@@ -3,6 +3,7 @@
 import copy
 import gc
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,12 @@ def quick_database() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(database, "_open", stores.copy_or_open)
         yield
+
+
+def pytest_configure() -> None:
+    """A shell's background job ignores SIGINT: the tests that interrupt themselves would wait there for ever."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
