@@ -1,5 +1,6 @@
 """Sweeps from the shell: a real process, a real store, a real student."""
 
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -289,6 +290,7 @@ def test_ad_hoc_sweeps_are_named_by_their_parts_and_held_against_the_unfiltered_
     gap = run.data.metrics["test/f1"] - other.data.metrics["test/f1"]
     assert run.data.metrics["delta/recorded/none/f1"] == pytest.approx(gap)
     assert run.data.metrics["labels/kept_fraction"] == pytest.approx(0.5, abs=0.03)
+    assert re.search(r" evaluation.threshold=0.[45] seed=0 evaluation=none tracking.register=soe$", done.stdout, re.M)
 
 
 @pytest.mark.soak

@@ -2,9 +2,9 @@
 
 import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from omegaconf import DictConfig
@@ -13,6 +13,7 @@ from rich.console import Console
 from silvertune import composition
 from silvertune.evaluation import comparison, metrics
 from silvertune.reports import figures, study_note, study_report
+from silvertune.study import production_command, registering
 from silvertune.study.job import Job
 from silvertune.study.state import Sweep
 from silvertune.tracking import runs, saved_view, store
@@ -52,16 +53,19 @@ def compare(sweep: Sweep, config: DictConfig, output: Console) -> None:
         client.log_artifacts(sweep.parent, folder)
     study_report.show(output, result, names, sweep.name)
     finished_runs = [run for _, run in finished]
-    _describe(sweep, result.table, names, finished_runs)
+    # The references of a sweep without a study are its own plain arms, which are as good to use as any other.
+    best = _describe(sweep, result.table, names if config.study.references else [], names, finished_runs)
     logged = set().union(*(run.data.metrics for run in finished_runs), *result.deltas.values())
     view = saved_view.offer(client, sweep.experiment, sweep.parent, names, logged)
-    _print_places(sweep, output, view, finished_runs)
+    _print_places(sweep, output, view, finished_runs, _of_best(sweep, best, finished_runs, config.study.arms))
 
 
-def _describe(sweep: Sweep, table: "pd.DataFrame", references: Sequence[str], finished: "Sequence[Run]") -> None:
-    """Log the best arm and the table with the sweep's own run, and have the UI sort its runs."""
+def _describe(
+    sweep: Sweep, table: "pd.DataFrame", not_best: Sequence[str], references: Sequence[str], finished: "Sequence[Run]"
+) -> "pd.Series[Any] | None":
+    """Log the best arm and the table with the sweep's own run, have the UI sort its runs; the best arm's row."""
     with_gold = {run.data.tags["arm"] for run in finished if run.data.tags.get("uses_gold") == "true"}
-    best = study_note.best_arm(table, references, with_gold)
+    best = study_note.best_arm(table, not_best, with_gold)
     tags = {"mlflow.note.content": study_note.markdown(table, references, best)}
     if best is not None:
         tags |= {f"best_{name}": str(best[name]) for name in ("arm", "model", "variant")}
@@ -71,9 +75,28 @@ def _describe(sweep: Sweep, table: "pd.DataFrame", references: Sequence[str], fi
     names = pd.DataFrame([(run.info.run_name, run.info.run_id) for run in finished], columns=["run", "run_id"])
     sweep.client.log_text(sweep.parent, names.to_csv(index=False), "runs.csv")
     saved_view.order(sweep.client, sweep.parent, [run.info.run_id for run in finished])
+    return best
 
 
-def _print_places(sweep: Sweep, output: Console, view: str, finished: "Sequence[Run]") -> None:
+def _of_best(
+    sweep: Sweep, best: "pd.Series[Any] | None", finished: "Sequence[Run]", arms: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """Lines that say where the labels of the best arm can be looked at, and how its model comes to use."""
+    if best is None:
+        return []
+    wanted = tuple(str(best[name]) for name in ("arm", "model", "variant"))
+    named = [
+        run for run in finished if tuple(run.data.tags.get(key, "") for key in ("arm", "model", "variant")) == wanted
+    ]
+    lines = registering.labels_of(sweep, f"the best arm, {wanted[0]}", named[0])
+    if best["model"] != "none":  # otherwise its labeler is better than a model
+        job = next(job for job in sweep.jobs if job.name == named[0].info.run_name)
+        command = production_command.of(job, arms)
+        lines.append(f"to tune {wanted[0]} on all labels and register the model: {command}")
+    return lines
+
+
+def _print_places(sweep: Sweep, output: Console, view: str, finished: "Sequence[Run]", of_best: Sequence[str]) -> None:
     """Print where the runs are, and commands that show them and use a model of theirs, as they are typed here."""
     address = store.printable(store.uri(sweep.tracking))
     is_server = address.startswith("http")
@@ -83,7 +106,10 @@ def _print_places(sweep: Sweep, output: Console, view: str, finished: "Sequence[
         lines.append(f"to see it: mlflow ui --backend-store-uri {shlex.quote(address)}")
     lines.append(f"the runs, with the columns that matter: {address if is_server else 'http://127.0.0.1:5000'}{view}")
     if (model := _model_of_one(sweep, finished)) is not None:
-        lines.append(f"to use a model: silvertune-predict {shlex.quote(model)} INPUT --out PREDICTIONS.csv")
+        lines.append(
+            f"to try the model of one fold: silvertune-predict {shlex.quote(model)} INPUT --out PREDICTIONS.csv"
+        )
+    lines += of_best
     output.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
 
 

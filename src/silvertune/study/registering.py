@@ -11,6 +11,7 @@ from rich.table import Table
 
 from silvertune.errors import UserError, either
 from silvertune.models import licences
+from silvertune.reports import labels_browser
 from silvertune.study.job import Job
 from silvertune.study.state import Sweep
 from silvertune.tracking import registry, store
@@ -145,10 +146,23 @@ def finish(sweep: Sweep, output: Console) -> None:
             address, said = _registered(sweep, job, run)
             lines += said
         if store.artifact_on_disk(sweep.client, run, registry.MODEL) or job.config["tracking"]["save_models"]:
+            lines += labels_of(sweep, job.name, run)
             lines.append(
                 f"to use it: silvertune-predict {shlex.quote(address)}{_store(sweep)} INPUT --out PREDICTIONS.csv"
             )
     output.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+
+
+def labels_of(sweep: Sweep, name: str, run: "Run") -> list[str]:
+    """A line that says where a run's labels can be looked at; none where its page is not on this disk.
+
+    Args:
+        sweep: The sweep.
+        name: What the run is called in the line.
+        run: The run.
+    """
+    page = store.artifact_on_disk(sweep.client, run, labels_browser.FILE)
+    return [] if page is None else [f"to look at the labels of {name}: open {shlex.quote(str(page))} in a browser"]
 
 
 def _row(run: "Run") -> list[str]:
