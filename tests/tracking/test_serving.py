@@ -13,8 +13,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from tests.models.tea_and_oil import NOTHING, training
 
 from silvertune.evaluation import predictions
 from silvertune.models.encoder_predictor import EncoderPredictor
-from silvertune.models.saved import IN_MLFLOW_MODEL
+from silvertune.models.saved import IN_MLFLOW_MODEL, new_folder
 from silvertune.models.tfidf_logreg import TfidfLogreg, TfidfPredictor
 from silvertune.schema import Evaluation, Task
 from silvertune.tracking import serving
@@ -160,7 +161,48 @@ def test_a_saved_model_brings_its_code_and_names_what_it_needs(saved: tuple[Any,
     assert labels == ["tea"]
     assert Path(source).is_relative_to(saved[1])
     required = {line.partition("==")[0] for line in (saved[1] / "requirements.txt").read_text().split()}
-    assert {name.lower().replace("_", "-") for name in distributions} <= with_what_they_require(required)
+    needed = {name.lower().replace("_", "-") for name in distributions} - {"silvertune"}  # which came with the model
+    assert needed <= with_what_they_require(required)
+
+
+def test_the_code_is_two_files_and_brings_the_module_that_a_user_wrote(
+    light: TfidfPredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_loader.py").write_text("from silvertune.models.tfidf_logreg import load\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    mine = Mine(light)
+    serving.save(mine, tmp_path / "model", TASK, HOW, 0.5, SHOWN)
+    package, loader = sorted((tmp_path / "model" / "code").iterdir())
+    assert loader.name == f"{serving.LOADER}.py"
+    names = set(zipfile.ZipFile(package).namelist())
+    assert {"my_loader.py", "silvertune/tracking/serving.py"} <= names
+    assert not any("__pycache__" in name for name in names)
+
+
+@pytest.mark.parametrize("loader", ["__main__.load", "no_source.load"])
+def test_a_model_whose_own_module_has_no_source_is_saved_all_the_same(
+    light: TfidfPredictor, tmp_path: Path, loader: str
+) -> None:
+    serving.save(Mine(light, loader), tmp_path / "model", TASK, HOW, 0.5, SHOWN)
+    assert len(list((tmp_path / "model" / "code").iterdir())) == 2
+
+
+@dataclass(frozen=True)
+class Mine:
+    """A predictor that a function of a user's own loads."""
+
+    inner: TfidfPredictor
+    loader: str = "my_loader.load"
+
+    classes = property(lambda self: self.inner.classes)
+    views = property(lambda self: self.inner.views)
+
+    def predict_proba(self, items: pd.DataFrame) -> pd.DataFrame:
+        return self.inner.predict_proba(items)
+
+    def save(self, path: Path) -> None:
+        with new_folder(path, self.loader, {}) as folder:
+            (folder / "mine").write_text("")
 
 
 def test_a_model_that_0_1_saved_is_loaded(saved: tuple[Any, Path], tmp_path: Path) -> None:
@@ -171,7 +213,7 @@ def test_a_model_that_0_1_saved_is_loaded(saved: tuple[Any, Path], tmp_path: Pat
     shutil.rmtree(old / "code")
     about = yaml.safe_load((old / "MLmodel").read_text())
     flavor = about["flavors"]["python_function"]
-    assert flavor["loader_module"] == "silvertune.tracking.serving"
+    assert flavor["loader_module"] == serving.LOADER
     flavor["loader_module"] = "silvertune.serving"
     del flavor["code"]
     (old / "MLmodel").write_text(yaml.safe_dump(about))

@@ -1,22 +1,25 @@
 """A run's tuned models as MLflow models: items in, labels out (`mlflow models predict`, `mlflow models serve`).
 
-silvertune is on no package registry, so its code goes with each model, in MLflow's own folder for code.
+silvertune is on no package registry, so its code goes with each model, in MLflow's own folder for code: one wheel, from
+which Python imports as it is. A sweep saves hundreds of models, and a wheel is one file where the package is hundreds.
 """
 
 import dataclasses
 import importlib.metadata
 import json
 import logging
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from silvertune.backends import wheel
 from silvertune.datasets.mapping import ColumnMapping
+from silvertune.errors import UserError
 from silvertune.evaluation import predictions
 from silvertune.interfaces import Predictor, PredictorTraits
 from silvertune.models import saved
@@ -27,6 +30,17 @@ NEEDED = ("filelock", "joblib", "numpy", "omegaconf", "pandas", "rich", "scikit-
 """Distributions that every served model needs; a predictor may need more (`PredictorTraits.packages`)."""
 LONGEST = 2000
 """Characters of a text that go into the input example."""
+LOADER = "silvertune_model"
+"""The module that MLflow imports from its folder for code."""
+LOADER_SOURCE = '''"""Imports silvertune from the wheel beside this file, as it was when the model was saved."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(next(Path(__file__).parent.glob("*.whl"))))
+
+from silvertune.tracking.serving import _load_pyfunc  # noqa: E402, F401
+'''
 
 
 def save(
@@ -57,22 +71,33 @@ def save(
     views = [name for name in example.columns if name not in ("group_id", "label", "weight")]
     shown = example[views].apply(lambda view: view.map(lambda text: text[:LONGEST] if isinstance(text, str) else ""))
     with tempfile.TemporaryDirectory() as temporary:
-        data, code = Path(temporary) / saved.IN_MLFLOW_MODEL.parent.name, Path(temporary) / "code" / "silvertune"
+        data, package = Path(temporary) / saved.IN_MLFLOW_MODEL.parent.name, Path(temporary) / wheel.name()
+        loader = Path(temporary) / f"{LOADER}.py"
         predictor.save(data / saved.IN_MLFLOW_MODEL.name)
         settings: dict[str, Any] = {"task": dataclasses.asdict(task), "decision": how.decision, "threshold": threshold}
         settings["columns"] = None if columns is None else dataclasses.asdict(columns)
         (data / saved.SETTINGS.name).write_text(json.dumps(settings, indent=1), encoding="utf-8")
-        without = shutil.ignore_patterns("__pycache__", "conf", "experiments")
-        shutil.copytree(Path(__file__).parents[1], code, ignore=without)
+        own = saved.read(data / saved.IN_MLFLOW_MODEL.name)["loader"].partition(".")[0]
+        package.write_bytes(_package(own))
+        loader.write_text(LOADER_SOURCE, encoding="utf-8")
         mlflow.pyfunc.save_model(
             path,
-            loader_module=__name__,
+            loader_module=LOADER,
             data_path=str(data),
-            code_paths=[str(code)],
+            code_paths=[str(loader), str(package)],
             signature=infer_signature(shown, Served(predictor, task, how.decision, threshold).predict(shown)),
             input_example=shown.reset_index(drop=True),
             pip_requirements=_requirements(predictor),
         )
+
+
+@cache
+def _package(module: str) -> bytes:
+    """The wheel, and in it the module that loads the predictor where a user wrote it; made once a process."""
+    try:
+        return wheel.build(() if module == "silvertune" else (module,))
+    except (UserError, ValueError):  # it has no source file, as in a notebook: who loads the model must have it
+        return wheel.build()
 
 
 def _requirements(predictor: Predictor) -> list[str]:
