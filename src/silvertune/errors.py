@@ -4,7 +4,7 @@ import math
 import re
 import sysconfig
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _HERE = Path(__file__).resolve().parent
@@ -22,7 +22,16 @@ class WaitingForAnswersError(UserError):
     """Nothing is wrong: people have not given all the answers yet that a run needs.
 
     The message says whose answers are missing, and what to do. The run is marked as waiting, and not as failed.
+
+    Attributes:
+        place: The file, or the folder of the project, that the answers are awaited in.
+        item_ids: The items that were asked about, with those that have an answer.
+        part: The key of the configuration whose labeler waits, such as `fallback.labeler`; empty until a run says it.
     """
+
+    def __init__(self, message: str, place: str = "", item_ids: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.place, self.item_ids, self.part = place, list(item_ids), ""
 
 
 def either(names: list[str] | tuple[str, ...]) -> str:

@@ -14,6 +14,7 @@ from silvertune import composition
 from silvertune.errors import UserError
 from silvertune.interfaces import CheckResult, Estimate, TrainingSet
 from silvertune.study import check, plan
+from silvertune.study.awaited import Awaited
 from silvertune.study.job import Job, names_of_parts
 
 __all__ = ["base", "hydra", "usable"]  # fixtures
@@ -58,11 +59,22 @@ def shown(show: Callable[..., Any], *arguments: Any) -> str:
 
 def test_a_plan_shows_what_tuning_costs_at_most(job: Job) -> None:
     asking = with_backend(job, lambda: Estimate(calls=5, tokens=1000, dollars=12.5))
-    text = shown(plan.show, [asking], {})
+    text = shown(plan.show, [asking], {}, {})
     assert "$12.50" in text
     assert "tuning takes at most 5 jobs, 1000 tokens, and $12.50" in text
     (folds,) = {len(asking.parts.backend.sets)}  # type: ignore[attr-defined]
     assert folds == job.parts.evaluation.folds
+
+
+def test_a_plan_says_what_a_run_waits_for(job: Job) -> None:
+    def planned(awaited: Awaited) -> str:
+        return " ".join(shown(plan.show, [job], {}, {job.name: awaited}).split())
+
+    waits = planned(Awaited("answers.csv", 9, 4, "nine"))
+    assert "│ wait for people │" in waits
+    assert f"{job.name}: waits for people: 4 of 9 answer(s) are missing in answers.csv" in waits
+    assert "go on: people have answered" in planned(Awaited("answers.csv", 9, 0, "nine"))
+    assert "since it was last started: nine" in planned(Awaited("", 0, 0, "nine"))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +89,7 @@ def test_a_plan_shows_what_tuning_costs_at_most(job: Job) -> None:
 )
 def test_an_estimate_that_fails_is_said_in_one_line(job: Job, error: Exception, words: str) -> None:
     with made.refused(words):
-        shown(plan.show, [with_backend(job, raising(error))], {})
+        shown(plan.show, [with_backend(job, raising(error))], {}, {})
 
 
 @pytest.mark.parametrize("error", [ConnectionError("no route\nto host"), UserError("backend.key_env=X: is not set")])

@@ -23,15 +23,25 @@ dataset:
 """
 
 
-def answer(path: Path, n_answers: int) -> None:
+def rows_of(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
+        return list(csv.DictReader(file))
+
+
+def answer(path: Path, n_answers: int) -> None:
+    rows = rows_of(path)
     with path.open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         for number, row in enumerate(rows):
             label = "soe" if row["item_id"][-1] in "012" else "other"
             writer.writerow(row | {"label": label if number < n_answers else ""})
+
+
+def assert_planned(folder: Path, words: str) -> None:
+    plan = cli.silvertune(folder, "experiments=tiny", "mode=plan")
+    assert plan.returncode == 0, plan.stderr
+    assert f"people/tfidf_logreg/s0: {words}" in plan.stdout
 
 
 def test_a_study_with_an_arm_that_waits_for_people_goes_on_when_they_have_answered(tmp_path: Path) -> None:
@@ -55,6 +65,8 @@ def test_a_study_with_an_arm_that_waits_for_people_goes_on_when_they_have_answer
         assert "wait for an answer" in statuses["people"].data.tags["waits_for"]
         assert "error" not in statuses["people"].data.tags
         answer(tmp_path / "answers.csv", n_answers)
+    n_items = len(rows_of(tmp_path / "answers.csv"))
+    assert_planned(tmp_path, f"waits for people: {n_items - 2} of {n_items} answer(s) are missing in answers.csv")
     answer(tmp_path / "answers.csv", 100)
     done = cli.silvertune(tmp_path, *command)
     assert done.returncode == 0, done.stderr

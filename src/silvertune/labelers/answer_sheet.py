@@ -80,7 +80,9 @@ class AnswerSheet:
         if waiting := [item for item in items.index if not answers.get(item)]:
             raise WaitingForAnswersError(
                 f"{self.path}: {len(waiting)} of {len(items)} item(s) wait for an answer: fill in the column label"
-                f" ({either([*self.classes, UNKNOWN])}) and run the same command again"
+                f" ({either([*self.classes, UNKNOWN])}) and run the same command again",
+                place=str(self.path),
+                item_ids=items.index,
             )
         rows = [
             {

@@ -101,7 +101,9 @@ class LabelStudio:
             raise WaitingForAnswersError(
                 f"{self.folder}: {len(waiting)} of {len(items)} item(s) wait for an answer: import {names} into a "
                 f"Label Studio project with the labeling interface {files.CONFIG}, label them, put its JSON "
-                "export into the folder and run the same command again"
+                "export into the folder and run the same command again",
+                place=f"the Label Studio project of {self.folder}",
+                item_ids=items.index,
             )
         rows = [
             {

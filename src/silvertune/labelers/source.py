@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from silvertune.errors import WaitingForAnswersError
 from silvertune.fallback_budget import Budget
 from silvertune.interfaces import Labeler, LabelerTraits
 from silvertune.votes import check, none_if_null
@@ -46,7 +47,12 @@ class LabelSource:
 
     def votes(self, items: pd.DataFrame) -> pd.DataFrame:
         """The labeler's votes on `items`, checked."""
-        return check(self.labeler.label(items), self.classes, items.index, self.name)
+        try:
+            votes = self.labeler.label(items)
+        except WaitingForAnswersError as error:
+            error.part = self.name
+            raise
+        return check(votes, self.classes, items.index, self.name)
 
     def labels(self, votes: pd.DataFrame, item_ids: pd.Index) -> pd.DataFrame:
         """Aggregate the votes on `item_ids`, and no others.

@@ -9,6 +9,7 @@ from rich.table import Table
 from silvertune import composition, runner
 from silvertune.errors import UserError, cause_and_place
 from silvertune.interfaces import Estimate
+from silvertune.study.awaited import Awaited
 from silvertune.study.job import Job
 from silvertune.tracking import store
 
@@ -16,13 +17,14 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 
-def show(console: Console, jobs: list[Job], earlier: "Mapping[store.Key, Run]") -> None:
+def show(console: Console, jobs: list[Job], earlier: "Mapping[store.Key, Run]", waiting: Mapping[str, Awaited]) -> None:
     """Print the jobs and what would be done with each, whom labelling would ask how much, and what tuning would cost.
 
     Args:
         console: Where to print.
         jobs: All jobs of the sweep.
         earlier: The run that counts for each job so far.
+        waiting: What the runs wait for that wait for people, by name.
     """
     table = Table(title="plan (nothing was done)", title_justify="left")
     for column in ("run", "labeler", "filter", "fallback", "model", "backend", "tuning", "would"):
@@ -35,6 +37,8 @@ def show(console: Console, jobs: list[Job], earlier: "Mapping[store.Key, Run]") 
         is_finished = run is not None and run.info.status == store.FINISHED
         names = (job.names[part] for part in ("labeler", "filter", "fallback", "model", "backend"))
         would = "skip: FINISHED" if is_finished else "run" if run is None else "run again"
+        if not is_finished and job.name in waiting:
+            would = _of_waiting(waiting[job.name])
         estimate = Estimate() if is_finished else _tuning(job)
         table.add_row(job.name, *names, f"${estimate.dollars:.2f}" if estimate.calls else "", would)
         if not is_finished:
@@ -42,6 +46,8 @@ def show(console: Console, jobs: list[Job], earlier: "Mapping[store.Key, Run]") 
             tuning_by_arm[job.names["arm"]] = tuning_by_arm.get(job.names["arm"], Estimate()) + estimate
             labelling |= _labelling(job, except_for=labelling)
     console.print(table)
+    for name, awaited in waiting.items():
+        console.print(f"{name}: {_in_words(awaited)}", soft_wrap=True, highlight=False, markup=False)
     if any(labelling.values()):
         console.print(_asking(labelling))
     if any(estimate.dollars for estimate in tuning):
@@ -58,6 +64,19 @@ def show(console: Console, jobs: list[Job], earlier: "Mapping[store.Key, Run]") 
         "backend's ledger shows as already paid for",
         highlight=False,
     )
+
+
+def _of_waiting(awaited: Awaited) -> str:
+    return "wait for people" if awaited.missing or not awaited.asked else "go on: people have answered"
+
+
+def _in_words(awaited: Awaited) -> str:
+    """Where answers are awaited, and how many are missing."""
+    if not awaited.asked:
+        return f"waits for people since it was last started: {awaited.words}"
+    if awaited.missing:
+        return f"waits for people: {awaited.missing} of {awaited.asked} answer(s) are missing in {awaited.place}"
+    return f"all {awaited.asked} answer(s) that it waited for are in {awaited.place}; the same command goes on"
 
 
 def _tuning(job: Job) -> Estimate:

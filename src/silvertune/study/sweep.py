@@ -26,7 +26,7 @@ from rich.table import Table
 
 from silvertune.errors import UserError, WaitingForAnswersError, cause_and_place, check_choice, check_whole_number
 from silvertune.llms import answer_store
-from silvertune.study import check, comparing, expand, launchers, overrides, plan, progress, registering
+from silvertune.study import awaited, check, comparing, expand, launchers, overrides, plan, progress, registering
 from silvertune.study.console import open_console
 from silvertune.study.job import Job, handed_over
 from silvertune.study.result import Failure, SweepError, SweepResult, SweepWaitsError, Waiting
@@ -67,7 +67,7 @@ def run(arguments: Sequence[str], *, config: DictConfig, loader: ConfigLoader, l
     launchers.check(config.hydra.launcher, [job.config for job in jobs])
     if config.mode == "plan":
         answer_store.ask_failures_again(time.time())  # as a start of the sweep would
-        plan.show(output, jobs, store.latest_if_any(tracking, name) if config.resume else {})
+        _plan(output, jobs, tracking, name, bool(config.resume))
         return SweepResult(store.printable(store.uri(tracking)), name)
     if config.mode == "check":
         result = SweepResult(store.printable(store.uri(tracking)), name)
@@ -99,6 +99,15 @@ def run(arguments: Sequence[str], *, config: DictConfig, loader: ConfigLoader, l
     if waiting:
         raise SweepWaitsError(result)
     return result
+
+
+def _plan(output: Console, jobs: list[Job], tracking: Mapping[str, Any], name: str, is_resumed: bool) -> None:
+    place = store.if_any(tracking, name) if is_resumed else None
+    if place is None:
+        plan.show(output, jobs, {}, {})
+        return
+    with store.in_one_line(store.uri(tracking)):
+        plan.show(output, jobs, store.latest(*place), awaited.by_run(*place, jobs))
 
 
 def _done(sweep: Sweep, config: DictConfig, output: Console, launch: Launch) -> tuple[list[Failure], list[Waiting]]:

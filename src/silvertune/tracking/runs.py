@@ -104,6 +104,8 @@ def open_run(
             pass
         elif isinstance(explained, WaitingForAnswersError):
             with store.in_one_line(address):
+                asked = {"part": explained.part, "place": explained.place, "item_ids": explained.item_ids}
+                client.log_text(run_id, json.dumps(asked), store.ASKED)
                 mark_waiting(client, run_id, str(explained))
         else:
             _mark_failed(client, run_id, error, explained)

@@ -26,6 +26,8 @@ STATE, WAITS = "silvertune.state", "waiting"
 """The tag that tells such a run from one that MLflow itself scheduled, and its value."""
 WAITS_FOR = "waits_for"
 """The tag that says what such a run waits for, and what to do."""
+ASKED = "asked.json"
+"""The artifact of such a run that says which items people were asked about, and where."""
 DATABASE_SERVERS = ("postgresql", "mysql", "mssql")
 """Beginnings of the URIs of stores in databases that are on servers, and that hold no artifacts."""
 LONGEST_REASON = 400
@@ -304,18 +306,29 @@ def latest(client: "MlflowClient", experiment: str) -> "dict[Key, Run]":
     return by_key
 
 
-def latest_if_any(tracking: Mapping[str, Any], experiment: str) -> "dict[Key, Run]":
-    """`latest` for a plan, which creates nothing: empty where there is no store or no such experiment."""
+def if_any(tracking: Mapping[str, Any], experiment: str) -> "tuple[MlflowClient, str] | None":
+    """Open an experiment for a plan, which creates nothing.
+
+    Args:
+        tracking: The configuration's `tracking`.
+        experiment: Name of the experiment.
+
+    Returns:
+        A client, and the experiment's id; None where there is no store or no such experiment.
+
+    Raises:
+        UserError: The store can't be reached.
+    """
     address = uri(tracking)
     refuse_plain_files(address)
     file = database.path_of(address)
     if file is not None and not file.is_file():
-        return {}
+        return None
     check_answers(address)
     with in_one_line(address):
         store = client(tracking)
         entity = store.get_experiment_by_name(experiment)
-        return latest(store, entity.experiment_id) if entity is not None else {}
+        return None if entity is None else (store, entity.experiment_id)
 
 
 def runs(client: "MlflowClient", experiment: str, query: str) -> "list[Run]":
