@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests import fake_storage, made, postgres, stores
+from tests import blank_figures, fake_storage, made, postgres, stores
 
 from silvertune import import_path
 from silvertune.schema import Task
@@ -22,6 +22,14 @@ def quick_database() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(database, "_open", stores.copy_or_open)
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_figures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Figures are drawn in the tests of reports."""
+    blank_figures.draw(drawn="reports" in request.path.parts)
+    yield
+    blank_figures.draw(drawn=True)
 
 
 def pytest_configure() -> None:

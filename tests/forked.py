@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from tests import stores
+from tests import blank_figures, stores
 
 from silvertune.tracking import database
 
@@ -95,6 +95,7 @@ def _main(
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = [module, *arguments]
     sys.path.insert(0, os.getcwd())
+    blank_figures.draw(drawn=blank_figures.DRAWN in environment)
     database._open = partial(stores.copy_or_open, database_made=database_made)
     try:
         importlib.import_module(module).main()
