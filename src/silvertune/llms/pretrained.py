@@ -1,9 +1,10 @@
 """A causal language model's files: where they are, what identifies them, and how they are loaded."""
 
+import copy
 import hashlib
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -80,12 +81,12 @@ class Pretrained:
         return f"{self.model}@{self.revision}" + ("" if self.gguf_file is None else f"/{self.gguf_file}")
 
     def tokenizer(self) -> Any:
-        """Its tokenizer. Raises UserError as `network`."""
-        return self._loaded("AutoTokenizer")
+        """Its tokenizer, the same one for all callers, who change nothing of it. Raises UserError as `network`."""
+        return _loaded_once(self._hashable(), self.identity(), "AutoTokenizer")
 
     def config(self) -> Any:
-        """The network's configuration. Raises UserError as `network`."""
-        return self._loaded("AutoConfig")
+        """The network's configuration, a copy. Raises UserError as `network`."""
+        return copy.deepcopy(_loaded_once(self._hashable(), self.identity(), "AutoConfig"))
 
     def network(self, dtype: str, auto_class: str = "AutoModelForCausalLM", **settings: Any) -> Any:
         """The network, in eval mode on the CPU.
@@ -121,6 +122,9 @@ class Pretrained:
         """Whether its weights are those of a GGUF file."""
         return bool(self.package) or self.gguf_file is not None or Path(str(self.model)).suffix == ".gguf"
 
+    def _hashable(self) -> "Pretrained":
+        return replace(self, package=tuple(self._packages()) or None)
+
     def _packages(self) -> list[str]:
         return [self.package] if isinstance(self.package, str) else list(self.package or [])
 
@@ -144,6 +148,15 @@ class Pretrained:
         except Exception as error:  # a file may hold anything
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise UserError(f"{self.setting}: can't be loaded as a causal language model ({reason})") from None
+
+
+@lru_cache(maxsize=4)
+def _loaded_once(pretrained: Pretrained, content: str, auto_class: str) -> Any:
+    """What a process loads once: of a GGUF file transformers reads all, for seconds, whatever it wants of it.
+
+    The content is an argument so that files that change are loaded anew.
+    """
+    return pretrained._loaded(auto_class)
 
 
 def deciding_files(folder: Path) -> list[Path]:
