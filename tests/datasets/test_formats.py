@@ -103,9 +103,13 @@ def test_compression_and_encoding_do_not_change_the_digest_of_the_same_bytes(tmp
 @pytest.mark.parametrize(
     ("name", "content", "parts"),
     [
-        ("a.csv", table(";").encode(), ["a.csv:1", "one column, 'id;text'", "1 times ';'", "dataset.separator=';'"]),
+        (
+            "a.csv",
+            table(";").encode(),
+            ["a.csv:1", "one column, 'id;text'", "1 times ';'", "say 'dataset.separator=\";\"'"],
+        ),
         ("a.csv", table("\t").encode(), ["dataset.separator=tab"]),
-        ("a.tsv", table(",").encode(), ["dataset.separator=','"]),
+        ("a.tsv", table(",").encode(), ['dataset.separator=","']),
         ("a.csv", table().encode("utf-16"), ["begins as UTF-16", "dataset.encoding=utf-16"]),
         ("a.csv", table().encode("cp1252"), ["line 2 is not UTF-8 (byte 0xe9)", "dataset.encoding=cp1252"]),
         ("a.json", b'{"data": [\n{"id": 1}]}', ["a.json:1", "not JSON", "a list of objects, or one object a line"]),

@@ -108,7 +108,10 @@ def test_without_annotations_there_is_an_empty_votes_table(tmp_path: Path) -> No
 
 def test_an_unknown_label_is_told_with_its_place_and_what_is_known(tmp_path: Path) -> None:
     message = refused(made(tmp_path, ["cat", "dog"]))
-    assert "items.jsonl:2: dataset.annotations.clerk.column=said: unknown label 'dog'; want cat or other" in message
+    assert (
+        "items.jsonl:2: dataset.annotations.clerk.column=said: unknown label 'dog'; want cat or other, or " in message
+    )
+    assert "values, abstain or ignore of dataset.annotations.clerk that say what it means" in message
     with pytest.raises(
         UserError, match=r"items\.jsonl:2: dataset\.gold\.column=said: unknown label 'dog'; want cat or"
     ):

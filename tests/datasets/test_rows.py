@@ -300,7 +300,7 @@ def test_a_column_unlike_any_lists_what_there_is(tmp_path: Path) -> None:
     found = rows.read(str(jsonl(tmp_path / "a.jsonl", [{"id": 1}, {"text": "only in the second row"}])), {})
     found.require("text", "dataset.page_text")
     found.require(None, "dataset.caption")
-    with pytest.raises(UserError, match=r"dataset\.cells=zzz: .*It has id, text$") as caught:
+    with pytest.raises(UserError, match=r"dataset\.cells=zzz: .*; it has id, text$") as caught:
         found.require("zzz", "dataset.cells")
     assert "did you mean" not in str(caught.value)
 

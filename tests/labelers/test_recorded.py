@@ -33,7 +33,7 @@ def annotations(task: Task) -> pd.DataFrame:
 
 def labeler(
     task: Task,
-    annotators: Sequence[str],
+    annotators: Sequence[str] | None,
     *,
     defer_to: str | None = None,
     path: Path | None = None,
@@ -81,7 +81,7 @@ def test_a_pattern_that_nobody_matches_is_refused(task: Task) -> None:
 
 
 def test_a_dataset_without_annotations_is_told(task: Task) -> None:
-    with made.refused("labeler.annotators=*", "there is none at all"):
+    with made.refused("labeler.annotators=*", "the dataset names nobody"):
         Recorded(task, annotations(task).iloc[:0], annotators=["*"], path=None, defer_to=None, first_only=False)
 
 
@@ -225,6 +225,14 @@ def test_a_votes_file_that_is_none_is_told_in_one_line(
 def test_a_votes_file_that_is_not_there_is_told_in_one_line(task: Task, tmp_path: Path) -> None:
     with made.refused(f"labeler.path={tmp_path / 'gone.csv'}", "can't be read"):
         labeler_of(task, tmp_path / "gone.csv")
+
+
+def test_whose_labels_they_are_must_be_said(task: Task) -> None:
+    for annotators in (None, []):
+        with made.refused(f"labeler.annotators={annotators}: say whose labels; there is expert"):
+            labeler(task, annotators)
+    with made.refused("the dataset names nobody", "annotations: {llm: {column: llm_label}}"):
+        Recorded(task, votes.table([], task.classes), annotators=None, path=None, defer_to=None, first_only=False)
 
 
 def test_a_name_that_is_no_list_is_a_name(task: Task) -> None:

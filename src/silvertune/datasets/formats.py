@@ -56,7 +56,11 @@ class TextFormat:
 
     def advice(self, setting: str, value: str, without: str) -> str:
         """What to do about a file: say a setting, or where there is none, save it in another way."""
-        return without if self.key is None else f"say {self.key}.{setting}={value}"
+        if self.key is None:
+            return without
+        # A mark in quotes: as Hydra reads it in double ones, and as a shell hands it on in single ones.
+        word = f"{self.key}.{setting}={value}"
+        return "say '" + word.replace("'", '"') + "'" if "'" in value else f"say {word}"
 
     @property
     def character(self) -> str:

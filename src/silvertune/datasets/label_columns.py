@@ -225,7 +225,8 @@ def _meanings(values: Sequence[Any], places: Sequence[str], labels: Labels, key:
         classes = {value: class_name(name, f"{key}.values.{value}") for value, name in labels.values.items()}
     if wrong := [name for name in classes.values() if name not in task.classes]:
         raise UserError(f"{key}.values: {wrong[0]!r} is no class of task {task.name!r}; want {either(task.classes)}")
-    return LabelValues(classes, where, abstain=labels.abstain, ignore=labels.ignore).read(values, places)
+    remedy = f", or values, abstain or ignore of {key} that say what it means"
+    return LabelValues(classes, where, abstain=labels.abstain, ignore=labels.ignore, remedy=remedy).read(values, places)
 
 
 def _by_threshold(value: Any, labels: Labels, task: Task, no_label: LabelValues, where: object) -> Meaning:

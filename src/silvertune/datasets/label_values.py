@@ -36,15 +36,22 @@ class LabelValues:
         key: The configuration's key of the column, for messages.
         abstain: Values that mean "do not know", whatever `classes` says of them.
         ignore: Values that count as null, whatever `classes` and `abstain` say of them.
+        remedy: What else to do about a value that means nothing, for the message.
 
     Raises:
         UserError: Two values of different classes have one spelling.
     """
 
     def __init__(
-        self, classes: Mapping[Any, str], key: str, *, abstain: Iterable[Any] = (), ignore: Iterable[Any] = ()
+        self,
+        classes: Mapping[Any, str],
+        key: str,
+        *,
+        abstain: Iterable[Any] = (),
+        ignore: Iterable[Any] = (),
+        remedy: str = "",
     ) -> None:
-        self.key = key
+        self.key, self.remedy = key, remedy
         self.spellings: dict[str, tuple[Any, Meaning]] = {}
         for value, name in classes.items():
             spelling = _spelling(value, key)
@@ -135,7 +142,7 @@ class LabelValues:
 
     def _unknown(self, value: Any) -> str:
         wanted = either(sorted(str(value) for value, _ in self.spellings.values()))
-        hint = ""
+        hint = self.remedy
         if str(value).lower() in ("yes", "no", "on", "off", "y", "n") and any(
             isinstance(value, bool) for value, _ in self.spellings.values()
         ):

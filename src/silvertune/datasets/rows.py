@@ -132,8 +132,8 @@ class Rows:
         near = difflib.get_close_matches(first, sorted(self.columns), n=1)
         raise UserError(
             f"{key}={column}: no such column in {self.files}; "
-            + (f"did you mean {near[0]!r}? " if near else "")
-            + f"It has {', '.join(name if name.isprintable() else repr(name) for name in sorted(self.columns))}"
+            + (f"did you mean {near[0]!r}? It has " if near else "it has ")
+            + ", ".join(name if name.isprintable() else repr(name) for name in sorted(self.columns))
         )
 
 

@@ -41,7 +41,7 @@ class Recorded:
         annotations: pd.DataFrame,
         item_ids: pd.Index | None = None,
         *,
-        annotators: Sequence[str] | str,
+        annotators: Sequence[str] | str | None,
         path: str | None,
         defer_to: str | None,
         first_only: bool,
@@ -49,6 +49,8 @@ class Recorded:
         self.first_only = first_only
         self.votes = annotations if path is None else _read(path, task, item_ids)
         present = list(dict.fromkeys(self.votes["annotator"]))
+        if not annotators:
+            raise UserError(f"labeler.annotators={annotators}: say whose labels; {_present(present, path)}")
         annotators = [annotators] if isinstance(annotators, str) else annotators
         self.annotators: list[str] = []
         for pattern in annotators:
@@ -56,7 +58,7 @@ class Recorded:
             if not matched:
                 raise UserError(
                     f"labeler.annotators={pattern}: no votes of such an annotator in "
-                    f"{path or 'dataset.annotations'}; there is {', '.join(present) or 'none at all'}"
+                    f"{path or 'dataset.annotations'}; {_present(present, path)}"
                 )
             self.annotators += [name for name in matched if name not in self.annotators]
         if defer_to is not None and defer_to not in present:
@@ -85,6 +87,20 @@ class Recorded:
     def estimate(self, items: pd.DataFrame) -> dict[str, Estimate]:
         """Nobody is asked: nothing is spent."""
         return {}
+
+
+def _present(annotators: Sequence[str], path: str | None) -> str:
+    """Who gave labels, and how the dataset says so where it names nobody."""
+    if annotators:
+        return f"there is {', '.join(annotators)}"
+    return (
+        "there is nobody"
+        if path
+        else (
+            "the dataset names nobody: say in its yaml which column holds labels, such as "
+            "annotations: {llm: {column: llm_label}}"
+        )
+    )
 
 
 def _read(path: str, task: Task, item_ids: pd.Index | None) -> pd.DataFrame:
