@@ -16,7 +16,7 @@ from silvertune.reports import figures, study_note, study_report
 from silvertune.study import production_command, registering
 from silvertune.study.job import Job
 from silvertune.study.state import Sweep
-from silvertune.tracking import runs, saved_view, store
+from silvertune.tracking import lock, runs, saved_view, store
 from silvertune.tracking.finished import read
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def compare(sweep: Sweep, config: DictConfig, output: Console) -> None:
     # The references of a sweep without a study are its own plain arms, which are as good to use as any other.
     best = _describe(sweep, result.table, names if config.study.references else [], names, finished_runs)
     logged = set().union(*(run.data.metrics for run in finished_runs), *result.deltas.values())
-    view = saved_view.offer(client, sweep.experiment, sweep.parent, names, logged)
+    with lock.held(sweep.tracking, "view"):  # MLflow can't take one tag from two processes at once
+        view = saved_view.offer(client, sweep.experiment, sweep.parent, names, logged)
     _print_places(sweep, output, view, finished_runs, _of_best(sweep, best, finished_runs, config.study.arms))
 
 

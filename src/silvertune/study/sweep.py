@@ -31,7 +31,7 @@ from silvertune.study.console import open_console
 from silvertune.study.job import Job, handed_over
 from silvertune.study.result import Failure, SweepError, SweepResult, SweepWaitsError, Waiting
 from silvertune.study.state import Sweep
-from silvertune.tracking import disk, processes, runs, store, unlogged
+from silvertune.tracking import disk, lock, processes, runs, store, unlogged
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -77,7 +77,8 @@ def run(arguments: Sequence[str], *, config: DictConfig, loader: ConfigLoader, l
 
     disk.check(tracking)
     client, experiment = store.prepare(tracking, name)
-    with store.in_one_line(store.uri(tracking)):
+    # Two sweeps that look at once at what is finished, and at who runs, would both do the same.
+    with store.in_one_line(store.uri(tracking)), lock.held(tracking, "sweeps"):
         if jobs[0].config["tracking"]["evidence"] is not None:
             registering.evidence_of(client, experiment, jobs[0])  # what it says of its own is said before labelling
         processes.reap(client, experiment, store.say)
@@ -202,13 +203,14 @@ def _open_parent(client: "MlflowClient", experiment: str, jobs: list[Job], confi
         tags, resumed = same[-1].data.tags, str(same[-1].info.run_id)
         if same[-1].info.status == store.RUNNING:
             raise UserError(
-                f"this sweep is already running: process {tags.get('pid')} on {tags.get('host')} (run {resumed} of "
-                f"experiment {experiment}; if it is not, end that run in MLflow)"
+                f"this study is already running: process {tags.get('pid')} on {tags.get('host')} does it, and the same "
+                f"command finds its results when it is done (run {resumed} of experiment {experiment}; if that process "
+                "is gone, end the run in MLflow)"
             )
-        client.update_run(resumed, status=store.RUNNING)
         fresh = {"sweep": digest, "started": started, "stop": "", "error": "", store.STATE: "", store.WAITS_FOR: ""}
         for key, value in {**processes.tags(), **fresh}.items():
             client.set_tag(resumed, key, value)
+        client.update_run(resumed, status=store.RUNNING)
         return resumed
     parent: str = client.create_run(
         experiment,
