@@ -8,9 +8,6 @@ import os
 import sys
 from types import FrameType
 
-WAITS_FOR_PEOPLE = 75
-"""The exit code of `sysexits.h` for "try again later" (EX_TEMPFAIL)."""
-
 
 def main() -> None:
     """Run the command line; exits 0, 1 (a failure, told in one line), 75 (waits for people) or 130 (interrupted)."""
@@ -23,7 +20,7 @@ def main() -> None:
     import signal
     import threading
 
-    from silvertune.errors import UserError, in_one_line
+    from silvertune.errors import WAITS_FOR_PEOPLE, UserError, in_one_line
     from silvertune.study import command, console
     from silvertune.study.result import SweepError, SweepWaitsError
 

@@ -155,6 +155,8 @@ def backend_of(config: Mapping[str, Any]) -> Backend:
 def labeler_without_data(config: Mapping[str, Any]) -> Labeler:
     """Make the labeler that `config["labeler"]` describes, for what needs no data: to end what it has sent."""
     node = {name: None if name == "few_shot" else value for name, value in config["labeler"].items()}
+    if node.get("_gold_"):
+        raise UserError("labeler: reads gold, and here is no dataset; want another labeler")
     return cast(Labeler, _make(node, "labeler", "labeler", _no_data(config)))
 
 

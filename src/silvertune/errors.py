@@ -11,6 +11,10 @@ _HERE = Path(__file__).resolve().parent
 _STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
 
 
+WAITS_FOR_PEOPLE = 75
+"""The exit status of every command that waits for people: "try again later" (EX_TEMPFAIL) of `sysexits.h`."""
+
+
 class UserError(Exception):
     """Something in the configuration or the data that its author can mend.
 

@@ -25,7 +25,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import silvertune
-from silvertune.production import predict
+from silvertune.production import audit, cascade, predict
 from silvertune.study import compare, tuning_jobs
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +36,7 @@ BLOCK = re.compile(
 LANGUAGES = ("", "csv", "json", "python", "sh", "text", "yaml")
 MARKS = ("composed", "excerpt", "not run")
 OTHER_PROGRAMS = (".", "cd", "curl", "export", "gcloud", "git", "ollama", "pre-commit", "ray", "sudo")
+PRODUCTION = {"silvertune-audit": audit, "silvertune-cascade": cascade, "silvertune-predict": predict}
 GROUPS = tuple(folder.name for folder in (ROOT / "conf").iterdir() if folder.is_dir() and folder.name != "hydra")
 
 
@@ -122,8 +123,8 @@ def check_command(words: Sequence[str], mark: str) -> None:
         compare._parser().parse_args(arguments)
     elif program == "silvertune-jobs":
         tuning_jobs._parser().parse_args(arguments)
-    elif program == "silvertune-predict":
-        predict._parser().parse_args(arguments)
+    elif program in PRODUCTION:
+        PRODUCTION[program]._parser().parse_args(arguments)
     elif program == "mlflow":
         from mlflow.cli import cli
 

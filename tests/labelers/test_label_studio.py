@@ -159,23 +159,87 @@ def test_the_interface_asks_for_the_classes_whatever_they_are_called(classes: li
     assert next(interface.iter("Choices")).get("toName") == names[0]
 
 
+def min_row(label: str | None, who: Any, number: int | None, item: str = "i000", made: str = "10") -> dict[str, Any]:
+    """An entry of JSON-MIN, as Label Studio 1.23 writes it; without a number, of a task that nobody has answered."""
+    time = None if number is None else f"2026-11-29T13:53:{made}.380964Z"
+    row = {"item_id": item, "group_id": "g00", "id": int(item[1:]) + 1, "annotator": who, "annotation_id": number}
+    return row | {"created_at": time, "updated_at": time, "lead_time": None} | ({"label": label} if label else {})
+
+
 def test_json_min_says_the_same(tmp_path: Path) -> None:
     items = made.items(2)
-    row = {"id": 7, "item_id": "i000", "group_id": "g00", "view_text": items.at["i000", "text"], "annotator": 3}
-    rows = [row | {"label": "soe", "annotation_id": 1}, row | {"label": "other", "annotator": 4, "annotation_id": 2}]
-    (tmp_path / "min.json").write_text(json.dumps(rows))
+    rows = [min_row("soe", 3, 1) | {"view_text": items.at["i000", "text"]}, min_row("other", 4, 2)]
+    (tmp_path / "min.json").write_text(json.dumps([*rows, min_row(None, None, None, "i001")]))
     table = studio(tmp_path).label(items.iloc[:1])
     assert list(zip(table["annotator"], table["label"], strict=True)) == [("people/3", "soe"), ("people/4", "other")]
-    (tmp_path / "min.json").write_text(json.dumps([row | {"sentiment": "soe"}]))
-    with made.refused("min.json, task 7", "no answer 'label'", "not of another"):
+    with made.refused("1 of 2 item(s) wait", "the first is 'i001'"):
+        studio(tmp_path).label(items)
+    (tmp_path / "min.json").write_text(json.dumps([min_row(None, 3, 1) | {"sentiment": "soe"}]))
+    with made.refused("min.json, task 1", "no answer 'label'", "not of another"):
         studio(tmp_path)
 
 
+def test_exports_of_two_annotators_as_label_studio_writes_them(tmp_path: Path) -> None:
+    """Both formats of one project: what one of them has alone counts, and what both have counts once."""
+    items = made.items(4)
+    draft = {"id": 1, "label": 1, "prediction": {"result": annotation("other")["result"]}, "import_id": None}
+    entry = {"drafts": [draft], "predictions": [1], "meta": {}, "inner_id": 1, "cancelled_annotations": 0}
+    times = [f"2026-11-29T13:53:{second}.380964Z" for second in range(10, 16)]
+    by_item = {
+        "i000": [annotation("soe", 1, 1), annotation("other", 2, 2)],
+        "i001": [annotation("soe", 1, 3)],
+        "i002": [annotation(None, 1, 4), annotation("soe", 2, 5)],
+        "i003": [],
+    }
+    for annotations in by_item.values():
+        for one in annotations:
+            one |= draft | {"id": one["id"], "created_at": times[one["id"]], "updated_at": times[one["id"]]}
+    export(tmp_path, by_item)
+    (tmp_path / "export.json").write_text(json.dumps([task | entry for task in read(tmp_path / "export.json")]))
+    rows = [min_row("other", 2, 2, made="12"), min_row("soe", 1, 1, made="11"), min_row("soe", 1, 3, "i001", "13")]
+    rows += [min_row("soe", 2, 5, "i002", "15"), min_row("other", "None", 6, "i003", "16")]  # by a user who was deleted
+    (tmp_path / "min.json").write_text(json.dumps(rows), encoding="utf-16")
+    table = studio(tmp_path, items.index, names={1: "ann"}).label(items)
+    assert list(zip(table["item_id"], table["annotator"], table["label"], strict=True)) == [
+        ("i000", "people/2", "other"), ("i000", "people/ann", "soe"), ("i001", "people/ann", "soe"),
+        ("i002", "people/2", "soe"), ("i002", "people/ann", None), ("i003", "people", "other"),
+    ]  # fmt: skip
+
+
+def test_users_are_named_by_email_and_by_number(tmp_path: Path) -> None:
+    items, bob = made.items(2), {"id": 2, "email": "bob@example.org", "first_name": "Bob", "avatar": None}
+    export(tmp_path, {"i000": [annotation("soe", bob)], "i001": [annotation("other", {"id": 1})]})
+    assert studio(tmp_path).label(items)["annotator"].tolist() == ["people/bob@example.org", "people/1"]
+    for names in ({2: "bob"}, {"bob@example.org": "bob", 2: "another"}):
+        assert studio(tmp_path, names=names).label(items)["annotator"].tolist() == ["people/bob", "people/1"]
+    export(tmp_path, {"i001": [annotation("soe", 2)]}, "numbers.json")
+    with made.refused("numbers.json, task 100: is by user 2, and", "by bob@example.org", "labeler.names"):
+        studio(tmp_path)
+    for names in ({2: "bob"}, {"bob@example.org": "bob", 2: "another"}):
+        annotators = studio(tmp_path, names=names).label(items)["annotator"].tolist()
+        assert annotators == ["people/bob", "people/1", f"people/{names[2]}"]
+
+
+def test_who_skips_a_task_and_labels_it_as_well_has_labelled_it(tmp_path: Path) -> None:
+    items = made.items(2)
+    export(
+        tmp_path, {"i000": [annotation(None), annotation("soe"), annotation(None, 2)], "i001": [annotation(None)] * 2}
+    )
+    table = studio(tmp_path).label(items)
+    assert table["annotator"].tolist() == ["people/1", "people/2", "people/1"]
+    assert table["label"].tolist() == ["soe", None, None]
+
+
 def test_of_an_annotation_in_two_exports_the_later_one_counts(tmp_path: Path) -> None:
-    items = made.items(1)
-    export(tmp_path, {"i000": [annotation("soe", number=5, updated_at="2026-11-02T00:00:00Z")]}, "b.json")
-    export(tmp_path, {"i000": [annotation("other", number=5, updated_at="2026-11-03T00:00:00Z")]}, "a.json")
-    assert studio(tmp_path).label(items)["label"].tolist() == ["other"]
+    items, created = made.items(1), {"created_at": "2026-11-01T00:00:00Z"}
+    first = annotation("soe", number=5, updated_at="2026-11-02T00:00:00.5Z")
+    other = annotation("other", number=5, updated_at="2026-11-02T01:00:00+01:00")
+    export(tmp_path, {"i000": [first | created]}, "b.json")
+    export(tmp_path, {"i000": [other]}, "a.json")
+    with made.refused("task 100", "annotator people/1 answers item 'i000' again"):  # another Label Studio's number 5
+        studio(tmp_path).label(items)
+    export(tmp_path, {"i000": [other | created]}, "a.json")
+    assert studio(tmp_path).label(items)["label"].tolist() == ["soe"]
     export(tmp_path, {"i000": [annotation("other", number=6)]}, "c.json")
     with made.refused("task 100", "annotator people/1 answers item 'i000' again", "one answer by each"):
         studio(tmp_path).label(items)
@@ -208,7 +272,9 @@ def test_what_does_not_belong_here_is_told_with_its_task(
         ("[1]", "entry 1"),
         ("[", "can't be read as JSON"),
         ('[{"id": 3, "data": 1}]', "task 3: has no 'data'"),
-        ('[{"id": 3, "data": {"item_id": "i0"}, "annotations": 2}]', "annotations are no list"),
+        ('[{"id": 3, "data": {"item_id": "i0"}, "annotations": 2}]', "'annotations' is no list"),
+        ('[{"id": 3, "data": {"item_id": "i0"}}]', "task 3: 'annotations' is no list of objects; want an export"),
+        ('[{"item_id": "i0", "label": "soe", "annotation_id": 1, "updated_at": "noon"}]', "updated_at='noon'; want"),
     ],
 )
 def test_a_file_that_is_no_export_is_told(tmp_path: Path, text: str, told: str) -> None:

@@ -81,6 +81,14 @@ def exported(api: ASKS, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
         choice = {"from_name": "label", "to_name": "view_json", "type": "choices", "value": {"choices": [label]}}
         content = {"result": [choice]} if label else {"result": [], "was_cancelled": True}
         api("POST", f"/api/tasks/{task['id']}/annotations/", content)
+    # The second annotator agrees on one task, contradicts on another, answers the one that the first one skips, and
+    # leaves the last as a draft.
+    bob = {"email": "bob@example.org", "username": "bob", "password": "b-pass-word"}
+    bob_id = api("POST", "/api/users/", bob)["id"]
+    for task, label in zip(tasks[:3], ["soe", "soe", "other"], strict=True):
+        content = {"result": [choice | {"value": {"choices": [label]}}], "completed_by": bob_id}
+        api("POST", f"/api/tasks/{task['id']}/annotations/", content)
+    api("POST", f"/api/tasks/{tasks[3]['id']}/drafts?project={project}", {"result": [choice], "lead_time": 1.0})
     for kind in ("JSON", "JSON_MIN"):
         answers = api("GET", f"/api/projects/{project}/export?exportType={kind}&download_all_tasks=true")
         (folder / f"{kind}.json").write_text(json.dumps(answers))
@@ -99,12 +107,28 @@ def test_label_studio_takes_the_tasks_and_fills_the_labels_in(exported: tuple[Pa
     ]  # fmt: skip
 
 
-def test_its_exports_come_back(exported: tuple[Path, pd.DataFrame, list[Any]]) -> None:
+def test_its_exports_come_back_with_both_annotators(exported: tuple[Path, pd.DataFrame, list[Any]]) -> None:
     folder, items, _ = exported
+    votes = studio(folder, items.index, tables=["json"], names={2: "bob"}).label(items)
+    assert [tuple(row) for row in votes[["item_id", "annotator", "label", "status"]].to_numpy()] == [
+        ("i000", "people/1", "soe", "ok"), ("i000", "people/bob", "soe", "ok"), ("i001", "people/1", "other", "ok"),
+        ("i001", "people/bob", "soe", "ok"), ("i002", "people/1", None, "abstained"),
+        ("i002", "people/bob", "other", "ok"), ("i003", "people/1", "soe", "ok"),
+    ]  # fmt: skip
+    (folder / "JSON.json").unlink()  # JSON-MIN leaves out skipped tasks
     votes = studio(folder, items.index, tables=["json"]).label(items)
-    assert votes["label"].tolist() == ["soe", "other", None, "soe"]
-    assert votes["status"].tolist() == ["ok", "ok", "abstained", "ok"]
-    assert set(votes["annotator"]) == {"people/1"}
-    (folder / "JSON.json").unlink()  # JSON-MIN leaves out the task that was skipped
-    with made.refused("1 of 4 item(s) wait"):
-        studio(folder, items.index, tables=["json"]).label(items)
+    assert votes["annotator"].tolist() == ["people/1", "people/2"] * 2 + ["people/2", "people/1"]
+
+
+def test_a_task_that_nobody_has_answered_waits(api: ASKS, exported: tuple[Path, pd.DataFrame, list[Any]]) -> None:
+    folder, items, tasks = exported
+    project = tasks[0]["project"]
+    for one in api("GET", f"/api/tasks/{tasks[3]['id']}/annotations/"):
+        api("DELETE", f"/api/annotations/{one['id']}/")
+    for kind in ("JSON", "JSON_MIN"):
+        for file in folder.glob("JSON*.json"):
+            file.unlink()
+        answers = api("GET", f"/api/projects/{project}/export?exportType={kind}&download_all_tasks=true")
+        (folder / f"{kind}.json").write_text(json.dumps(answers))
+        with made.refused("1 of 4 item(s) wait", "the first is 'i003'"):
+            studio(folder, items.index, tables=["json"]).label(items)

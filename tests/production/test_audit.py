@@ -6,8 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from tests import cli
+from tests.labelers.test_label_studio import annotation, export, read
 from tests.production.test_cascade import COLUMNS, SURE, TASK, UNSURE
 
+from silvertune.errors import WAITS_FOR_PEOPLE
 from silvertune.models.tfidf_logreg import TfidfLogreg
 from silvertune.production import audit, model, populations
 from silvertune.schema import Evaluation
@@ -59,10 +61,14 @@ def test_a_sheet_is_drawn_answered_and_estimated(
 ) -> None:
     sheet = tmp_path / "a.csv"
     arguments = (folder, rows, "--labels", 80, "--sheet", sheet)
-    assert status_of(*arguments) == audit.WAITING
-    assert "80 of 80 items, drawn from 300, wait for an answer" in capsys.readouterr().out
+    assert status_of(*arguments) == WAITS_FOR_PEOPLE
+    said = capsys.readouterr()
+    assert said.out == "80 items are drawn from 300\n"
+    assert said.err.startswith(
+        f"silvertune-audit: {sheet}: 80 of 80 item(s) wait for an answer: fill in the column label"
+    )
     first = sheet.read_bytes()
-    assert status_of(*arguments) == audit.WAITING
+    assert status_of(*arguments) == WAITS_FOR_PEOPLE
     assert sheet.read_bytes() == first
     fill(sheet)
     assert status_of(*arguments) == 0
@@ -88,7 +94,7 @@ def test_more_labels_are_added_where_they_tell_most_and_answers_stay(
     status_of(folder, rows, "--labels", 60, "--sheet", sheet)
     fill(sheet)
     assert status_of(folder, rows, "--labels", 60, "--sheet", sheet) == 0
-    assert status_of(folder, rows, "--labels", 85, "--sheet", sheet) == audit.WAITING
+    assert status_of(folder, rows, "--labels", 85, "--sheet", sheet) == WAITS_FOR_PEOPLE
     assert "25 further items" in capsys.readouterr().out
     written = pd.read_csv(sheet, keep_default_na=False)
     assert len(written) == 85
@@ -138,6 +144,55 @@ def test_another_seed_model_or_file_needs_another_sheet(folder: Path, rows: Path
     other = tmp_path / "b.csv"
     other.write_text("item_id,label\n")
     assert "no plan of an audit beside it" in str(status_of(folder, rows, "--sheet", other))
+
+
+def test_people_in_label_studio_are_asked_as_those_with_a_sheet_are(
+    folder: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sheet, studio = tmp_path / "a.csv", tmp_path / "studio"
+    ask = ("--ask", "labeler=label_studio", f"labeler.path={studio}")
+    for people in (("--sheet", sheet), ask):
+        assert status_of(folder, rows, "--labels", 60, *people) == WAITS_FOR_PEOPLE
+    assert "60 of 60 item(s) wait for an answer" in (said := capsys.readouterr().err)
+    assert "import tasks.json into a Label Studio project" in said
+    tasks = read(studio / "tasks.json")
+    assert all("predictions" not in task for task in tasks)  # they do not see what the model says
+    fill(sheet)
+    asked = [task["data"]["item_id"] for task in tasks]
+    answers = {item: [annotation(truth(item), k % 2)] for k, item in enumerate(asked)}
+    export(studio, answers)
+    for people in (("--sheet", sheet), ask):
+        assert status_of(folder, rows, "--labels", 60, *people) == 0
+    for name in ("plan.json", "estimates.csv", "strata.csv"):
+        assert Path(f"{studio}.{name}").read_bytes() == Path(f"{sheet}.{name}").read_bytes()
+
+    for wrong, words in (
+        ({"r1000": [annotation("tea")]}, "task 160: item_id 'r1000' was not drawn"),
+        ({asked[0]: [annotation("tea"), annotation("oil")]}, "task 100: annotator people/1 answers item"),
+        ({asked[0]: [annotation("tea", 1), annotation("tea", 2)]}, "has an answer by people/2, and one by people/1"),
+        ({asked[0]: [annotation("coffee")]}, "task 100: label: unknown label 'coffee'"),
+    ):
+        export(studio, answers | wrong)
+        said = str(status_of(folder, rows, "--labels", 60, *ask))
+        assert f"{studio / 'export.json'}, task 1" in said
+        assert words in said
+    export(studio, answers)
+    assert status_of(folder, rows, "--labels", 85, *ask) == WAITS_FOR_PEOPLE
+    assert "25 of 85 item(s) wait" in (said := capsys.readouterr().err)
+    assert "import tasks-2.json into" in said
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (("labeler=simulated_panel",), "labeler: reads gold, and here is no dataset"),
+        (("labeler=openai",), "want labeler=label_studio or labeler=answer_sheet"),
+        (("labeler=label_studio", "task=soe"), "--ask=task=soe: want overrides of the labeler alone"),
+        (("labeler=label_studio", "labeler.path=no/where"), "--ask labeler.path=no/where: want a path in a folder"),
+    ],
+)
+def test_others_than_people_are_not_asked(folder: Path, rows: Path, overrides: tuple[str, ...], words: str) -> None:
+    assert words in str(status_of(folder, rows, "--ask", *overrides))
 
 
 def test_ids_that_stand_twice_are_refused(folder: Path, rows: Path, tmp_path: Path) -> None:

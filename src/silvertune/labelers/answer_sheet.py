@@ -6,13 +6,11 @@ from pathlib import Path
 import pandas as pd
 from filelock import FileLock
 
-from silvertune import votes
-from silvertune.datasets.item_ids import matched
 from silvertune.datasets.label_values import LabelValues
 from silvertune.errors import UserError, WaitingForAnswersError, either
 from silvertune.interfaces import Estimate
 from silvertune.items import chosen_views, views_of
-from silvertune.labelers import sheet_files
+from silvertune.labelers import people, sheet_files
 from silvertune.labelers.sheet_files import SheetRow
 from silvertune.schema import Task
 
@@ -57,7 +55,7 @@ class AnswerSheet:
     ) -> None:
         self.classes, self.path, self.annotator, self.cost_usd = task.classes, Path(path), annotator, cost_usd
         self.item_ids, self.views = item_ids, views
-        self._labels(self._rows())
+        self.answers()
 
     def label(self, items: pd.DataFrame) -> pd.DataFrame:
         """One vote an item and annotator.
@@ -74,68 +72,38 @@ class AnswerSheet:
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self.path}.lock"):
-            answers = self._answers(items)
+            answers = self._answers_about(items)
             if new := [item for item in sorted(items.index) if item not in answers]:
                 self._add(items.loc[new])
-        if waiting := [item for item in items.index if not answers.get(item)]:
+        if waiting := people.unanswered(answers, items.index):
             raise WaitingForAnswersError(
                 f"{self.path}: {len(waiting)} of {len(items)} item(s) wait for an answer: fill in the column label"
                 f" ({either([*self.classes, UNKNOWN])}) and run the same command again",
                 place=str(self.path),
                 item_ids=items.index,
             )
-        rows = [
-            {
-                "item_id": item,
-                "annotator": annotator,
-                "view": votes.WHOLE_ITEM,
-                "label": None if label == UNKNOWN else label,
-                "cost_usd": self.cost_usd,
-            }
-            for item in items.index
-            for annotator, label in sorted(answers[item].items())
-        ]
-        return votes.table(rows, self.classes)
+        return people.table(answers, items.index, self.classes, self.cost_usd)
 
     def estimate(self, items: pd.DataFrame) -> dict[str, Estimate]:
         """At most: an answer for each item that has none yet."""
-        answers = self._answers(items)
-        missing = sum(not answers.get(item) for item in items.index)
-        return {self.annotator: Estimate(calls=float(missing), dollars=missing * self.cost_usd)}
+        return people.estimate(self._answers_about(items), items.index, self.annotator, self.cost_usd)
 
-    def written(self) -> list[tuple[str, str]]:
-        """The item_id of each row of the file, as it is written, and the row's place: file and number."""
-        return [(row.columns["item_id"], row.place) for row in self._rows()]
-
-    def _answers(self, items: pd.DataFrame) -> dict[str, dict[str, str]]:
-        """Annotator -> class or UNKNOWN, for each of the items that the file has; none where nobody answered yet."""
+    def answers(self) -> list[people.Answer]:
+        """What each row of the file says. UserError where it is not as it should be."""
         rows = self._rows()
-        labels = self._labels(rows)
-        item_ids = items.index if self.item_ids is None else self.item_ids
-        matches = matched([row.columns["item_id"] for row in rows], item_ids)
-        answers: dict[str, dict[str, str]] = {}
-        answered: set[tuple[str, str]] = set()
-        for row, label in zip(rows, labels, strict=True):
-            written, who = row.columns["item_id"], self._annotator(row)
-            item = matches.get(written)
-            if item is None and label and self.item_ids is not None:
-                raise UserError(
-                    f"{row.place}: the dataset has no item {written!r} (its ids are such as {str(item_ids[0])!r}); "
-                    "want the item_id as it was written into the file"
-                )
-            if item is None or item not in items.index:
-                continue
-            if (item, who) in answered:
-                raise UserError(f"{row.place}: item_id {written!r} is item {item!r} again; want one row an item")
-            answered.add((item, who))
-            for view in views_of(items) if label else ():
-                if view in row.columns and _words(row.columns[view]) != _words(items.at[item, view]):
-                    raise UserError(
-                        f"{row.place}: the answer was given to another {view} of item {item!r} than the data have; "
-                        "want labeler.path of a file for these data"
-                    )
-            answers.setdefault(item, {}).update({who: label} if label else {})
-        return answers
+        places = [row.place for row in rows]
+        reader = LabelValues({name: name for name in self.classes}, "column label", abstain=[UNKNOWN])
+        labels = reader.read([row.columns["label"].strip() or None for row in rows], places)
+        return [
+            people.Answer(row.columns["item_id"], self._annotator(row), label, row.columns, row.place)
+            for row, label in zip(rows, labels, strict=True)
+        ]
+
+    def _answers_about(self, items: pd.DataFrame) -> people.Answers:
+        views = views_of(items)
+        return people.by_item(
+            self.answers(), items, self.item_ids, lambda item: {view: items.at[item, view] for view in views}
+        )
 
     def _annotator(self, row: SheetRow) -> str:
         name = row.columns.get(ANNOTATOR, "").strip() or row.sheet
@@ -154,13 +122,6 @@ class AnswerSheet:
             seen.add((item, who))
         return rows
 
-    def _labels(self, rows: Sequence[SheetRow]) -> list[str]:
-        """The class that each row's label is, UNKNOWN, or "" where there is none."""
-        reader = LabelValues({name: name for name in [*self.classes, UNKNOWN]}, "column label")
-        written = [row.columns["label"].strip() or None for row in rows]
-        meanings = reader.read(written, [row.place for row in rows])
-        return [meaning if isinstance(meaning, str) else "" for meaning in meanings]
-
     def _add(self, items: pd.DataFrame) -> None:
         """Append rows for `items`, without an answer."""
         views = chosen_views(items, self.views, "labeler.views")
@@ -169,8 +130,3 @@ class AnswerSheet:
             texts = {view: row[view] if pd.notna(row[view]) else "" for view in views}
             rows.append({"item_id": str(item), "group_id": row["group_id"], **texts})
         sheet_files.append(self.path, ["item_id", "group_id", *views, "label"], rows)
-
-
-def _words(text: object) -> list[str]:
-    """What a spreadsheet leaves of a text: its words, but not its kinds of space and line ends."""
-    return str(text).split() if isinstance(text, str) else []

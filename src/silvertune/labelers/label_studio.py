@@ -8,12 +8,12 @@ import pandas as pd
 from filelock import FileLock
 
 from silvertune import votes
-from silvertune.datasets.item_ids import matched
-from silvertune.datasets.label_values import LabelValues
+from silvertune.datasets.label_values import LabelValues, NoLabel
 from silvertune.errors import UserError, WaitingForAnswersError, either
 from silvertune.interfaces import Estimate
 from silvertune.items import chosen_views
 from silvertune.labelers import label_studio_files as files
+from silvertune.labelers import people
 from silvertune.schema import Task
 
 
@@ -31,8 +31,9 @@ class LabelStudio:
         annotations: The votes that came with the data, for `drafts_by`.
         item_ids: The ids of the dataset, by which tasks are matched with items; None: those of the items asked about.
         path: The folder; it is made where there is none.
-        annotator: Votes are by `<annotator>/<user>`, or by `<annotator>` where an export does not say who answered.
-        names: Label Studio's number or e-mail of a user -> the name to keep in its place.
+        annotator: Votes are by `<annotator>/<name>`, or by `<annotator>` where an export does not say who answered.
+        names: A user's e-mail or Label Studio's number -> name; the e-mail decides where both are there. Who is not
+            there has the e-mail as name, or the number where the export has no e-mail.
         views: The views that people see; None is all.
         tables: Those of the views that hold a table as JSON, for people to see rows and columns.
         drafts_by: Annotators of the dataset, or patterns, whose mean label is filled in; empty: the labels of the run's
@@ -40,7 +41,8 @@ class LabelStudio:
         cost_usd: What one answer costs, dollars.
 
     Raises:
-        UserError: An export can't be read, is one of another project, or has an answer that is no class.
+        UserError: An export can't be read, is one of another project, has an answer that is no class, or does not tell
+            two users from one.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class LabelStudio:
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"labeler.path={path}: is a file; want a folder for Label Studio's tasks and exports")
         self.drafts = _drafts(annotations, [drafts_by] if isinstance(drafts_by, str) else drafts_by, task)
-        self._labels(self._answers())
+        self.answers()
 
     @staticmethod
     def files_in_identity(folder: Path) -> Iterable[Path]:
@@ -92,93 +94,78 @@ class LabelStudio:
             WaitingForAnswersError: Answers are missing.
             UserError: An export has something that it should not have.
         """
-        by_item = self._answers_to(items)
-        if waiting := [item for item in items.index if item not in by_item]:
+        answers = self._answers_about(items)
+        if waiting := people.unanswered(answers, items.index):
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / "tasks.lock"):
                 to_import = self._ask(items.loc[sorted(waiting)])
             names = " and ".join(file.name for file in to_import)
             raise WaitingForAnswersError(
-                f"{self.folder}: {len(waiting)} of {len(items)} item(s) wait for an answer: import {names} into a "
-                f"Label Studio project with the labeling interface {files.CONFIG}, label them, put its JSON "
-                "export into the folder and run the same command again",
+                f"{self.folder}: {len(waiting)} of {len(items)} item(s) wait for an answer (the first is "
+                f"{waiting[0]!r}): import {names} into a Label Studio project with the labeling interface "
+                f"{files.CONFIG}, label them, put its JSON export into the folder and run the same command again",
                 place=f"the Label Studio project of {self.folder}",
                 item_ids=items.index,
             )
-        rows = [
-            {
-                "item_id": item,
-                "annotator": annotator,
-                "view": votes.WHOLE_ITEM,
-                "label": label,
-                "cost_usd": self.cost_usd,
-            }
-            for item in items.index
-            for annotator, label in sorted(by_item[item].items())
-        ]
-        return votes.table(rows, self.task.classes)
+        return people.table(answers, items.index, self.task.classes, self.cost_usd)
 
     def estimate(self, items: pd.DataFrame) -> dict[str, Estimate]:
         """At most: an answer for each item that has none yet."""
-        by_item = self._answers_to(items)
-        missing = sum(item not in by_item for item in items.index)
-        return {self.annotator: Estimate(calls=float(missing), dollars=missing * self.cost_usd)}
+        return people.estimate(self._answers_about(items), items.index, self.annotator, self.cost_usd)
 
-    def _answers(self) -> list[files.Answer]:
-        """The answers in all exports; of an annotation that several of them have, the one that was changed last."""
-        latest: dict[Any, files.Answer] = {}
+    def answers(self) -> list[people.Answer]:
+        """What the annotations in all exports say; of one that several of them have, as it was changed last.
+
+        Who skips a task, however often, abstains, unless the same annotator has labelled it as well.
+        """
+        annotations = self._latest()
+        places = [one.place for one in annotations]
+        reader = LabelValues({name: name for name in self.task.classes}, "label")
+        labels = reader.read([one.choice for one in annotations], places)
+        answers = [
+            people.Answer(one.item, who, label if one.choice is not None else NoLabel.ABSTAINED, _seen(one), one.place)
+            for one, who, label in zip(annotations, self._names(annotations), labels, strict=True)
+        ]
+        settled = {(answer.item, answer.annotator) for answer in answers if answer.label is not NoLabel.ABSTAINED}
+        kept = []
+        for answer in answers:
+            pair = answer.item, answer.annotator
+            if answer.label is not NoLabel.ABSTAINED or pair not in settled:
+                kept.append(answer)
+            settled.add(pair)
+        return kept
+
+    def _latest(self) -> list[files.Annotation]:
+        latest: dict[Any, files.Annotation] = {}
         for file in files.export_files(self.folder):
-            for position, answer in enumerate(files.answers(file)):
-                is_numbered = bool(answer.number)
-                key = (answer.item, answer.annotator, answer.number) if is_numbered else (file, position)
-                if key not in latest or latest[key].changed <= answer.changed:
-                    latest[key] = answer
+            for position, one in enumerate(files.annotations(file)):
+                key = (file, position) if one.key is None else (one.item, *one.key)
+                if key not in latest or latest[key].changed <= one.changed:
+                    latest[key] = one
         return list(latest.values())
 
-    def _labels(self, answers: Sequence[files.Answer]) -> list[str | None]:
-        """The class that each answer is; None where the annotator skipped the task."""
-        reader = LabelValues({name: name for name in self.task.classes}, "label")
-        meanings = reader.read([answer.choice for answer in answers], [answer.place for answer in answers])
-        return [meaning if isinstance(meaning, str) else None for meaning in meanings]
+    def _names(self, annotations: Sequence[files.Annotation]) -> list[str]:
+        """Who gave each annotation, as votes name them.
 
-    def _answers_to(self, items: pd.DataFrame) -> dict[str, dict[str, str | None]]:
-        """Annotator -> label (None: skipped) for each of the items that has answers."""
-        answers = self._answers()
-        known_ids = items.index if self.item_ids is None else self.item_ids
-        matches = matched([answer.item for answer in answers], known_ids)
-        by_item: dict[str, dict[str, str | None]] = {}
-        places: dict[tuple[str, str], str] = {}
-        for answer, label in zip(answers, self._labels(answers), strict=True):
-            item = matches.get(answer.item)
-            if item is None and self.item_ids is not None:
+        Exports name a user by number, by e-mail or by both. A number alone may be that of another Label Studio's user
+        than the number with an e-mail, so only `names` says whether the two are one.
+        """
+        names = [self.names.get(one.email) or self.names.get(one.user) or one.email or one.user for one in annotations]
+        with_both = {one.user: one for one in annotations if one.user and one.email}
+        for one, name in zip(annotations, names, strict=True):
+            if name == one.user and (other := with_both.get(name)) is not None:
                 raise UserError(
-                    f"{answer.place}: the dataset has no item {answer.item!r} (its ids are such as "
-                    f"{str(self.item_ids[0])!r}); want an export of tasks about these data"
+                    f"{one.place}: is by user {name}, and {other.place} by {other.email}, who has that number; want a "
+                    f"name for {name} and one for {other.email} in labeler.names"
                 )
-            if item is None or item not in items.index:
-                continue
-            who = self._name(answer.annotator)
-            if (item, who) in places:
-                raise UserError(
-                    f"{answer.place}: annotator {who} answers item {item!r} again, first in {places[item, who]}; want "
-                    "one answer by each annotator: delete the other in Label Studio, or an export that is out of date"
-                )
-            places[item, who] = answer.place
-            self._check_text(answer, items.loc[[item]])
-            by_item.setdefault(item, {})[who] = label
-        return by_item
+        return [f"{self.annotator}/{name}" if name else self.annotator for name in names]
 
-    def _name(self, who: str) -> str:
-        return f"{self.annotator}/{self.names.get(who, who)}" if who else self.annotator
+    def _answers_about(self, items: pd.DataFrame) -> people.Answers:
+        def texts_of(item: str) -> dict[str, str]:
+            texts = self._texts(items.loc[[item]]).values()
+            return {_view(key): text for key, text in texts}
 
-    def _check_text(self, answer: files.Answer, item: pd.DataFrame) -> None:
-        """Raise UserError where the task shows another text than the item has."""
-        for view, (key, text) in self._texts(item).items():
-            if key in answer.data and str(answer.data[key] or "").split() != text.split():
-                raise UserError(
-                    f"{answer.place}: the answer was given to another {view} of item {item.index[0]!r} than the data "
-                    "have; want labeler.path of a folder for these data"
-                )
+        return people.by_item(self.answers(), items, self.item_ids, texts_of)
 
     def _texts(self, item: pd.DataFrame) -> dict[str, tuple[str, str]]:
         """View -> its key in a task's data and what people see of it."""
@@ -214,6 +201,15 @@ class LabelStudio:
         label: Any = self.drafts.at[item, "label"]
         confidence: Any = self.drafts.at[item, "confidence"]
         return (label, float(confidence)) if isinstance(label, str) else None
+
+
+def _view(key: str) -> str:
+    """The view that a key of a task's data stands for, for messages."""
+    return key.removeprefix(files.VIEW)
+
+
+def _seen(annotation: files.Annotation) -> dict[str, Any]:
+    return {_view(key): text for key, text in annotation.data.items() if key.startswith(files.VIEW)}
 
 
 def _drafts(annotations: pd.DataFrame, annotators: Sequence[str], task: Task) -> pd.DataFrame | None:

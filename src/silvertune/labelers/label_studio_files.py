@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -19,29 +20,34 @@ QUESTION = "label"
 MODEL = "silvertune"
 """The `model_version` of the labels that are filled in."""
 CONFIG = "config.xml"
+VIEW = "view_"
+"""What the keys of views in a task's data begin with."""
 
 
 @dataclass(frozen=True)
-class Answer:
+class Annotation:
     """What one annotator said of one task.
 
     Attributes:
         item: The item_id, as the export has it.
-        annotator: Label Studio's id or e-mail of who answered; "" where the export does not say.
+        user: Label Studio's number of who answered; "" where the export does not say it.
+        email: The e-mail of who answered; "" where the export does not say it.
         choice: The chosen label; None: the annotator skipped the task.
         data: The task's data.
         place: File and task, for messages.
-        number: Label Studio's number of the annotation; "" where the export has none.
-        changed: When it was last changed (ISO 8601).
+        key: Label Studio's number of the annotation and when it was made, the same in every export; None where the
+            export has no number.
+        changed: When it was last changed; the earliest time there is where the export does not say it.
     """
 
     item: str
-    annotator: str
+    user: str
+    email: str
     choice: str | None
     data: Mapping[str, Any]
     place: str
-    number: str
-    changed: str
+    key: tuple[str, datetime] | None
+    changed: datetime
 
 
 def columns_of(views: Sequence[str]) -> dict[str, str]:
@@ -55,7 +61,7 @@ def columns_of(views: Sequence[str]) -> dict[str, str]:
     """
     columns: dict[str, str] = {}
     for view in views:
-        key = f"view_{re.sub(r'[^A-Za-z0-9_]', '_', view)}"
+        key = f"{VIEW}{re.sub(r'[^A-Za-z0-9_]', '_', view)}"
         while key in columns.values():
             key += "_"
         columns[view] = key
@@ -161,39 +167,41 @@ def items_in_tasks(file: Path) -> list[str]:
     return [str(_member(entry, "data", place).get("item_id")) for entry, place in _entries(file)]
 
 
-def answers(file: Path) -> Iterator[Answer]:
-    """The answers in an export, in Label Studio's format JSON or JSON-MIN.
+def annotations(file: Path) -> Iterator[Annotation]:
+    """The annotations in an export, in Label Studio's format JSON or JSON-MIN; no drafts, and no predictions.
 
     Args:
         file: The export.
 
     Yields:
-        The answers, in the order of the file. A task that nobody has answered has none.
+        The annotations, in the order of the file. A task that nobody has answered has none.
 
     Raises:
         UserError: It is no such export, or one of another project.
     """
     for entry, place in _entries(file):
         if "data" not in entry:
-            yield _minimal(entry, place)
+            yield from _minimal(entry, place)
             continue
-        data = _member(entry, "data", place)
-        annotations = entry.get("annotations", [])
-        if not isinstance(annotations, list) or not all(isinstance(one, dict) for one in annotations):
-            raise UserError(f"{place}: annotations are no list of objects; want Label Studio's format JSON or JSON-MIN")
+        data, of_task = _member(entry, "data", place), entry.get("annotations")
+        if not isinstance(of_task, list) or not all(isinstance(one, dict) for one in of_task):
+            raise UserError(
+                f"{place}: 'annotations' is no list of objects; want an export, in Label Studio's format JSON or "
+                "JSON-MIN, and not tasks to import"
+            )
         item = _item(data, place)
-        for annotation in annotations:
-            who = _annotator(annotation.get("completed_by"), place)
-            skipped = bool(annotation.get("was_cancelled"))
-            choice = None if skipped else _choice(annotation.get("result"), who, place)
-            yield Answer(item, who, choice, data, place, *_version(annotation.get("id"), annotation))
+        for one in of_task:
+            user, email = _user(one.get("completed_by"), place)
+            skipped = bool(one.get("was_cancelled"))
+            choice = None if skipped else _choice(one.get("result"), email or user, place)
+            yield Annotation(item, user, email, choice, data, place, *_version(one.get("id"), one, place))
 
 
 def _entries(file: Path) -> Iterator[tuple[dict[str, Any], str]]:
     """The tasks of a file, each with its place."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+        content = json.loads(file.read_bytes())  # of bytes, it knows UTF-8, UTF-16 and UTF-32 by themselves
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file}: can't be read as JSON ({error})") from None
     if not isinstance(content, list):
         raise UserError(
@@ -205,20 +213,24 @@ def _entries(file: Path) -> Iterator[tuple[dict[str, Any], str]]:
         yield entry, f"{file}, task {entry['id']}" if entry.get("id") is not None else f"{file}, entry {position}"
 
 
-def _minimal(entry: Mapping[str, Any], place: str) -> Answer:
-    """An entry of JSON-MIN: one annotation, with the task's data beside it."""
+def _minimal(entry: Mapping[str, Any], place: str) -> Iterator[Annotation]:
+    """The annotation in an entry of JSON-MIN, which has the task's data beside it; none where nobody has answered."""
     item = _item(entry, place)
     if QUESTION not in entry:
+        if "annotation_id" in entry and entry["annotation_id"] is None:
+            return
         raise UserError(
             f"{place}: has no answer {QUESTION!r}; want an export of the project with silvertune's {CONFIG}, not of "
             "another"
         )
-    who = _annotator(entry.get("annotator"), place)
+    who = entry.get("annotator")
+    user, email = _user(None if who == "None" else who, place)  # so it writes a user who was deleted
     choice = entry[QUESTION]
     if isinstance(choice, dict):
         choice = choice.get("choices")
     result = [{"from_name": QUESTION, "value": {"choices": choice if isinstance(choice, list) else [choice]}}]
-    return Answer(item, who, _choice(result, who, place), entry, place, *_version(entry.get("annotation_id"), entry))
+    chosen = _choice(result, email or user, place)
+    yield Annotation(item, user, email, chosen, entry, place, *_version(entry.get("annotation_id"), entry, place))
 
 
 def _member(entry: Mapping[str, Any], name: str, place: str) -> dict[str, Any]:
@@ -235,11 +247,14 @@ def _item(data: Mapping[str, Any], place: str) -> str:
     return item
 
 
-def _annotator(who: Any, place: str) -> str:
-    """The e-mail of who answered where the export has it, else Label Studio's number of the user."""
+def _user(who: Any, place: str) -> tuple[str, str]:
+    """Label Studio's number of a user, and the e-mail; each "" where the export does not have it."""
     if isinstance(who, dict):
-        who = who.get("email") or who.get("id")
-    return name_of(who, f"{place}: who answered")
+        number, email = who.get("id"), who.get("email")
+    else:
+        number, email = (None, who) if isinstance(who, str) and "@" in who else (who, None)
+    where = f"{place}: who answered"
+    return name_of(number, where), name_of(email, where)
 
 
 def _choice(result: Any, who: str, place: str) -> str:
@@ -260,8 +275,18 @@ def _choice(result: Any, who: str, place: str) -> str:
     return chosen[0]
 
 
-def _version(number: Any, entry: Mapping[str, Any]) -> tuple[str, str]:
-    return "" if number is None else str(number), str(entry.get("updated_at") or "")
+def _version(number: Any, entry: Mapping[str, Any], place: str) -> tuple[tuple[str, datetime] | None, datetime]:
+    """The key of an annotation, and when it was changed."""
+    times = []
+    for name in ("created_at", "updated_at"):
+        text = entry.get(name)
+        try:
+            time = datetime.min if text is None else datetime.fromisoformat(text)
+        except (TypeError, ValueError):
+            raise UserError(f"{place}: {name}={text!r}; want a time such as 2026-11-02T09:30:00Z") from None
+        times.append(time if time.tzinfo else time.replace(tzinfo=UTC))
+    created, updated = times
+    return None if number is None else (str(number), created), updated
 
 
 def _number(file: Path) -> int:

@@ -6,22 +6,23 @@ Nothing is imported before the arguments are read, so that `--help` answers at o
 import argparse
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from silvertune.errors import UserError, WaitingForAnswersError
+from silvertune.errors import WAITS_FOR_PEOPLE, UserError
 from silvertune.production import command_line
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from silvertune.labelers.answer_sheet import AnswerSheet
+    from silvertune.labelers.label_studio import LabelStudio
+    from silvertune.labelers.people import Answer
     from silvertune.production.model import LoadedModel
+    from silvertune.schema import Task
     from silvertune.stats.audits import Audit
 
-WAITING = 3
-"""The exit status where people have to answer first."""
 FURTHER = 50
 """For so many further answers it is told where they would tell most."""
 DESCRIPTION = (
@@ -33,12 +34,14 @@ EPILOG = f"""examples:
   ... people fill in the column label of audit.csv: a class, or ? for "do not know" ...
   silvertune-audit models:/complaints@champion messages.csv --labels 200 --sheet audit.csv
   silvertune-audit models:/complaints@champion messages.csv --labels 250 --sheet audit.csv    50 further answers
+  silvertune-audit models:/complaints@champion messages.csv --ask labeler=label_studio labeler.path=audit
 
 The first command draws the items and writes the sheet, and SHEET.plan.json, which says how they were drawn. The same
 command again reads the answers and writes SHEET.estimates.csv and SHEET.strata.csv. Larger --labels adds items where
-they tell most.
+they tell most. With --ask SHEET is the labeler's path.
 
-exit status: 0 estimates are written; {WAITING} the sheet waits for answers; 1 one line says what is wrong."""
+exit status: 0 estimates are written; {WAITS_FOR_PEOPLE} people have to answer first; 1 one line says what is wrong; 2
+an option is wrong; 130 interrupted."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -47,48 +50,72 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: The command line's arguments; None: those of the process.
     """
-    parser = argparse.ArgumentParser(
-        prog="silvertune-audit",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command_line.add_inputs(parser)
+    command_line.run("silvertune-audit", _audit, _parser().parse_args(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command_line.parser("silvertune-audit", DESCRIPTION, EPILOG)
     parser.add_argument("--labels", type=int, default=200, metavar="N", help="how many items (default: 200)")
-    parser.add_argument("--sheet", default="audit.csv", help="the answer sheet (default: audit.csv)")
+    people = parser.add_mutually_exclusive_group()
+    people.add_argument("--sheet", default="audit.csv", help="the answer sheet (default: audit.csv)")
+    people.add_argument(
+        "--ask",
+        nargs="+",
+        metavar="OVERRIDE",
+        help="ask people elsewhere: labeler=label_studio, labeler.path=audit and more of silvertune's overrides",
+    )
     parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default: 0.95)")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
     command_line.add_columns(parser)
-    command_line.run("silvertune-audit", _audit, parser.parse_args(arguments))
+    return parser
 
 
 def _audit(options: argparse.Namespace) -> int:
-    import tempfile
-
     from silvertune.errors import check_whole_number
-    from silvertune.production import model
 
     check_whole_number("--labels", options.labels, 2)
     check_whole_number("--seed", options.seed, 0)
     command_line.share("--confidence", options.confidence)
-    sheet = Path(options.sheet)
-    if sheet.suffix != ".csv" or not sheet.absolute().parent.is_dir():
-        raise UserError(f"--sheet={sheet}: want a .csv file in a folder that is there")
-    with tempfile.TemporaryDirectory(prefix="silvertune-model-") as download_to:
-        return _audited(options, model.load(options.model, command_line.tracking(options), Path(download_to)), sheet)
+    if options.ask is None and Path(options.sheet).suffix != ".csv":
+        raise UserError(f"--sheet={options.sheet}: want a .csv file")
+    for override in options.ask or ():
+        if override.lstrip("+~").partition("=")[0].partition(".")[0] != "labeler":
+            raise UserError(f"--ask={override}: want overrides of the labeler alone, such as labeler=label_studio")
+    with command_line.model_of(options) as (model, _):
+        return _audited(options, model, *_people(options, model.task))
 
 
-def _audited(options: argparse.Namespace, model: "LoadedModel", sheet: Path) -> int:
+def _people(options: argparse.Namespace, task: "Task") -> "tuple[AnswerSheet | LabelStudio, Path]":
+    """Who answers, and the file or folder of their answers. UserError where nothing can be written beside that."""
+    from silvertune.labelers.answer_sheet import AnswerSheet
+    from silvertune.labelers.label_studio import LabelStudio
+
+    labeler: Any
+    if options.ask is None:
+        sheet, option = Path(options.sheet), "--sheet"
+        labeler = AnswerSheet(task, path=options.sheet, annotator="people", cost_usd=0.0, views=None)
+    else:
+        from silvertune.study import command
+
+        labeler = command.label_source_of(options.ask, task)[0].labeler
+        if not isinstance(labeler, AnswerSheet | LabelStudio):
+            raise UserError(f"--ask={' '.join(options.ask)}: want labeler=label_studio or labeler=answer_sheet")
+        sheet, option = labeler.folder if isinstance(labeler, LabelStudio) else labeler.path, "--ask labeler.path"
+    if not sheet.absolute().parent.is_dir():
+        raise UserError(f"{option}={sheet}: want a path in a folder that is there")
+    return labeler, sheet
+
+
+def _audited(
+    options: argparse.Namespace, model: "LoadedModel", labeler: "AnswerSheet | LabelStudio", sheet: Path
+) -> int:
     import numpy as np
 
-    from silvertune.labelers.answer_sheet import AnswerSheet
     from silvertune.production import populations
     from silvertune.stats import audits
     from silvertune.votes import prob_columns
 
-    inputs, mapping = command_line.inputs_of(options), command_line.mapping_of(options, model)
-    if "-" in options.inputs:
-        raise UserError("-: the files are read twice; name a file")
+    inputs, mapping = command_line.inputs_of(options, read_twice=True), command_line.mapping_of(options, model)
     everything = populations.predict(model, mapping, inputs).table
     table = everything[everything["label"].notna()]
     if table.empty:
@@ -106,21 +133,14 @@ def _audited(options: argparse.Namespace, model: "LoadedModel", sheet: Path) -> 
     total, planned = sum(rounds), int(sum(one.sum() for one in rounds))
     drawn = audits.draw(strata, np.asarray(total), options.seed)
     items = populations.texts(mapping, inputs, table.index[drawn])
-    answers = AnswerSheet(model.task, items.index, path=str(sheet), annotator="people", cost_usd=0.0, views=None)
-    if sheet.exists() and new:
-        raise UserError(f"--sheet={sheet}: is there already, and no plan of an audit beside it; name another file")
-    _refuse_unknown_ids(answers, items.index)
-    if waiting := int(sum(estimate.calls for estimate in answers.estimate(items).values())):
+    labeler.item_ids = items.index
+    if new:
+        if sheet.is_file() or (sheet.is_dir() and any(sheet.iterdir())):
+            raise UserError(f"{sheet}: is there already, and no plan of an audit beside it; name another one")
         _keep(sheet, plan, first, rounds)
-        _ask(answers, items)
-        print(
-            f"{sheet}: {waiting} of {len(items)} items, drawn from {len(table):,}, wait for an answer: fill in the "
-            f"column label ({', '.join(classes)}, or ? for do not know) and run the same command again"
-        )
-        return WAITING
-    answered = answers.label(items)
-    if len(twice := answered["item_id"][answered["item_id"].duplicated()]):
-        raise UserError(f"{sheet}: item_id {twice.iloc[0]!r} has answers by several people; want one answer an item")
+        print(f"{len(items)} items are drawn from {len(table):,}")
+    _refuse_what_was_not_asked(labeler, items.index)
+    answered = labeler.label(items)
     given = answered.set_index("item_id")["label"].reindex(table.index[drawn])
     names_a_class = given.notna().to_numpy()
     if names_a_class.sum() < audits.FEWEST:
@@ -136,11 +156,12 @@ def _audited(options: argparse.Namespace, model: "LoadedModel", sheet: Path) -> 
         sizes, variances = np.bincount(strata), result.variances
         more = audits.next_answers(sizes, np.asarray(total), variances, options.labels - planned)
         added = audits.draw(strata, more, options.seed, np.asarray(total))
-        _keep(sheet, plan, first, [*rounds, more])
-        _ask(answers, populations.texts(mapping, inputs, table.index[[*drawn, *added]]))
-        print(f"{sheet}: {len(added)} further items wait for an answer; fill in the column label and run the same "
-              "command again")  # fmt: skip
-        return WAITING
+        if len(added):  # none where all are drawn
+            _keep(sheet, plan, first, [*rounds, more])
+            print(f"{len(added)} further items are drawn where they tell most")
+            further = populations.texts(mapping, inputs, table.index[[*drawn, *added]])
+            labeler.item_ids = further.index
+            labeler.label(further)
     _write(result, sheet)
     _tell(result, options.confidence, len(everything) - len(table), int((~names_a_class).sum()), sheet)
     return 0
@@ -157,7 +178,7 @@ def _digest(table: "pd.DataFrame") -> str:
 
 
 def _plan(sheet: Path, made_of: dict[str, Any]) -> dict[str, Any]:
-    """The plan beside a sheet; one without rounds where there is none. UserError where it is of something else."""
+    """The plan beside the answers; one without rounds where there is none. UserError where it is of something else."""
     file = sheet.with_name(f"{sheet.name}.plan.json")
     if not file.is_file():
         return made_of
@@ -168,8 +189,7 @@ def _plan(sheet: Path, made_of: dict[str, Any]) -> dict[str, Any]:
         raise UserError(f"{file}: is no plan of an audit ({type(error).__name__}: {error})") from None
     if different:
         raise UserError(
-            f"--sheet={sheet}: was drawn with another {different[0]}; name another sheet, or give the same "
-            "model, files and seed"
+            f"{sheet}: was drawn with another {different[0]}; name another one, or give the same model, files and seed"
         )
     return plan
 
@@ -181,21 +201,27 @@ def _keep(sheet: Path, plan: dict[str, Any], first: int, rounds: "Sequence[np.nd
     parts.replace(sheet.with_name(f"{sheet.name}.plan.json"), json.dumps(content).encode())
 
 
-def _ask(answers: Any, items: "pd.DataFrame") -> None:
-    """Add the items to the sheet that it lacks."""
-    answers.item_ids = items.index
-    with suppress(WaitingForAnswersError):
-        answers.label(items)
-
-
-def _refuse_unknown_ids(answers: Any, item_ids: "pd.Index") -> None:
+def _refuse_what_was_not_asked(labeler: "AnswerSheet | LabelStudio", item_ids: "pd.Index") -> None:
+    """Raise UserError for an answer about an item that was not drawn, and for answers of several people about one."""
     from silvertune.datasets.item_ids import matched
+    from silvertune.datasets.label_values import NoLabel
 
-    written = answers.written()
-    drawn_ids = matched([name for name, _ in written], item_ids)
-    for name, place in written:
-        if name not in drawn_ids:
-            raise UserError(f"{place}: item_id {name!r} was not drawn for this audit; want the rows of the sheet alone")
+    answers = labeler.answers()
+    items = matched([answer.item for answer in answers], item_ids)
+    first: dict[str, Answer] = {}
+    for answer in answers:
+        if answer.item not in items:
+            raise UserError(
+                f"{answer.place}: item_id {answer.item!r} was not drawn for this audit; want answers about the items "
+                "that it has asked about"
+            )
+        if answer.label is not NoLabel.NOTHING:
+            other = first.setdefault(items[answer.item], answer)
+            if other.annotator != answer.annotator:
+                raise UserError(
+                    f"{answer.place}: item_id {answer.item!r} has an answer by {answer.annotator}, and one by "
+                    f"{other.annotator} ({other.place}); want one answer an item"
+                )
 
 
 def _write(result: "Audit", sheet: Path) -> None:

@@ -42,13 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: The command line's arguments; None: those of the process.
     """
-    parser = argparse.ArgumentParser(
-        prog="silvertune-cascade",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command_line.add_inputs(parser)
+    command_line.run("silvertune-cascade", _cascade, _parser().parse_args(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command_line.parser("silvertune-cascade", DESCRIPTION, EPILOG)
     labels = parser.add_argument_group("the labels to agree with")
     where = labels.add_mutually_exclusive_group(required=True)
     where.add_argument("--labels-in", metavar="COLUMN", help="a column of INPUT")
@@ -64,14 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--labeler-seconds", type=float, metavar="S", help="of 1,000 items")
     parser.add_argument("--out", default="cascade.json", help="default: cascade.json")
     command_line.add_columns(parser)
-    command_line.run("silvertune-cascade", _cascade, parser.parse_args(arguments))
+    return parser
 
 
 def _cascade(options: argparse.Namespace) -> int:
-    import tempfile
-
     from silvertune.errors import check_number
-    from silvertune.production import model
 
     for key in ("target", "confidence"):
         command_line.share(f"--{key}", getattr(options, key))
@@ -81,19 +76,15 @@ def _cascade(options: argparse.Namespace) -> int:
     out = Path(options.out)
     if out.suffix != ".json" or not out.absolute().parent.is_dir():
         raise UserError(f"--out={out}: want a .json file in a folder that is there")
-    if "-" in options.inputs:
-        raise UserError("-: the files are read twice; name a file")
-    with tempfile.TemporaryDirectory(prefix="silvertune-model-") as download_to:
-        folder = Path(download_to)
-        loaded = model.load(options.model, command_line.tracking(options), folder)
-        return _chosen(options, loaded, out, folder)
+    with command_line.model_of(options) as (model, folder):
+        return _chosen(options, model, out, folder)
 
 
 def _chosen(options: argparse.Namespace, model: "LoadedModel", out: Path, folder: Path) -> int:
     from silvertune.production import populations
     from silvertune.stats import agreement_bounds
 
-    inputs, mapping = command_line.inputs_of(options), command_line.mapping_of(options, model)
+    inputs, mapping = command_line.inputs_of(options, read_twice=True), command_line.mapping_of(options, model)
     population = populations.predict(model, mapping, inputs)
     table = population.table
     given, groups = _of_columns(options, model, table.index, mapping.id)

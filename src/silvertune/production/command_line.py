@@ -2,20 +2,34 @@
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
-from silvertune.errors import UserError, in_one_line
+from silvertune.errors import WAITS_FOR_PEOPLE, UserError, WaitingForAnswersError, in_one_line
 
 if TYPE_CHECKING:
     from silvertune.datasets.mapping import ColumnMapping
     from silvertune.production.model import LoadedModel
 
 
-def add_inputs(parser: argparse.ArgumentParser) -> None:
-    """Add the model and the files."""
+def parser(name: str, description: str, epilog: str) -> argparse.ArgumentParser:
+    """A parser with the arguments that every command has: the model and the files.
+
+    Args:
+        name: The program's name.
+        description: What it does.
+        epilog: Examples, what it writes, and its exit statuses; the lines stay as they are.
+    """
+    parser = argparse.ArgumentParser(
+        prog=name, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", help="models:/NAME@ALIAS, models:/NAME/VERSION, runs:/RUN_ID, or a folder")
     parser.add_argument(
         "inputs",
@@ -23,6 +37,7 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
         metavar="INPUT",
         help="a .jsonl, .csv, .tsv or .parquet file, text also with .gz, .bz2, .xz or .zst; - is standard input",
     )
+    return parser
 
 
 def add_columns(parser: argparse.ArgumentParser) -> None:
@@ -42,15 +57,31 @@ def tracking(options: argparse.Namespace) -> dict[str, str | None]:
     """Where the store is, as the configuration's `tracking` says it."""
     from silvertune.tracking import database
 
-    # A folder that is named wins over what the environment says.
-    in_dir = database.address_of(Path(options.dir, "mlflow.db").absolute()) if options.dir else None
-    return {"uri": options.uri or in_dir, "dir": "mlruns"}
+    return database.named(options.uri, options.dir)
 
 
-def inputs_of(options: argparse.Namespace) -> list[tuple[str, str]]:
-    """Name and kind of each file. Raises UserError where one is none."""
+@contextmanager
+def model_of(options: argparse.Namespace) -> "Iterator[tuple[LoadedModel, Path]]":
+    """Load the model, for the block.
+
+    Yields:
+        The model, and a folder to download to, which goes with the block.
+
+    Raises:
+        UserError: There is no such model, or it can't be loaded here.
+    """
+    from silvertune.production import model
+
+    with tempfile.TemporaryDirectory(prefix="silvertune-model-") as folder:
+        yield model.load(options.model, tracking(options), Path(folder)), Path(folder)
+
+
+def inputs_of(options: argparse.Namespace, *, read_twice: bool = False) -> list[tuple[str, str]]:
+    """Name and kind of each file. Raises UserError where one is none, or can't be read twice and has to be."""
     from silvertune.datasets import batches
 
+    if read_twice and "-" in options.inputs:
+        raise UserError("-: the files are read twice; name a file")
     inputs = [(file, batches.kind_of(file, options.format)) for file in options.inputs]
     for file, _ in inputs:
         if file != "-" and not Path(file).is_file():
@@ -74,24 +105,39 @@ def mapping_of(options: argparse.Namespace, model: "LoadedModel") -> "ColumnMapp
     return mapping if options.id is None else replace(mapping, id=options.id or None)
 
 
-def run(name: str, do: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> None:
+def run(
+    name: str, do: Callable[[argparse.Namespace], int], options: argparse.Namespace, interrupted: str = "interrupted"
+) -> None:
     """Do what a command line says, and exit with the status that it returns, or with one line that says what is wrong.
+
+    Where people have to answer first the line says so, and the status is `silvertune.errors.WAITS_FOR_PEOPLE`.
 
     Args:
         name: The program's name.
         do: What to do; it returns the exit status.
         options: The command line's options.
+        interrupted: What to say when it is interrupted (exit status 130), by SIGTERM as well.
     """
     if os.getcwd() not in sys.path:  # a model of the user's own class stands in the working directory
         sys.path.append(os.getcwd())
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
     try:
         status = do(options)
+    except WaitingForAnswersError as waiting:
+        print(f"{name}: {in_one_line(waiting)}", file=sys.stderr)
+        sys.exit(WAITS_FOR_PEOPLE)
     except UserError as error:
         sys.exit(f"{name}: {in_one_line(error)}")
     except KeyboardInterrupt:
+        print(f"{name}: {interrupted}", file=sys.stderr)
         sys.exit(130)
     if status:
         sys.exit(status)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def share(key: str, value: float) -> float:

@@ -6,15 +6,13 @@ Nothing is imported before the arguments are read, so that `--help` answers at o
 import argparse
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
-from silvertune.errors import UserError, in_one_line
+from silvertune.errors import UserError
 from silvertune.production import command_line
 
 if TYPE_CHECKING:
@@ -51,37 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: The command line's arguments; None: those of the process.
     """
-    import signal
-    import threading
-
-    options = _parser().parse_args(arguments)
-    if os.getcwd() not in sys.path:  # a model of the user's own class stands in the working directory
-        sys.path.append(os.getcwd())
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        counts = _predict(options)
-    except UserError as error:
-        sys.exit(f"silvertune-predict: {in_one_line(error)}")
-    except KeyboardInterrupt:
-        print("silvertune-predict: interrupted; the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
-    if counts.statuses.get("bad_row") or counts.statuses.get("no_answer"):
-        sys.exit(BAD_ROWS)
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    command_line.run(
+        "silvertune-predict",
+        _predict,
+        _parser().parse_args(arguments),
+        "interrupted; the same command goes on from there",
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="silvertune-predict",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command_line.add_inputs(parser)
+    parser = command_line.parser("silvertune-predict", DESCRIPTION, EPILOG)
     parser.add_argument("--out", required=True, help="the new file: .csv, .jsonl (or compressed) or .parquet")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="how many predict (default: 1)")
     parser.add_argument(
@@ -107,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _predict(options: argparse.Namespace) -> "Counts":
+def _predict(options: argparse.Namespace) -> int:
     from silvertune.errors import check_whole_number
     from silvertune.production import output
 
@@ -120,9 +97,14 @@ def _predict(options: argparse.Namespace) -> "Counts":
     for file, _ in inputs:
         if file != "-" and out.exists() and Path(file).samefile(out):
             raise UserError(f"--out={out}: is an input as well")
-    with tempfile.TemporaryDirectory(prefix="silvertune-model-") as download_to:
-        model = _model(options, Path(download_to))
-        return _run(model, _work(options, model, out), inputs, options)
+    with command_line.model_of(options) as (model, _):
+        if options.task is not None and options.task != model.task.name:
+            raise UserError(
+                f"--task={options.task}: {model.name} is a model of task {model.task.name!r}, which tells "
+                f"{', '.join(model.task.classes)} apart"
+            )
+        counts = _run(model, _work(options, model, out), inputs, options)
+    return BAD_ROWS if counts.statuses.get("bad_row") or counts.statuses.get("no_answer") else 0
 
 
 def _check_place(out: Path) -> None:
@@ -136,18 +118,6 @@ def _check_place(out: Path) -> None:
         raise UserError(f"--out={out}: {folder} is no folder")
     if not os.access(folder, os.W_OK):
         raise UserError(f"--out={out}: {folder} can't be written to")
-
-
-def _model(options: argparse.Namespace, download_to: Path) -> "LoadedModel":
-    from silvertune.production import model
-
-    loaded = model.load(options.model, command_line.tracking(options), download_to)
-    if options.task is not None and options.task != loaded.task.name:
-        raise UserError(
-            f"--task={options.task}: {loaded.name} is a model of task {loaded.task.name!r}, which tells "
-            f"{', '.join(loaded.task.classes)} apart"
-        )
-    return loaded
 
 
 def _work(options: argparse.Namespace, model: "LoadedModel", out: Path) -> "Work":

@@ -63,9 +63,7 @@ def _compare(options: argparse.Namespace) -> None:
     from silvertune.tracking import database, finished, store
 
     check_whole_number("--replicates", options.replicates, 2)
-    # A folder that is named wins over what the environment says.
-    in_dir = database.address_of(Path(options.dir, "mlflow.db").absolute()) if options.dir else None
-    client, experiment = store.existing({"uri": options.uri or in_dir, "dir": "mlruns"}, options.experiment)
+    client, experiment = store.existing(database.named(options.uri, options.dir), options.experiment)
     study = _study(client, experiment)
     matching = _matching(client, experiment, options.runs)
     newest = list({_key(run): run for run in matching}.values())

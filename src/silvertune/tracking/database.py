@@ -36,6 +36,20 @@ def address_of(path: Path) -> str:
     return SCHEME + quote(str(path))
 
 
+def named(uri: str | None, folder: str | None) -> dict[str, str | None]:
+    """The store that the options `--uri` and `--dir` name.
+
+    Args:
+        uri: MLflow tracking URI; None: not said.
+        folder: Folder of a local store; None: not said. It wins over what the environment says.
+
+    Returns:
+        `uri` and `dir`, as the configuration's `tracking` has them.
+    """
+    in_folder = address_of(Path(folder, "mlflow.db").absolute()) if folder else None
+    return {"uri": uri or in_folder, "dir": "mlruns"}
+
+
 def silence_libraries() -> None:
     """Have MLflow and Alembic log nothing: neither each table nor a traceback of what is told in one line."""
     for name in ("mlflow", "alembic"):
