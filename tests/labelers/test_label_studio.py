@@ -19,7 +19,7 @@ from silvertune.schema import Task
 
 SETTINGS: Mapping[str, Any] = {
     "annotator": "people",
-    "names": {},
+    "names": None,
     "views": None,
     "tables": [],
     "drafts_by": [],

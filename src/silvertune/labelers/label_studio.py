@@ -33,7 +33,7 @@ class LabelStudio:
         path: The folder; it is made where there is none.
         annotator: Votes are by `<annotator>/<name>`, or by `<annotator>` where an export does not say who answered.
         names: A user's e-mail or Label Studio's number -> name; the e-mail decides where both are there. Who is not
-            there has the e-mail as name, or the number where the export has no e-mail.
+            there has the e-mail as name, or the number where the export has no e-mail. None: nobody is there.
         views: The views that people see; None is all.
         tables: Those of the views that hold a table as JSON, for people to see rows and columns.
         drafts_by: Annotators of the dataset, or patterns, whose mean label is filled in; empty: the labels of the run's
@@ -53,14 +53,15 @@ class LabelStudio:
         *,
         path: str,
         annotator: str,
-        names: Mapping[Any, str],
+        names: Mapping[Any, str] | None,
         views: Sequence[str] | None,
         tables: Sequence[str],
         drafts_by: Sequence[str] | str,
         cost_usd: float,
     ) -> None:
         self.task, self.item_ids, self.folder = task, item_ids, Path(path)
-        self.annotator, self.names, self.cost_usd = annotator, {str(who): name for who, name in names.items()}, cost_usd
+        self.annotator, self.cost_usd = annotator, cost_usd
+        self.names = {str(who): name for who, name in (names or {}).items()}
         self.views, self.tables = views, list(tables)
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"labeler.path={path}: is a file; want a folder for Label Studio's tasks and exports")
