@@ -164,6 +164,7 @@ def run_arm(folder: Path, arm: str) -> dict[str, Any]:
     from silvertune.labelers.recorded import Recorded
     from silvertune.labelers.source import LabelSource
     from silvertune.models.tfidf_logreg import TfidfLogreg, TfidfPredictor
+    from silvertune.reports import labels_browser
     from silvertune.tracking import runs
 
     stages = Stages()
@@ -178,6 +179,7 @@ def run_arm(folder: Path, arm: str) -> dict[str, Any]:
         (metrics, "by_rule", "evaluate"),
         (label_quality, "report", "evaluate"),
         (comparison, "compare", "compare"),
+        (labels_browser, "page", "page of labels"),
         (runs, "log_config", "log"),
         (runs, "log_data", "log"),
         (runs, "keep_result", "log"),
@@ -252,7 +254,7 @@ def measured(sizes: list[int], arms: list[str], work: Path) -> dict[int, dict[st
             print(f"{n:>9,} {arm:<12} {result['wall']:7.1f} s  {result['cpu']:7.1f} CPU s  {result['most_mb']:6.0f} MB")
             for stage, seconds in result["seconds"].items():
                 cpu, peak = result["cpu_seconds"][stage], result["peak_mb"][stage]
-                print(f"{'':10}  {stage:<11} {seconds:7.1f} s  {cpu:7.1f} CPU s  {peak:6.0f} MB", flush=True)
+                print(f"{'':10}  {stage:<14} {seconds:7.1f} s  {cpu:7.1f} CPU s  {peak:6.0f} MB", flush=True)
     return results
 
 

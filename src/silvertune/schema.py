@@ -98,7 +98,7 @@ class LabelsBrowser:
     """`labels_browser.html`, the page on which a person looks at the items of a run.
 
     Attributes:
-        items: How many items it shows at most; of more, a random sample. 0: no page.
+        items: How many items it shows at most; of more, a sample with some of every kind of doubt. 0: no page.
         leave_out: What it does not show: views, and any of `item_id`, `group_id`, `annotator` and `gold`.
     """
 

@@ -1,6 +1,7 @@
 """Texts as paragraphs and tables: nothing is lost, and what is cut is small enough."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,15 @@ from hypothesis import strategies as st
 
 from silvertune.reports import item_text
 from silvertune.reports.item_text import blocks, common_limit, cut, size
+
+
+@pytest.mark.parametrize(
+    "text", [("-" * 200_000 + "a\tb\n") * 2, "a\n" * 400_000, "[" * 800_000, "a\tb\n\n\nx" * 90_000]
+)
+def test_no_text_takes_long(text: str) -> None:
+    started = time.process_time()
+    blocks(text)
+    assert time.process_time() - started < 5  # where time grew with the square of the length, minutes
 
 
 @pytest.mark.parametrize(

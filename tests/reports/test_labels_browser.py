@@ -17,7 +17,7 @@ from tests import made
 
 from silvertune.evaluation.findings import Finding
 from silvertune.items import views_of
-from silvertune.reports import labels_browser
+from silvertune.reports import item_records, labels_browser
 from silvertune.reports.labels_browser import LabelledItems, Settings
 
 HOSTILE = (
@@ -160,6 +160,10 @@ def test_of_many_items_a_sample_is_shown_the_same_for_every_arm_and_the_page_say
     assert len(ids) == 20
     assert ids == sorted(ids)
     assert "20 of 60 items" in shown["notes"][0]
+    assert "up to 1 of each kind of doubt" in shown["notes"][0]
+    marks = {mark for item in shown["items"] for mark in item["marks"]}
+    assert {"dropped", "doubted", "wrong_and_confident", "at_random", "no_label"} <= marks
+    assert {name: total for name, _, _, total in shown["shows"]}["no_label"] == 1
     other_arm = replace(run, votes=run.votes.iloc[::-1], items=run.items.iloc[::-1])
     assert {item["id"] for item in content(made_page(other_arm, items=20))["items"]} == set(ids)
     assert content(made_page(run, items=60))["notes"] == []
@@ -189,8 +193,8 @@ def test_of_a_crowd_the_first_votes_are_shown_and_how_many_more_there_are() -> N
     run = labelled(4)
     crowd = made.votes_of({"item_id": "i001", "annotator": f"worker{k}", "label": "soe"} for k in range(100))
     votes = content(made_page(replace(run, votes=crowd.assign(stage="labeler"))))["items"][1]["votes"]
-    assert len(votes) == labels_browser.MOST_VOTES + 1
-    assert votes[-1] == 100 + 1 - labels_browser.MOST_VOTES  # and the expert's
+    assert len(votes) == item_records.MOST_VOTES + 1
+    assert votes[-1] == 100 + 1 - item_records.MOST_VOTES  # and the expert's
 
 
 @pytest.mark.parametrize("name", ["text", "item_id", "group_id", "annotator", "gold"])
@@ -210,8 +214,24 @@ def test_what_is_left_out_is_nowhere_in_the_page(name: str) -> None:
         assert not [mark for item in shown["items"] for mark in item["marks"] if "wrong" in mark or "right" in mark]
         assert {item["gold"] for item in shown["items"]} == {None}
     if name == "annotator":
+        tells = Finding("unlike", "The machine hardly agrees.", {})
+        page = content(made_page(run, (finding, tells), leave_out=frozenset({name})))
+        assert page["findings"] == [["One.", ""]]
+        assert "1 finding(s) that would tell it" in page["notes"][-1]
         assert shown["items"][0]["votes"][0][1] == "annotator 1"
         assert shown["findings"] == [["One.", ""]]
+
+
+def test_scores_of_any_type_and_confidences_of_none_can_be_shown() -> None:
+    run = labelled(4)
+    n = len(run.decisions)
+    scores: dict[str, Any] = {"score:int": range(n), "score:bool": True, "score:text": "</script>", "weight": 1}
+    nothing = {"confidence": float("nan"), "score:infinite": float("inf"), "score:none": None}
+    run = replace(run, decisions=run.decisions.assign(**scores, **nothing), gold=run.gold.iloc[:0])
+    row = content(made_page(run))["items"][1]["decisions"][0]
+    assert (row["confidence"], row["weight"]) == (None, 1)
+    assert list(row["scores"].values()) == [0.1235, 1, True, "</script>", None, None]
+    assert '"gold":null' in json.dumps(content(made_page(run))["items"], separators=(",", ":"))
 
 
 def test_settings_that_are_wrong_are_refused() -> None:

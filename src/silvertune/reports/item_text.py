@@ -18,8 +18,8 @@ LONGEST_GAP = 2
 LONG_CELL = 30
 """Characters of a cell from which on a line may be a caption."""
 SEPARATOR = re.compile(r"\t|(?:^|\s)\|(?:\s|$)")
-RULE = re.compile(r"^[\s|:+=-]*-[\s|:+=-]*$")
-"""The line below the head of a table in Markdown."""
+RULE = re.compile(r"[\s|:+=-]*")
+"""What the line below the head of a table in Markdown is made of, with at least one dash."""
 
 
 def blocks(text: str) -> list[Block]:
@@ -36,25 +36,24 @@ def blocks(text: str) -> list[Block]:
         return [rows]
     parts: list[Block] = []
     lines = text.split("\n")
+    paragraph: list[str] = []
     position = 0
     while position < len(lines):
         end = _end_of_table(lines, position)
         if end > position:
-            rows = [_cells(line) for line in lines[position:end] if not RULE.match(line) and line.strip()]
+            rows = [_cells(line) for line in lines[position:end] if not _is_rule(line) and line.strip()]
             if _is_caption(rows):
-                parts.append(lines[position])
+                paragraph.append(lines[position])
                 rows = rows[1:]
-            parts.append(rows)
-            position = end
         elif (rows := _json_rows(lines[position])) is not None:
-            parts.append(rows)
-            position += 1
+            end = position + 1
         else:
-            if parts and isinstance(parts[-1], str):
-                parts[-1] += "\n" + lines[position]
-            else:
-                parts.append(lines[position])
+            paragraph.append(lines[position])
             position += 1
+            continue
+        parts += ["\n".join(paragraph), rows]
+        paragraph, position = [], end
+    parts.append("\n".join(paragraph))
     return [part for part in parts if not isinstance(part, str) or part.strip()]
 
 
@@ -68,6 +67,10 @@ def _end_of_table(lines: Sequence[str], start: int) -> int:
             break
         position += 1
     return end if rows > 1 else start
+
+
+def _is_rule(line: str) -> bool:
+    return "-" in line and RULE.fullmatch(line) is not None
 
 
 def _is_caption(rows: Rows) -> bool:

@@ -29,7 +29,7 @@ function el(tag, attributes, ...children) {
   return node;
 }
 
-const percent = (value) => (value === null || value === undefined ? "" : value.toFixed(2));
+const percent = (value) => (typeof value === "number" ? value.toFixed(2) : value === null || value === undefined ? "" : String(value));
 const raterOf = (vote) => (vote[2] === data.whole_item ? vote[1] : `${vote[1]}:${vote[2]}`);
 const labelOf = (item) => (item.decisions.length ? item.decisions[0].label : null);
 const predictionOf = (item) => (item.predictions.length ? item.predictions[0] : null);
@@ -106,7 +106,7 @@ function set(changes) {
 }
 
 function remember() {
-  const used = KEYS.filter((key) => state[key]).map((key) => [key, state[key]]);
+  const used = KEYS.filter((key) => state[key] || (key === "sort" && SORT_OF[state.show])).map((key) => [key, state[key]]);
   try {
     history.replaceState(null, "", `#${new URLSearchParams(used)}`);
   } catch { /* inside another page, which has no address of its own */ }
@@ -117,6 +117,7 @@ function recall() {
   state = Object.fromEntries(KEYS.map((key) => [key, given.get(key) || ""]));
   if (!ORDERS[state.sort]) state.sort = "";
   if (!data.shows.some(([name]) => name === state.show)) state.show = "";
+  if (!given.has("sort")) state.sort = SORT_OF[state.show] || "";
   choose();
 }
 
@@ -160,6 +161,7 @@ function showList() {
     const shown = label !== null ? `${label} ${percent(confidenceOf(item))}` : prediction ? `predicted ${prediction[1]}` : "";
     return el("div", {
       class: "row", role: "option", "aria-selected": String(position === selected), id: `row${position}`,
+      "aria-posinset": position + 1, "aria-setsize": chosen.length,
       style: `top:${position * ROW}px`, onclick: () => select(position),
     },
     el("div", { class: "line" }, el("bdi", { class: "name" }, item.id), badges(item)),
@@ -205,7 +207,7 @@ function decisionText(row) {
 function votesTable(item) {
   const votes = votesOf(item), more = item.votes.length - votes.length ? item.votes[item.votes.length - 1] : 0;
   if (!votes.length) return el("p", {}, "none");
-  const columns = [["annotator", (vote) => vote[1]], ["view", (vote) => vote[2]], ["label", (vote) => labelled(vote[4], item.gold)],
+  const columns = [["annotator", (vote) => el("bdi", {}, vote[1])], ["view", (vote) => vote[2]], ["label", (vote) => labelled(vote[4], item.gold)],
     ["confidence", (vote) => percent(vote[5])], ["probabilities", (vote) => distribution(vote[7])], ["status", (vote) => vote[6]],
     ["stage", (vote) => vote[0]]];
   if (votes.some((vote) => vote[3])) columns.splice(2, 0, ["repeat", (vote) => vote[3]]);
@@ -224,7 +226,7 @@ function showItem() {
   ui.item.append(
     el("h2", {}, el("bdi", {}, item.id), " ", badges(item)),
     el("div", { class: "facts" },
-      item.group === null ? null : fact("group", el("a", { href: "#", onclick: (event) => { event.preventDefault(); set({ group: item.group }); } }, item.group)),
+      item.group === null ? null : fact("group", el("button", { class: "link", title: "only this group", onclick: () => set({ group: item.group }) }, el("bdi", {}, item.group))),
       fact("label", item.decisions.length ? labelled(label, item.gold) : el("i", {}, "none"), ` ${percent(confidenceOf(item))}`),
       fact("decision", decided),
       item.gold === null ? null : fact("gold", item.gold),
@@ -242,7 +244,7 @@ function showItem() {
     ui.item.append(el("h3", {}, "Predictions"), table(["fold", "predicted", "probabilities"],
       item.predictions.map((row) => [row[0], labelled(row[1], item.gold), distribution(row[2])]), "predictions"));
   }
-  ui.item.parentNode.scrollTop = 0;
+  ui.section.scrollTop = 0;
 }
 
 function showControls() {
@@ -293,12 +295,13 @@ const SORT_OF = { wrong_and_confident: "confident", wrong: "confident", trained_
 function build() {
   const items = data.items;
   const page = document.getElementById("page");
+  const of = (count, total) => (total > count ? `${count} of ${total.toLocaleString("en")}` : String(count));
   const number = (show) => items.filter((item) => item.marks.includes(show)).length;
   ui.fields = {};
   ui.shows = el("div", { class: "shows", role: "group", "aria-label": "show" },
-    [["", "All", "Every item of the page."], ...data.shows].map(([value, title, meaning]) => el("button", {
+    [["", "All", "Every item of the page."], ...data.shows].map(([value, title, meaning, total]) => el("button", {
       value, title: meaning, onclick: () => set({ show: value, sort: SORT_OF[value] || "", item: "" }),
-    }, title, " ", el("small", {}, String(value ? number(value) : items.length)))));
+    }, title, " ", el("small", {}, of(value ? number(value) : items.length, total)))));
   const votes = items.flatMap(votesOf);
   const groups = counted(items.map((item) => item.group));
   const classes = (of) => options(counted(items.flatMap(of)), "any");
@@ -311,7 +314,7 @@ function build() {
     field("predicted", "predicted", classes((item) => [...new Set(item.predictions.map((row) => row[1]))])),
     field("annotator", "annotator", options(counted(votes.map((vote) => vote[1])), "any")),
     field("view", "view voted on", options(counted(votes.map((vote) => vote[2])), "any")),
-    field("vote", "has", [...Object.entries(VOTES), ...data.classes.map((name) => [`is ${name}`, `a vote ${name}`])]),
+    field("vote", "has", [...Object.entries(VOTES).filter(([value]) => value !== "wrong" || items.some((item) => item.gold !== null)), ...data.classes.map((name) => [`is ${name}`, `a vote ${name}`])]),
     groups.size > 1 && groups.size <= 300 ? field("group", "group", options(groups, "any")) : groups.size > 1 ? field("group", "group (whole name)") : null,
     field("fold", "tested in fold", options(counted(items.flatMap((item) => item.predictions.map((row) => String(row[0])))), "any")),
     field("sort", "sort", Object.entries(SORTS)), el("p", { class: "counts" }, ui.count, " ", ui.clear));
@@ -325,13 +328,14 @@ function build() {
   const step = (by, name) => el("button", { title: name, "aria-label": name, onclick: () => select(selected + by) }, by < 0 ? "↑" : "↓");
   const findings = data.findings.map(([sentence, fragment]) => el("li", {}, sentence, " ",
     fragment ? el("a", { href: `#${fragment}`, onclick: (event) => { event.preventDefault(); show(fragment); } }, "the items") : null));
+  ui.section = el("section", { tabindex: "0", "aria-label": "the item" },
+    el("div", { class: "steps" }, step(-1, "previous item"), step(1, "next item"), ui.position), ui.item);
   page.replaceChildren(
-    el("header", {}, el("h1", {}, data.title, " ", el("small", {}, "items and labels")),
+    el("header", {}, el("h1", {}, el("bdi", {}, data.title), " ", el("small", {}, "items and labels")),
       data.notes.map((note) => el("p", { class: "note" }, note)),
       el("details", { class: "findings" }, el("summary", {}, `Findings (${findings.length})`), el("ul", {}, findings)),
       ui.shows, controls, ui.pair),
-    el("div", { class: "panes" }, ui.list,
-      el("section", {}, el("div", { class: "steps" }, step(-1, "previous item"), step(1, "next item"), ui.position), ui.item)));
+    el("div", { class: "panes" }, ui.list, ui.section));
 }
 
 function show(fragment) {
@@ -356,8 +360,16 @@ async function start() {
   data = JSON.parse(await new Response(stream).text());
   build();
   recall();
+  warm();
   window.addEventListener("hashchange", recall);
   window.addEventListener("resize", showList);
+}
+
+// What a search looks through is made before anybody searches, a few items at a time.
+function warm(position = 0) {
+  const end = performance.now() + 10;
+  while (position < data.items.length && performance.now() < end) words(data.items[position++]);
+  if (position < data.items.length) setTimeout(() => warm(position), 10);
 }
 
 start().catch((error) => {

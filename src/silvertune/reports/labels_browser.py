@@ -10,7 +10,7 @@ import gzip
 import hashlib
 import html
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from silvertune.errors import UserError, check_whole_number
 from silvertune.evaluation import item_marks
 from silvertune.evaluation.findings import Finding
 from silvertune.items import copy_keys, views_of
-from silvertune.reports import item_text
-from silvertune.votes import WHOLE_ITEM, prob_columns
+from silvertune.reports import item_records, item_sample, item_text
+from silvertune.reports.item_sample import Sample
+from silvertune.votes import WHOLE_ITEM
 
 FILE = "labels_browser.html"
 COLUMNS = ("item_id", "group_id", "annotator", "gold")
@@ -35,9 +36,14 @@ ALL_VIEWS = 12_000_000
 """Bytes of all views together; where they have more, the longest are cut further."""
 LARGEST_PAGE = 20_000_000
 """Bytes. A page that is larger in spite of the cuts shows fewer items."""
-MOST_VOTES = 60
-"""So many votes on an item are shown at most."""
+SAMPLED = (
+    "dropped", "doubted", "wrong_and_confident", "trained_on_wrong", "dropped_though_right", "disagree",
+    "student_differs", "prediction_wrong", "from_fallback", "no_label", item_sample.COPIES,
+)  # fmt: skip
+"""The kinds of doubt of which a page with a sample shows some items each, however rare they are."""
+RANDOM = "at_random"
 SHOWS = {
+    RANDOM: ("At random", "A random sample of all items, whatever is said of them; other items are shown as well."),
     "dropped": ("Dropped", "The filter drops their label."),
     "kept": ("Kept", "The filter keeps their label."),
     "doubted": (
@@ -90,7 +96,7 @@ class Settings:
     """What the page leaves out.
 
     Attributes:
-        items: How many items it shows at most; of more, a sample. 0: there is no page.
+        items: How many items it shows at most; of more, a sample with some of every kind of doubt. 0: no page.
         leave_out: Views, and any of `COLUMNS`.
     """
 
@@ -160,8 +166,11 @@ def page(run: LabelledItems, findings: Sequence[Finding], title: str, settings: 
         The page, HTML; the same for the same run. It has at most `LARGEST_PAGE` bytes.
     """
     n_items = settings.items
+    marks, copies = _marks(run, findings, settings.leave_out)
+    labels = _labels(run, marks.index)
     while True:
-        text = _html(title, _content(run, findings, settings, n_items), settings)
+        sample = item_sample.drawn(marks, labels, [name for name in SAMPLED if name in marks], copies, n_items)
+        text = _html(title, _content(run, findings, settings, marks, sample), settings)
         if len(text) <= LARGEST_PAGE or n_items <= 1:
             return text
         n_items = min(n_items, len(run.items)) // 2
@@ -189,30 +198,54 @@ def _beside(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
-def _content(run: LabelledItems, findings: Sequence[Finding], settings: Settings, n_items: int) -> dict[str, Any]:
-    """Everything that the script reads."""
-    shown = run.items.iloc[_sample(run.items.index, n_items)]
-    left_out = settings.leave_out
-    marks = item_marks.of_items(shown.index, run.decisions, run.votes, run.predictions, run.gold)
-    if any(finding.items.get("show") == "copies" for finding in findings):
-        keys = copy_keys(shown)
-        marks["copies"] = keys.duplicated(keep=False) & (keys != "")
+def _marks(
+    run: LabelledItems, findings: Sequence[Finding], left_out: frozenset[str]
+) -> tuple[pd.DataFrame, pd.Series | None]:
+    """The marks of all items that the page may tell, and what copies have in common where a finding is about them."""
+    marks = item_marks.of_items(run.items.index, run.decisions, run.votes, run.predictions, run.gold)
+    keys = None
+    if any(finding.items.get("show") == item_sample.COPIES for finding in findings):
+        keys = copy_keys(run.items)
+        marks[item_sample.COPIES] = keys.duplicated(keep=False) & (keys != "")
     if "gold" in left_out:
-        hidden = [name for name in marks if "wrong" in str(name) or "right" in str(name)]
-        marks, findings = marks.drop(columns=hidden), []
+        marks = marks.drop(columns=[name for name in marks if "wrong" in str(name) or "right" in str(name)])
+    return marks, keys
+
+
+def _labels(run: LabelledItems, item_ids: pd.Index) -> pd.Series:
+    """The label of each item: by its first decision, else as it is predicted."""
+    predicted = run.predictions["label"] if "label" in run.predictions else pd.Series(dtype=object)
+    by_source = [table[~table.index.duplicated()].reindex(item_ids) for table in (run.decisions["label"], predicted)]
+    return by_source[0].astype(object).where(by_source[0].notna(), by_source[1].astype(object))
+
+
+def _content(
+    run: LabelledItems, findings: Sequence[Finding], settings: Settings, all_marks: pd.DataFrame, sample: Sample
+) -> dict[str, Any]:
+    """Everything that the script reads."""
+    shown, marks = run.items.iloc[sample.positions], all_marks.iloc[sample.positions]
+    left_out = settings.leave_out
+    counts = {str(name): int(all_marks[name].sum()) for name in all_marks}
+    if sample.quota:
+        marks = marks.assign(**{RANDOM: sample.is_random})
     shows = [name for name in SHOWS if name in marks and (marks[name].any() or name in ("dropped", "doubted"))]
+    told = _that_may_be_told(run, findings, left_out)
     views = [name for name in views_of(shown) if name not in left_out]
     texts, n_cut = _views(shown, views)
-    votes = _votes(run, shown.index, _Names("annotator" in left_out), "gold" in left_out)
-    decisions, predictions = _decisions(run.decisions, shown.index), _predictions(run, shown.index)
+    # Where gold is left out, so are the annotations that came with the data: an expert's are gold by another name.
+    annotations = run.annotations.iloc[:0] if "gold" in left_out else run.annotations
+    names = item_records.Names("annotator" in left_out)
+    votes = item_records.of_votes(run.votes, annotations, shown.index, run.classes, names)
+    decisions = item_records.of_decisions(run.decisions, shown.index)
+    predictions = item_records.of_predictions(run.predictions, shown.index, run.classes)
     gold = run.gold.reindex(shown.index)
     rows: list[dict[str, Any]] = []
     for k, (item_id, group) in enumerate(zip(shown.index, shown["group_id"], strict=True)):
         rows.append(
             {
                 "id": f"item {k + 1}" if "item_id" in left_out else str(item_id),
-                "group": None if "group_id" in left_out else _plain(group),
-                "gold": None if "gold" in left_out else _plain(gold.iloc[k]),
+                "group": None if "group_id" in left_out else item_records.plain(group),
+                "gold": None if "gold" in left_out else item_records.plain(gold.iloc[k]),
                 "marks": [],
                 "views": texts[k],
                 "votes": votes.get(item_id, []),
@@ -226,9 +259,12 @@ def _content(run: LabelledItems, findings: Sequence[Finding], settings: Settings
     return {
         "classes": list(run.classes),
         "whole_item": WHOLE_ITEM,
-        "shows": [[name, *SHOWS[name]] for name in shows],
-        "findings": [[one.sentence, fragment(one) if _can_be_shown(one, shows, left_out) else ""] for one in findings],
-        "notes": _notes(len(run.items), len(shown), n_cut, left_out),
+        "shows": [[name, *SHOWS[name], counts.get(name, 0)] for name in shows],
+        "findings": [[one.sentence, fragment(one) if _can_be_shown(one, shows, left_out) else ""] for one in told],
+        "notes": [
+            *_of_sample(sample, len(run.items), shows, counts),
+            *_notes(n_cut, left_out, len(findings) - len(told)),
+        ],
         "items": rows,
     }
 
@@ -240,15 +276,14 @@ def _can_be_shown(finding: Finding, shows: Sequence[str], left_out: frozenset[st
     return finding.items.get("show", shows[0]) in shows
 
 
-def _sample(item_ids: pd.Index, n_items: int) -> np.ndarray:
-    """The positions of at most `n_items` items, in their order.
-
-    They are drawn by a digest of their ids, so that the pages of all arms of a study show the same items.
-    """
-    if len(item_ids) <= n_items:
-        return np.arange(len(item_ids))
-    digests = pd.util.hash_array(item_ids.to_numpy(dtype=object), hash_key="silvertune-items", categorize=False)
-    return np.sort(np.argsort(digests, kind="stable")[:n_items])
+def _that_may_be_told(run: LabelledItems, findings: Sequence[Finding], left_out: frozenset[str]) -> Sequence[Finding]:
+    """The findings without those that say what is left out: what gold tells, or how annotators are called."""
+    if "gold" in left_out:
+        return []
+    if "annotator" not in left_out:
+        return findings
+    names = {str(name) for table in (run.votes, run.annotations) for name in table["annotator"].unique()}
+    return [finding for finding in findings if not any(name in finding.sentence for name in names)]
 
 
 def _views(shown: pd.DataFrame, views: Sequence[str]) -> tuple[list[list[Any]], int]:
@@ -268,107 +303,29 @@ def _views(shown: pd.DataFrame, views: Sequence[str]) -> tuple[list[list[Any]], 
     return texts, sum(view[2] for item in texts for view in item)
 
 
-class _Names:
-    """The names of annotators, or numbers in their place."""
-
-    def __init__(self, is_hidden: bool) -> None:
-        self._is_hidden = is_hidden
-        self._numbers: dict[str, int] = {}
-
-    def __call__(self, annotator: object) -> str:
-        name = str(annotator)
-        return f"annotator {self._numbers.setdefault(name, len(self._numbers) + 1)}" if self._is_hidden else name
-
-
-def _votes(run: LabelledItems, item_ids: pd.Index, names: _Names, is_blind: bool) -> dict[Any, list[Any]]:
-    """[stage, annotator, view, repeat, label, confidence, status, distribution] of every vote on each item.
-
-    Where gold is left out, so are the annotations that came with the data: an expert's are gold by another name.
-    """
-    key = ["item_id", "annotator", "view", "repeat"]
-    votes = run.votes[run.votes["item_id"].isin(item_ids)]
-    recorded = run.annotations[run.annotations["item_id"].isin(item_ids) & ~is_blind]
-    both = pd.concat([votes, recorded.assign(stage="with the data")]) if len(recorded) else votes
-    both = both[~both.duplicated(key)]  # a labeler's votes that are also among the annotations
-    distributions = _distributions(both, run.classes)
-    columns = ["item_id", "stage", "annotator", "view", "repeat", "label", "confidence", "status"]
-    by_item: dict[Any, list[Any]] = {}
-    for row, probs in zip(both[columns].itertuples(index=False, name=None), distributions, strict=True):
-        item_id, stage, annotator, view, repeat, label, confidence, status = row
-        of_item = by_item.setdefault(item_id, [])
-        of_item.append([stage, names(annotator), view, int(repeat), _plain(label), _number(confidence), status, probs])
-    return {item: [*of_item[:MOST_VOTES], *_more(len(of_item) - MOST_VOTES)] for item, of_item in by_item.items()}
+def _of_sample(sample: Sample, n_items: int, shows: Sequence[str], counts: Mapping[str, int]) -> list[str]:
+    """What a page with a sample shows, and of how many."""
+    n_shown = len(sample.positions)
+    if n_shown == n_items:
+        return []
+    kinds = [SHOWS[name][0] for name in SAMPLED if name in shows and counts[name]]
+    rest = (
+        f" The others are up to {sample.quota:,} of each kind of doubt, from each label alike, so they say nothing of "
+        f"shares: {', '.join(kinds)}. The buttons say how many of how many are here."
+    )
+    return [
+        f"A sample: {n_shown:,} of {n_items:,} items. {int(sample.is_random.sum()):,} of them are drawn at random, by "
+        f"their ids, so that the arms of a study share most of them.{rest if sample.quota else ''}"
+    ]
 
 
-def _more(count: int) -> list[Any]:
-    """In the place of votes that are not shown: how many."""
-    return [count] if count > 0 else []
-
-
-def _decisions(decisions: pd.DataFrame, item_ids: pd.Index) -> dict[Any, list[Any]]:
-    """What the folds decided of each item; folds that decided the same are one row."""
-    of_items = decisions[decisions.index.isin(item_ids)]
-    scores = [str(name) for name in decisions if str(name).startswith("score:")]
-    columns = ["label", "confidence", "keep", "weight", "reason", "train_label", "source", *scores]
-    by_item: dict[Any, dict[tuple[Any, ...], list[int]]] = {}
-    rows = of_items.reindex(columns=columns).itertuples(index=False, name=None)
-    for item_id, fold, row in zip(of_items.index, of_items["fold"], rows, strict=True):
-        values = tuple(_number(value) if isinstance(value, float) else _plain(value) for value in row)
-        by_item.setdefault(item_id, {}).setdefault(values, []).append(int(fold))
-    names = ["label", "confidence", "keep", "weight", "reason", "train_label", "source"]
-    return {
-        item_id: [
-            dict(zip(names, values, strict=False))
-            | {"folds": folds, "scores": dict(zip(scores, values[len(names) :], strict=True))}
-            for values, folds in of_item.items()
-        ]
-        for item_id, of_item in by_item.items()
-    }
-
-
-def _predictions(run: LabelledItems, item_ids: pd.Index) -> dict[Any, list[Any]]:
-    """[fold, label, distribution] of every prediction of each item."""
-    table = run.predictions[run.predictions.index.isin(item_ids)]
-    if "label" not in table:
-        return {}
-    by_item: dict[Any, list[Any]] = {}
-    folds: Iterable[Any] = table["fold"] if "fold" in table else [0] * len(table)
-    rows = zip(table.index, folds, table["label"], _distributions(table, run.classes), strict=True)
-    for item_id, fold, label, probs in rows:
-        by_item.setdefault(item_id, []).append([int(fold), _plain(label), probs])
-    return by_item
-
-
-def _distributions(table: pd.DataFrame, classes: Sequence[str]) -> list[list[float] | None]:
-    """The probabilities of the classes in each row; None where it has none."""
-    columns = prob_columns(classes)
-    if not set(columns) <= set(table.columns):
-        return [None] * len(table)
-    probs = table[columns].to_numpy(dtype=float)
-    is_known = ~np.isnan(probs).any(axis=1)
-    return [row if known else None for row, known in zip(probs.round(4).tolist(), is_known, strict=True)]
-
-
-def _notes(n_items: int, n_shown: int, n_cut: int, left_out: frozenset[str]) -> list[str]:
+def _notes(n_cut: int, left_out: frozenset[str], n_untold: int) -> list[str]:
     """What the page does not show."""
     notes = []
-    if n_shown < n_items:
-        notes.append(f"A random sample: {n_shown:,} of {n_items:,} items, the same in every arm of a study. Numbers "
-                     "on the buttons count items of the sample.")  # fmt: skip
     if n_cut:
         views = "view is" if n_cut == 1 else "views are"
         notes.append(f"{n_cut:,} {views} too long for this page, and cut where it says so.")
     if left_out:
-        notes.append(f"Left out by tracking.labels_browser.leave_out: {', '.join(sorted(left_out))}.")
+        untold = f" With it, {n_untold} finding(s) that would tell it." if n_untold else ""
+        notes.append(f"Left out by tracking.labels_browser.leave_out: {', '.join(sorted(left_out))}.{untold}")
     return notes
-
-
-def _plain(value: Any) -> Any:
-    """A value that JSON has."""
-    if isinstance(value, bool | np.bool_):
-        return bool(value)
-    return None if pd.isna(value) else str(value)
-
-
-def _number(value: float) -> float | None:
-    return None if not np.isfinite(value) else round(float(value), 4)
