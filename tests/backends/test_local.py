@@ -1,5 +1,6 @@
 """Tuning in this process: the model's own fit, and a clear word where it has none."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -7,7 +8,7 @@ import pytest
 import yaml
 from hydra.utils import get_object
 
-from silvertune.backends import Local
+from silvertune.backends import Local, local
 from silvertune.errors import UserError
 from silvertune.interfaces import Estimate, Predictor, TrainingSet
 
@@ -69,6 +70,61 @@ def test_a_set_is_tuned_on_when_its_result_is_asked_for() -> None:
     assert len(list(tuned_models)) == 2
     assert [seed for _, _, seed in model.fits] == [0, 1, 2]
     assert model.fits[0][0] is TRAIN
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A model whose settings show, and whose fits are counted."""
+
+    setting: int
+    fits: list[int] = field(default_factory=list, repr=False)
+
+    def fit(self, train: pd.DataFrame, validation: pd.DataFrame, seed: int) -> Predictor:
+        self.fits.append(seed)
+        return Constant()
+
+
+def tuned_on(model: Counted, train: pd.DataFrame, settings: str = "s", seed: int = 0) -> Predictor:
+    (tuned,) = Local().tune(model, [TrainingSet(train, train.iloc[:0], seed, settings)])
+    return tuned.predictor
+
+
+def test_on_the_same_labels_a_process_tunes_once_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    model = Counted(1)
+    first = tuned_on(model, TRAIN)
+    assert capsys.readouterr().err == ""
+    assert tuned_on(model, TRAIN.copy()) is first
+    assert model.fits == [0]
+    assert "1 of 1 models were tuned on the same labels before" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changed", "settings", "seed", "setting"),
+    [
+        (TRAIN.assign(label="y"), "s", 0, 1), (TRAIN.assign(weight=0.5), "s", 0, 1),
+        (TRAIN.assign(text="b"), "s", 0, 1), (TRAIN.rename(index={"i": "j"}), "s", 0, 1),
+        (pd.concat([TRAIN, TRAIN]), "s", 0, 1), (TRAIN.rename(columns={"text": "json"}), "s", 0, 1),
+        (TRAIN, "others", 0, 1), (TRAIN, "s", 1, 1), (TRAIN, "s", 0, 2),
+        (TRAIN.assign(of_a_user=[["a list"]]), "s", 0, 1),
+    ],
+)  # fmt: skip
+def test_on_anything_else_it_tunes_anew(changed: pd.DataFrame, settings: str, seed: int, setting: int) -> None:
+    fits: list[int] = []
+    tuned_on(Counted(1, fits), TRAIN)
+    before = len(fits)
+    tuned_on(Counted(setting, fits), changed, settings, seed)
+    assert len(fits) == before + 1
+
+
+def test_it_keeps_the_last_of_one_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "KEPT", 2)
+    model = Counted(3)
+    for seed in (0, 1, 2, 1, 2, 0):
+        tuned_on(model, TRAIN, seed=seed)
+    assert model.fits == [0, 1, 2, 0]
+    tuned_on(Counted(4), TRAIN)
+    tuned_on(model, TRAIN)
+    assert model.fits == [0, 1, 2, 0, 0]
 
 
 def test_tuning_here_costs_no_dollars() -> None:

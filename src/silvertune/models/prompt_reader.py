@@ -1,7 +1,6 @@
 """Texts of items as the prompts that a causal language model reads, each within a number of tokens."""
 
 import dataclasses
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,13 +20,13 @@ class PromptReader:
         tokenizer: Of the model.
         prompts: View -> the question about it.
         max_tokens: Longest prompt.
-        counts: How many texts were `read` so far, and how many of them were `cut`.
+        is_cut: Whether each text that was read so far was cut, by the hash of its view and the text.
     """
 
     tokenizer: Any
     prompts: Mapping[str, Prompt]
     max_tokens: int
-    counts: Counter[str] = field(default_factory=Counter)
+    is_cut: dict[int, bool] = field(default_factory=dict)
 
     def read(self, view: str, texts: Sequence[str]) -> list[str]:
         """The prompt of each text of a view, up to the place where the label's word comes.
@@ -41,8 +40,7 @@ class PromptReader:
         prompts = []
         for text in texts:
             prompt, is_cut = self._rendered(view, text)
-            self.counts["read"] += 1
-            self.counts["cut"] += is_cut
+            self.is_cut[hash((view, text))] = is_cut
             prompts.append(prompt)
         return prompts
 
@@ -65,10 +63,11 @@ class PromptReader:
 
     def alarms(self) -> list[str]:
         """How many texts were cut, if any."""
-        if not self.counts["cut"]:
+        cut = sum(self.is_cut.values())
+        if not cut:
             return []
         return [
-            f"{self.counts['cut']} of {self.counts['read']} texts were cut, so that their prompts have no more than "
+            f"{cut} of {len(self.is_cut)} texts were cut, so that their prompts have no more than "
             f"model.max_tokens={self.max_tokens} tokens"
         ]
 
