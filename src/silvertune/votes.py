@@ -195,11 +195,45 @@ def class_scores(votes: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     return frame.groupby("item_id", sort=False).mean()
 
 
-def annotators_named(pattern: str, present: Sequence[str]) -> list[str]:
-    """The annotators that a name or a pattern (`llm/*`) is of; the name itself counts before the pattern.
+def annotators_named(patterns: Sequence[str], present: Sequence[str], key: str, path: str | None) -> list[str]:
+    """The annotators that names or patterns (`llm/*`) are of; a name itself counts before a pattern.
 
     Args:
-        pattern: A name, or a pattern as `fnmatch` has them.
+        patterns: Names, or patterns as `fnmatch` has them.
         present: The annotators that there are.
+        key: The configuration key of the patterns, for the message.
+        path: The file that has the annotators' votes; None: the dataset has them.
+
+    Returns:
+        Each of them once, in the order of the patterns.
+
+    Raises:
+        UserError: There is none of a pattern.
     """
-    return [pattern] if pattern in present else fnmatch.filter(present, pattern)
+    named: dict[str, None] = {}
+    for pattern in patterns:
+        matching = [pattern] if pattern in present else fnmatch.filter(present, pattern)
+        if not matching:
+            raise UserError(
+                f"{key}={pattern}: no votes of such an annotator in {path or 'dataset.annotations'}; "
+                f"{who_is_there(present, path)}"
+            )
+        named |= dict.fromkeys(matching)
+    return list(named)
+
+
+def who_is_there(annotators: Sequence[str], path: str | None) -> str:
+    """Who gave labels, as a clause for a message; and how the dataset says so where it names nobody.
+
+    Args:
+        annotators: Who did.
+        path: The file that has their votes; None: the dataset has them.
+    """
+    if annotators:
+        return f"there is {', '.join(annotators)}"
+    if path:
+        return "there is nobody"
+    return (
+        "the dataset names nobody: say in its yaml which column holds labels, such as "
+        "annotations: {llm: {column: llm_label}}"
+    )

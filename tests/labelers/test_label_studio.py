@@ -118,7 +118,7 @@ def test_the_labels_of_a_machine_are_filled_in(tmp_path: Path) -> None:
     tasks = read(tmp_path / "of_the_data" / "tasks.json")
     assert [task["predictions"][0]["result"][0]["value"]["choices"] for task in tasks] == [["soe"]] * 3
     assert tasks[1]["predictions"][0]["score"] == 0.9
-    with made.refused("labeler.drafts_by=gpt", "no such annotator", "llm/a"):
+    with made.refused("labeler.drafts_by=gpt", "no votes of such an annotator", "llm/a"):
         studio(tmp_path, annotations=llm, drafts_by=["gpt"])
 
 

@@ -7,23 +7,11 @@ import pandas as pd
 import pytest
 from tests import cli
 from tests.labelers.test_label_studio import annotation, export, read
-from tests.production.test_cascade import COLUMNS, SURE, TASK, UNSURE
+from tests.production.conftest import COLUMNS
+from tests.production.test_cascade import SURE, UNSURE
 
 from silvertune.errors import WAITS_FOR_PEOPLE
-from silvertune.models.tfidf_logreg import TfidfLogreg
 from silvertune.production import audit, model, populations
-from silvertune.schema import Evaluation
-from silvertune.tracking import serving
-
-from tests.models.tea_and_oil import NOTHING, training  # isort: skip
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    predictor = TfidfLogreg(None, r"\w+", 1, 1, 500, 1.0, None, 200).fit(training(), NOTHING, 0)
-    path = tmp_path_factory.mktemp("saved") / "model"
-    serving.save(predictor, path, TASK, Evaluation(split="none"), 0.5, training(5)[["json", "text"]], COLUMNS)
-    return path
 
 
 @pytest.fixture

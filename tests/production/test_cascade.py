@@ -7,26 +7,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from tests import cli
-from tests.models.tea_and_oil import NOTHING, training
+from tests.production.conftest import COLUMNS, TASK
 
-from silvertune.datasets.mapping import ColumnMapping
-from silvertune.models.tfidf_logreg import TfidfLogreg
 from silvertune.production import cascade, model, populations
-from silvertune.schema import Evaluation, Task
-from silvertune.tracking import models, serving
+from silvertune.tracking import models
 
-TASK = Task(name="tea", classes=["oil", "tea"], positive="tea")
-COLUMNS = ColumnMapping(id="id", views={"json": "{a}", "text": "{b}"})
 SURE = ["green leaf", "hot cup", "black brew", "barrel price", "crude well"]
 UNSURE = ["cup price", "leaf well"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    predictor = TfidfLogreg(None, r"\w+", 1, 1, 500, 1.0, None, 200).fit(training(), NOTHING, 0)
-    path = tmp_path_factory.mktemp("saved") / "model"
-    serving.save(predictor, path, TASK, Evaluation(split="none"), 0.5, training(5)[["json", "text"]], COLUMNS)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -20,26 +20,13 @@ import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 from tests import cli, forked
-from tests.models.tea_and_oil import NOTHING, training
+from tests.production.conftest import save
 
 from silvertune.datasets import batches
-from silvertune.datasets.mapping import ColumnMapping
-from silvertune.models.tfidf_logreg import TfidfLogreg
 from silvertune.production import model, predict, predicting
-from silvertune.schema import Evaluation, Task
-from silvertune.tracking import serving
+from silvertune.schema import Task
 
-TASK = Task(name="tea", classes=["oil", "tea"], positive="tea")
-COLUMNS = ColumnMapping(id="id", views={"json": "{a}", "text": "{b}"})
 WORDS = ["green leaf", "hot cup", "barrel price", "crude well", "black brew", "cup price leaf", "well hot"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    predictor = TfidfLogreg(None, r"\w+", 1, 1, 500, 1.0, None, 200).fit(training(), NOTHING, 0)
-    path = tmp_path_factory.mktemp("saved") / "model"
-    serving.save(predictor, path, TASK, Evaluation(split="none"), 0.5, training(5)[["json", "text"]], COLUMNS)
-    return path
 
 
 def write_rows(path: Path, n: int) -> Path:
@@ -104,6 +91,26 @@ def test_between_two_thresholds_no_label_is_given(folder: Path, tmp_path: Path) 
     assert {status for _, status, _ in rows} == {"ok", "abstained"}
 
 
+def test_of_three_classes_no_label_is_given_where_none_is_probable_enough(tmp_path: Path) -> None:
+    classes = ["oil", "ore", "tea"]
+    model_of_three = save(tmp_path / "model", Task(name="goods", classes=classes, positive=None))
+    file = write_rows(tmp_path / "rows.csv", 60)
+    with file.open("a") as added:
+        added.write("empty,,,\n")
+    for options in ((), ("--abstain", 0.5)):
+        assert status_of(model_of_three, file, "--out", tmp_path / f"{len(options)}.csv", *options) == 0
+    all_labelled, rows = read(tmp_path / "0.csv"), read(tmp_path / "2.csv")
+    for row, labelled in zip(rows[:60], all_labelled, strict=False):
+        is_sure = max(float(row[f"prob:{name}"]) for name in classes) >= 0.5
+        assert (row["status"], row["label"]) == (("ok", labelled["label"]) if is_sure else ("abstained", ""))
+    assert {row["status"] for row in rows[:60]} == {"ok", "abstained"}
+    assert (rows[60]["status"], rows[60]["label"]) == ("no_text", "")
+    for wrong in (("0.2", "0.8"), ("1.5",)):
+        said = str(status_of(model_of_three, file, "--out", tmp_path / "no.csv", "--abstain", *wrong))
+        assert f"--abstain={' '.join(wrong)}: want one number from 0 to 1" in said
+        assert "task 'goods' has 3 classes" in said
+
+
 def test_every_form_of_output_says_the_same(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "ROWS", 7)
     file = write_rows(tmp_path / "rows.jsonl", 20)
@@ -145,6 +152,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "a model of another task": (["--task", "coffee"], "--task=coffee: {model} is a model of task 'tea'"),
     "no row of processes": (["--processes", "0"], "--processes=0: want a whole number from 1"),
     "thresholds in the wrong order": (["--abstain", "0.8", "0.2"], "--abstain=0.8 0.2: want LOW and HIGH"),
+    "one threshold for two classes": (["--abstain", "0.8"], "--abstain=0.8: want LOW and HIGH from 0 to 1"),
     "a view that there isn't": (["--view", "html={a}"], "--view=html={a}: want NAME=TEMPLATE; {model} reads json"),
     "a column that there isn't": (["--view", "text={q}"], "text='{q}': no field 'q'; there is a, b, c, id"),
     "an id that there isn't": (["--id", "key"], "id=key: no such column in rows.csv"),

@@ -218,14 +218,6 @@ def _drafts(annotations: pd.DataFrame, annotators: Sequence[str], task: Task) ->
     if not annotators:
         return None
     present = list(dict.fromkeys(annotations["annotator"]))
-    chosen: list[str] = []
-    for pattern in annotators:
-        names = votes.annotators_named(pattern, present)
-        if not names:
-            raise UserError(
-                f"labeler.drafts_by={pattern}: no such annotator in dataset.annotations; there is "
-                f"{', '.join(present) or 'none at all'}"
-            )
-        chosen += names
+    chosen = votes.annotators_named(annotators, present, "labeler.drafts_by", None)
     scores = votes.class_scores(annotations[annotations["annotator"].isin(chosen)], task.classes)
     return pd.DataFrame({"label": scores.idxmax(axis=1).astype(object), "confidence": scores.max(axis=1)})

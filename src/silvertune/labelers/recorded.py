@@ -50,17 +50,9 @@ class Recorded:
         self.votes = annotations if path is None else _read(path, task, item_ids)
         present = list(dict.fromkeys(self.votes["annotator"]))
         if not annotators:
-            raise UserError(f"labeler.annotators={annotators}: say whose labels; {_present(present, path)}")
-        annotators = [annotators] if isinstance(annotators, str) else annotators
-        self.annotators: list[str] = []
-        for pattern in annotators:
-            matched = votes.annotators_named(pattern, present)
-            if not matched:
-                raise UserError(
-                    f"labeler.annotators={pattern}: no votes of such an annotator in "
-                    f"{path or 'dataset.annotations'}; {_present(present, path)}"
-                )
-            self.annotators += [name for name in matched if name not in self.annotators]
+            raise UserError(f"labeler.annotators={annotators}: say whose labels; {votes.who_is_there(present, path)}")
+        patterns = [annotators] if isinstance(annotators, str) else annotators
+        self.annotators = votes.annotators_named(patterns, present, "labeler.annotators", path)
         if defer_to is not None and defer_to not in present:
             abstained = self.votes["annotator"].isin(self.annotators) & (self.votes["status"] == "abstained")
             if abstained.any():
@@ -87,20 +79,6 @@ class Recorded:
     def estimate(self, items: pd.DataFrame) -> dict[str, Estimate]:
         """Nobody is asked: nothing is spent."""
         return {}
-
-
-def _present(annotators: Sequence[str], path: str | None) -> str:
-    """Who gave labels, and how the dataset says so where it names nobody."""
-    if annotators:
-        return f"there is {', '.join(annotators)}"
-    return (
-        "there is nobody"
-        if path
-        else (
-            "the dataset names nobody: say in its yaml which column holds labels, such as "
-            "annotations: {llm: {column: llm_label}}"
-        )
-    )
 
 
 def _read(path: str, task: Task, item_ids: pd.Index | None) -> pd.DataFrame:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from silvertune.production.deferring import Cascade
     from silvertune.production.model import LoadedModel
     from silvertune.production.parts import Counts
-    from silvertune.production.predicting import Work
+    from silvertune.production.predicting import Abstain, Work
 
 BAD_ROWS = 3
 """The exit status where all is written and some rows could not be read, or got no answer of the labeler."""
@@ -30,6 +30,7 @@ EPILOG = f"""examples:
   silvertune-predict models:/complaints@champion messages.csv --out predictions.csv
   silvertune-predict models:/complaints/3 2026-*.jsonl.gz --out predictions.parquet --processes 8
   silvertune-predict runs:/RUN_ID messages.csv --out predictions.csv --abstain 0.2 0.8
+  silvertune-predict runs:/RUN_ID messages.csv --out predictions.csv --abstain 0.6    of more than two classes
   zcat old.jsonl.gz | silvertune-predict downloaded/model - --out predictions.jsonl
   silvertune-predict models:/complaints/3 messages.csv --out predictions.csv --cascade cascade.json \\
     --defer-to labeler=gemini labeler.budget_usd=5
@@ -63,10 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="how many predict (default: 1)")
     parser.add_argument(
         "--abstain",
-        nargs=2,
+        nargs="+",
         type=float,
-        metavar=("LOW", "HIGH"),
-        help="give no label where the positive class's probability is above LOW and below HIGH",
+        metavar="P",
+        help="LOW HIGH, of two classes: give no label where the positive class's probability is above LOW and below "
+        "HIGH; LEAST, of more: where no class has a probability of LEAST",
     )
     parser.add_argument(
         "--cascade",
@@ -124,15 +126,25 @@ def _work(options: argparse.Namespace, model: "LoadedModel", out: Path) -> "Work
     from silvertune.production.predicting import Work
 
     mapping = command_line.mapping_of(options, model)
-    abstain = None
-    if options.abstain is not None:
-        low, high = options.abstain
-        if model.task.positive is None or len(model.task.classes) != 2:
-            raise UserError(f"--abstain: needs a positive class of two, and task {model.task.name!r} has not")
-        if not 0 <= low <= high <= 1:
-            raise UserError(f"--abstain={low:g} {high:g}: want LOW and HIGH from 0 to 1, LOW first")
-        abstain = (low, high)
+    abstain = None if options.abstain is None else _abstain(options.abstain, model)
     return Work(model.folder, model.name, model.digest, mapping, abstain, out, _cascade(options, model))
+
+
+def _abstain(numbers: Sequence[float], model: "LoadedModel") -> "Abstain":
+    said = f"--abstain={' '.join(f'{number:g}' for number in numbers)}"
+    n_classes = len(model.task.classes)
+    if model.task.positive is not None and n_classes == 2:
+        if len(numbers) != 2 or not 0 <= numbers[0] <= numbers[1] <= 1:
+            raise UserError(
+                f"{said}: want LOW and HIGH from 0 to 1, LOW first; task {model.task.name!r} has two classes"
+            )
+        return numbers[0], numbers[1]
+    if len(numbers) != 1 or not 0 <= numbers[0] <= 1:
+        raise UserError(
+            f"{said}: want one number from 0 to 1, the least probability of a label; task {model.task.name!r} has "
+            + (f"{n_classes} classes" if n_classes != 2 else "no positive class")
+        )
+    return numbers[0]
 
 
 def _cascade(options: argparse.Namespace, model: "LoadedModel") -> "Cascade | None":

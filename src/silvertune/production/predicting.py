@@ -25,10 +25,14 @@ from silvertune.production import deferring, output
 from silvertune.production.deferring import Cascade
 from silvertune.production.model import LoadedModel, from_folder
 from silvertune.production.parts import Counts, Parts
+from silvertune.votes import prob_columns
 
 STATUSES = ("ok", "abstained", "no_text", "bad_row", "deferred", "no_answer")
-"""`abstained`: between the thresholds; `no_text`: no view has any; `bad_row`: can't be read, `reason` says why;
+"""`abstained`: too unsure for `Abstain`; `no_text`: no view has any; `bad_row`: can't be read, `reason` says why;
 `deferred`: the model is not sure enough, and no labeler is asked; `no_answer`: it gave no label, `reason` says why."""
+Abstain = tuple[float, float] | float | None
+"""When no label is given. A pair, of two classes: the probabilities of the positive class above and below which none is
+given. A number: no class has a probability of so much. 0-1; None: one is always given."""
 WAITING = 2
 """So many batches more than there are processes are in memory at once."""
 
@@ -42,7 +46,7 @@ class Work:
         name: What the model is called.
         digest: The model's digest.
         mapping: How views are made of columns.
-        abstain: The probabilities of the positive class above and below which no label is given, 0-1; None: none.
+        abstain: When no label is given.
         out: The output file.
         cascade: From which confidence on the model answers, and who answers else; None: it answers all.
     """
@@ -51,7 +55,7 @@ class Work:
     name: str
     digest: str
     mapping: ColumnMapping
-    abstain: tuple[float, float] | None
+    abstain: Abstain
     out: Path
     cascade: Cascade | None = None
 
@@ -83,7 +87,7 @@ def columns_of(model: LoadedModel, cascade: Cascade | None) -> output.Columns:
     return output.Columns(("id", "status", "label", *answered_by), model.prob_columns)
 
 
-def predicted(model: LoadedModel, mapping: ColumnMapping, batch: Batch, first: int, abstain: Any) -> pd.DataFrame:
+def predicted(model: LoadedModel, mapping: ColumnMapping, batch: Batch, first: int, abstain: Abstain) -> pd.DataFrame:
     """Predict the rows of a batch.
 
     Args:
@@ -91,7 +95,7 @@ def predicted(model: LoadedModel, mapping: ColumnMapping, batch: Batch, first: i
         mapping: How its views are made of columns.
         batch: The rows.
         first: The number of the first row, for rows without ids.
-        abstain: (low, high), or None: above `low` and below `high` no label is given.
+        abstain: When no label is given.
 
     Returns:
         A row a row: `id`, `status` (of `STATUSES`), `label`, `prob_columns` of the model (0-1 or NaN), `reason`.
@@ -100,7 +104,7 @@ def predicted(model: LoadedModel, mapping: ColumnMapping, batch: Batch, first: i
 
 
 def _predicted(
-    model: LoadedModel, mapping: ColumnMapping, batch: Batch, first: int, abstain: Any
+    model: LoadedModel, mapping: ColumnMapping, batch: Batch, first: int, abstain: Abstain
 ) -> tuple[pd.DataFrame, Mapping[str, Sequence[str | None]]]:
     """What `predicted` returns, and the rows' texts by view."""
     columns, bad_rows = batch.columns()
@@ -110,14 +114,18 @@ def _predicted(
     table = model.predict(pd.DataFrame(texts.views, index, dtype=object))
     has_text = table["label"].notna().to_numpy()
     status = np.where(has_text, "ok", "no_text").astype(object)
-    if abstain is not None:
+    unsure = np.zeros(len(table), dtype=bool)
+    if isinstance(abstain, tuple):
         positive = str(model.task.positive)
         negative = next(name for name in model.task.classes if name != positive)
         low, high = abstain
         value = table[f"prob:{positive}"].to_numpy()
         unsure = has_text & (value > low) & (value < high)
-        status[unsure] = "abstained"
         table["label"] = np.where(value >= high, positive, negative)
+    elif abstain is not None:
+        unsure = has_text & (table[prob_columns(model.task.classes)].max(axis=1).to_numpy() < abstain)
+    if abstain is not None:
+        status[unsure] = "abstained"
         table.loc[~has_text | unsure, "label"] = None
     reason = np.full(len(table), "", dtype=object)
     for number, words in bad_rows.items():

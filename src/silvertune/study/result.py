@@ -1,5 +1,6 @@
 """What a sweep gives back to Python."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from silvertune.errors import UserError
@@ -60,9 +61,7 @@ class SweepError(UserError):
     """
 
     def __init__(self, result: SweepResult) -> None:
-        first = result.failures[0]
-        more = f" (and {len(result.failures) - 1} more)" if len(result.failures) > 1 else ""
-        super().__init__(f"{len(result.failures)} failed: {first.name}: {first.error}{more}")
+        super().__init__(_in_words("failed", [(one.name, one.error) for one in result.failures]))
         self.result = result
 
 
@@ -74,7 +73,11 @@ class SweepWaitsError(UserError):
     """
 
     def __init__(self, result: SweepResult) -> None:
-        first = result.waiting[0]
-        more = f" (and {len(result.waiting) - 1} more)" if len(result.waiting) > 1 else ""
-        super().__init__(f"{len(result.waiting)} wait(s) for people: {first.name}: {first.waits_for}{more}")
+        super().__init__(_in_words("wait(s) for people", [(one.name, one.waits_for) for one in result.waiting]))
         self.result = result
+
+
+def _in_words(state: str, runs: Sequence[tuple[str, str]]) -> str:
+    """How many runs are in a state, and the first of them, with what is said of it."""
+    (name, words), n_more = runs[0], len(runs) - 1
+    return f"{len(runs)} {state}: {name}: {words}" + (f" (and {n_more} more)" if n_more else "")
