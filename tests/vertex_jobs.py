@@ -28,6 +28,7 @@ from google.protobuf import empty_pb2
 from tests import fake_storage, forked, stores
 
 STATE: Any = v1.JobState
+GOING_ON = (STATE.JOB_STATE_PENDING, STATE.JOB_STATE_RUNNING)
 IMAGE = f"python@sha256:{'3' * 64}"
 PIP = """import os, sys
 with open(os.environ["PIP_LOG"], "a") as log:
@@ -45,15 +46,16 @@ class Jobs:
     Attributes:
         calls: Each call's name, in their order.
         jobs: By name.
-        fault: What goes wrong in the next calls: `lost after`, `unavailable before`, `quota`, `permission` (create);
+        fault: What goes wrong in the next calls: `lost after`, `unavailable before`, `permission` (create);
             `unavailable` (get, once); `no filter` (list).
+        quota: How many jobs may run at a time.
         container: How it runs: `forked` (quick), `process` (a new interpreter), `never` (the image does not start),
             `taken away` (killed at its first start, as soon as it works) or `endless` (until it is cancelled).
         environment: Of the containers.
     """
 
     def __init__(self, folder: Path, container: str = "forked") -> None:
-        self.folder, self.container, self.fault = folder, container, ""
+        self.folder, self.container, self.fault, self.quota = folder, container, "", 1000
         self.calls: list[str] = []
         self.jobs: dict[str, Any] = {}
         self.starts: Counter[str] = Counter()
@@ -69,11 +71,11 @@ class Jobs:
 
     def create(self, request: Any, context: Any) -> Any:
         self.calls.append("create")
-        fault = self.fault if self.fault in ("lost after", "unavailable before", "quota", "permission") else ""
+        fault = self.fault if self.fault in ("lost after", "unavailable before", "permission") else ""
         self.fault = "" if fault else self.fault
         if fault == "unavailable before":
             context.abort(grpc.StatusCode.UNAVAILABLE, "try again")
-        if fault == "quota":
+        if sum(job.state in GOING_ON for job in self.jobs.values()) >= self.quota:
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "quotas exceeded: custom_model_training_nvidia_l4_gpus")
         if fault == "permission":
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "Permission 'aiplatform.customJobs.create' denied")
@@ -126,10 +128,10 @@ class Jobs:
             raise
 
     def _play(self, job: Any) -> None:
-        job.state, job.start_time = STATE.JOB_STATE_RUNNING, _now()
         if self.container == "never":
             self._end(job, STATE.JOB_STATE_FAILED, f"Failed to pull image {IMAGE}")
             return
+        job.state, job.start_time = STATE.JOB_STATE_RUNNING, _now()
         while self.container == "endless" and job.state == STATE.JOB_STATE_RUNNING:
             time.sleep(0.02)
         while job.state == STATE.JOB_STATE_RUNNING:
@@ -144,9 +146,9 @@ class Jobs:
 
     def _end(self, job: Any, state: Any, words: str = "") -> None:
         with self.lock:
-            if job.state != STATE.JOB_STATE_RUNNING:
+            if job.state not in GOING_ON:
                 return
-            job.end_time = max(_now(), job.start_time + datetime.timedelta(seconds=1))
+            job.end_time = max(_now(), (job.start_time or _now()) + datetime.timedelta(seconds=1))
             if words:
                 job.error = {"code": 9, "message": words}
             job.state = state

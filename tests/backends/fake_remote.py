@@ -52,6 +52,9 @@ class FakeJobs:
     def estimate(self, model: Any, sets: Sequence[TrainingSet]) -> Estimate:
         return Estimate(calls=float(len(sets)), dollars=PRICE_USD * len(sets))
 
+    def stage(self, model: Any, training_set: TrainingSet, label: str) -> None:
+        self.log(did="staged", label=label)
+
     def submit(self, model: Any, training_set: TrainingSet, label: str) -> str:
         if self.fault == "refused":
             raise RefusedError("quota is 0")

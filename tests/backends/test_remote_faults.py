@@ -76,7 +76,7 @@ def made_and_billed(folder: Path) -> tuple[list[int], float]:
 # ------------------------------------------------------------------------------------- between any two steps
 
 STEPS = {
-    "service": ("find", "submit", "status", "collect"),
+    "service": ("find", "stage", "submit", "status", "collect"),
     "ledger": ("claim", "mark_sent", "mark_running", "entry", "mark_ended"),
 }
 
@@ -227,6 +227,25 @@ def test_a_reader_that_stops_is_told_what_runs_on(
 def test_a_reader_that_has_read_all_is_told_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(tune(tmp_path)) == 2
     assert capsys.readouterr().err == ""
+
+
+class StagingFails(FakeJobs):
+    def stage(self, model: Any, training_set: TrainingSet, label: str) -> None:
+        raise OSError("the upload broke off")
+
+
+def test_what_breaks_off_while_files_are_stored_leaves_nothing_in_doubt(tmp_path: Path) -> None:
+    with made.refused("backend: what the tuning job reads can't be stored (OSError: the upload broke off)"):
+        tune(tmp_path, 1, StagingFails(tmp_path), budget_usd=PRICE_USD)
+    remote = backend(tmp_path)
+    remote.service.stage = lambda *arguments: os._exit(9)  # type: ignore[attr-defined]
+    process = fork.Process(target=lambda: list(remote.tune(MODEL, sets(1))))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 9
+    assert [entry.state for entry in remote.ledger.entries()] == ["claimed"]
+    assert len(tune(tmp_path, 1, budget_usd=PRICE_USD)) == 1
+    assert made_and_billed(tmp_path) == ([1], PRICE_USD / 2)
 
 
 class TwoOfALabel(FakeJobs):

@@ -250,7 +250,7 @@ def test_eight_processes_tune_on_the_same_sets_and_some_are_killed(
     assert set(double.asked.values()) <= {1}
 
 
-@pytest.mark.parametrize("step", [7, 8])
+@pytest.mark.parametrize("step", [9, 10])
 def test_a_process_that_is_killed_around_the_submission(step: int, tmp_path: Path, double: Double, bucket: str) -> None:
     assert killed_at(step, tmp_path, double, bucket) == 9
     check_paid_once(tmp_path, double, bucket, 1)

@@ -16,7 +16,6 @@ from tests.vertex_jobs import STATE, Jobs
 
 from silvertune import composition
 from silvertune.backends import Local, Remote, VertexJob, google_cloud
-from silvertune.backends.jobs import RefusedError
 from silvertune.backends.ledger import Ledger
 from silvertune.errors import UserError
 from silvertune.interfaces import PredictorTraits, TrainingSet
@@ -219,7 +218,8 @@ def test_a_container_whose_machine_is_taken_away_runs_once_more(place: Place, tm
 
 def test_without_restarts_a_machine_that_is_taken_away_is_a_failure(place: Place, tmp_path: Path) -> None:
     place.serve("taken away")
-    with made.refused("failed (The replica workerpool0-0 exited with a non-zero status of -9.)", "submits it anew"):
+    reason = "failed (the container left no reason; its log: gcloud ai custom-jobs stream-logs projects/my-project/"
+    with made.refused(reason, "(The replica workerpool0-0 exited with a non-zero status of -9.)", "submits it anew"):
         list(place.backend(restarts=0).tune(model_of(TFIDF, tmp_path), training_sets()))
     place.jobs.container = "forked"
     assert len(list(place.backend(restarts=0).tune(model_of(TFIDF, tmp_path), training_sets()))) == 1
@@ -275,19 +275,23 @@ def test_an_image_that_does_not_start_is_told(place: Place, tmp_path: Path) -> N
         list(place.backend().tune(model_of(TFIDF, tmp_path), training_sets()))
 
 
-@pytest.mark.parametrize(
-    ("fault", "words"),
-    [
-        ("quota", "the quota is used up (429 quotas exceeded: custom_model_"),
-        ("permission", "Google refused it (403 Permission 'aiplatform."),
-    ],
-)
-def test_what_google_refuses_is_told_and_costs_nothing(place: Place, tmp_path: Path, fault: str, words: str) -> None:
-    place.jobs.fault = fault
-    with made.refused("the provider refused the tuning job", words):
+def test_what_google_refuses_is_told_and_costs_nothing(place: Place, tmp_path: Path) -> None:
+    place.jobs.fault = "permission"
+    with made.refused("the provider refused the tuning job", "Google refused it (403 Permission 'aiplatform."):
         list(place.backend().tune(model_of(TFIDF, tmp_path), training_sets()))
     assert place.backend().ledger.committed_usd() == 0.0
     assert len(list(place.backend().tune(model_of(TFIDF, tmp_path), training_sets()))) == 1
+
+
+def test_more_jobs_than_the_quota_wait_for_their_turn(place: Place, tmp_path: Path) -> None:
+    model, sets = model_of(TFIDF, tmp_path), training_sets(2)
+    place.jobs.quota = 0
+    with made.refused("backend.service: the quota is used up (429 quotas exceeded: custom_model_"):
+        list(place.backend().tune(model, sets))
+    assert place.backend().ledger.committed_usd() == 0.0
+    place.jobs.quota = 1
+    assert len(list(place.backend().tune(model, sets))) == 2
+    assert list(place.jobs.labels().values()) == [1, 1]
 
 
 def test_nothing_is_submitted_to_a_bucket_in_another_region(place: Place, tmp_path: Path) -> None:
@@ -305,7 +309,8 @@ def test_nothing_is_submitted_without_credentials(
 
     monkeypatch.setattr(google_cloud, "credentials", no_credentials)
     service = place.service(base_url=None)
-    with pytest.raises(RefusedError, match=r"^backend\.service: no Google credentials on this machine"):
+    service.stage(None, training_sets()[0], "label-0")
+    with made.refused("backend.service: no Google credentials on this machine"):
         service.submit(None, training_sets()[0], "label-0")
     with made.refused("no Google credentials on this machine"):
         service.find("label-0")
@@ -337,8 +342,8 @@ def test_a_setting_out_of_range_is_refused(name: str, tmp_path: Path) -> None:
 
 def test_an_accelerator_that_vertex_ai_has_not_is_refused_before_anything_is_sent(place: Place) -> None:
     service = place.service(accelerator_type="NVIDIA_L5")
-    with pytest.raises(RefusedError, match=r"accelerator_type=NVIDIA_L5: Vertex AI has no such accelerator.*NVIDIA_L4"):
-        service.submit(None, training_sets()[0], "label-0")
+    with made.refused("accelerator_type=NVIDIA_L5: Vertex AI has no such accelerator", "NVIDIA_L4"):
+        service.stage(None, training_sets()[0], "label-0")
     assert [result.ok for result in service.probe(None)] == [True, True, False, True, True]
 
 

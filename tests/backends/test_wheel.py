@@ -10,6 +10,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -58,6 +59,37 @@ def test_a_users_module_goes_with_it_and_an_installed_one_is_a_requirement(user:
     assert f"{module}.py" in zipfile.ZipFile(io.BytesIO(wheel.build([module]))).namelist()
     with made.refused("module nowhere_at_all: has no source file"):
         wheel.build(["nowhere_at_all"])
+
+
+def test_of_a_users_package_its_code_goes_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "odd_names"
+    (package / ".git").mkdir(parents=True)
+    for name in ("__init__.py", "a,b.txt", ".git/config"):
+        (package / name).write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    archive = zipfile.ZipFile(io.BytesIO(wheel.build(["odd_names"])))
+    assert {name for name in archive.namelist() if "odd" in name} == {"odd_names/__init__.py", "odd_names/a,b.txt"}
+    (record,) = [name for name in archive.namelist() if name.endswith("/RECORD")]
+    assert "odd_names/a,b.txt" in {row[0] for row in csv.reader(io.TextIOWrapper(archive.open(record)))}
+    monkeypatch.setattr(wheel, "LARGEST_MODULE", 10)
+    (package / "__init__.py").write_text("# longer than that")
+    with made.refused(f"module odd_names: its folder {package} has", "keep data elsewhere"):
+        list(wheel._files("odd_names"))
+
+
+def test_requirements_are_those_of_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    packages = {
+        "silvertune": ["on-linux; sys_platform == 'linux'", "on-windows; os_name == 'nt'", "not-here"],
+        "on-linux": [], "on-windows": [],
+    }  # fmt: skip
+
+    def distribution(name: str) -> SimpleNamespace:
+        if name not in packages:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return SimpleNamespace(version="1.0+cpu", requires=packages[name])
+
+    monkeypatch.setattr(importlib.metadata, "distribution", distribution)
+    assert wheel.requirements() == "on-linux==1.0\n"
 
 
 def test_requirements_are_what_is_installed_here() -> None:

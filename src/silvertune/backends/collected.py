@@ -20,6 +20,8 @@ from silvertune.interfaces import Predictor
 
 TEXT_FILES = (".json", ".md")
 """Files of a model that may name the place of its base."""
+FORMAT = 1
+"""Of `result.json` and of what it names: the version that collects a job may be another than the one that sent it."""
 
 
 @dataclass(frozen=True)
@@ -79,16 +81,26 @@ def collect(output: CloudFolder, paths: Sequence[Path], cache: Path, job: str) -
         job: The job's name, for messages.
 
     Raises:
-        UserError: The job has left no result, or a file of it is not what was stored.
+        UserError: The job has left no result, another version of silvertune has written it, or a file of it is not what
+            was stored.
     """
     content = output.read("result.json")
     if content is None:
-        raise UserError(f"tuning job {job} succeeded, and left no {output.url}/result.json: did somebody delete it?")
+        raise UserError(
+            f"tuning job {job} succeeded, and there is no {output.url}/result.json: did somebody delete it? "
+            "silvertune-jobs forget has it tuned, and paid for, anew"
+        )
     result = json.loads(content)
+    if result.get("format") != FORMAT:
+        raise UserError(
+            f"{output.url}/result.json: this version of silvertune can't read it, and "
+            f"{result.get('version', 'an older')} can: collect it with that, or silvertune-jobs forget has it tuned, "
+            "and paid for, anew"
+        )
     folder = cache / "vertex_job" / hashlib.sha256(content + repr(paths).encode()).hexdigest()
     if not folder.is_dir():
         _download(output, result, paths, folder)
-    log = output.read(result["log"].removeprefix(f"{output.url}/")) or b""
+    log = output.read(result["log"].removeprefix(f"{output.url}/")) or f"{result['log']} is gone\n".encode()
     traits: dict[str, Any] = {name: result[name] for name in ("history", "ran_on", "packages", "alarms", "figures")}
     traits["base_model"] = _with_paths_here(result["base_model"], result, paths)
     loader = json.loads((folder / "silvertune.json").read_text(encoding="utf-8"))["loader"]

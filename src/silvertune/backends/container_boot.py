@@ -4,11 +4,13 @@ The source of this file is the container's command, so that any image with the r
 metadata server gives a token for Cloud Storage.
 """
 
+import http.client
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.parse
 import urllib.request
 
@@ -17,7 +19,20 @@ TOKEN = "http://metadata.google.internal/computeMetadata/v1/instance/service-acc
 
 
 def answer(address: str, content: "bytes | None" = None) -> bytes:
-    """What Cloud Storage answers to a request, with the rights of the machine's service account."""
+    """What Cloud Storage answers to a request, made again where the network or the service fails for a moment."""
+    pauses_s = [1, 2, 4, 8, 16]
+    while True:
+        try:
+            return first_answer(address, content)
+        except (OSError, http.client.HTTPException) as error:
+            code = getattr(error, "code", 503)
+            if not pauses_s or not (code >= 500 or code in (408, 429)):
+                raise OSError(f"{address}: {error}") from error
+        time.sleep(pauses_s.pop(0))
+
+
+def first_answer(address: str, content: "bytes | None") -> bytes:
+    """What Cloud Storage answers at once, with the rights of the machine's service account."""
     headers = {"Content-Type": "application/json"}
     if "STORAGE_EMULATOR_HOST" not in os.environ:
         asking = urllib.request.Request(TOKEN, headers={"Metadata-Flavor": "Google"})

@@ -35,6 +35,10 @@ def _nothing_further(model: Any, training_set: TrainingSet) -> str:
     return ""
 
 
+def _nothing_to_store(model: Any, training_set: TrainingSet, label: str) -> None:
+    """What a provider does before it makes a job that reads no files."""
+
+
 @dataclass(frozen=True)
 class JobServiceTraits(Traits):
     """Optional attributes of a provider's jobs.
@@ -43,9 +47,13 @@ class JobServiceTraits(Traits):
         content: A text that changes with what a job is sent of a model and a training set, where that is more than
             their rows and settings, such as a file that is rendered from them. It becomes part of the content key.
             Called for all sets of a run before the first job is submitted; a UserError refuses the run.
+        stage: Called as `submit` is, and before it: stores what the job will read. The ledger does not say yet that
+            the job was sent, so that a process that is killed meanwhile leaves nothing in doubt. Whoever takes over
+            calls it again.
     """
 
     content: Callable[[Any, TrainingSet], str] = _nothing_further
+    stage: Callable[[Any, TrainingSet, str], None] = _nothing_to_store
 
 
 class JobService(Protocol):

@@ -265,9 +265,9 @@ class Ledger:
             connection.execute(unfinished.values(**values))
 
     def forget(self, key: str) -> Entry:
-        """Let a job be submitted anew: somebody has looked, and it does not run at the provider.
+        """Let a job be submitted anew: somebody has looked, and it does not run at the provider, or its result is gone.
 
-        What was set aside for a job that was seen running counts as spent.
+        What it cost stays spent; of a job that was seen running, that is what was set aside.
 
         Args:
             key: The content key.
@@ -276,12 +276,13 @@ class Ledger:
             The entry as it was.
 
         Raises:
-            UserError: The ledger has no unfinished job with that key, or a process is submitting it now.
+            UserError: The ledger has no job with that key that is unfinished or succeeded, or a process is submitting
+                it now.
         """
         with self._writing() as connection:
             row, now = _row(connection, key), _now(connection)
-            if row is None or row.state not in UNFINISHED:
-                raise UserError(f"key={key}: {self.address} has no unfinished job with that key")
+            if row is None or row.state in ("failed", "cancelled"):
+                raise UserError(f"key={key}: {self.address} has no job with that key that runs or has succeeded")
             if row.state in ("claimed", "sent") and not _is_void(row, now):
                 raise UserError(f"key={key}: {in_words(row.owner)} is submitting that job now; end it first")
             lost = row.reserved_usd if row.state == "running" else 0.0

@@ -203,11 +203,22 @@ class Remote:
         if job is None and entry.state == "sent":
             job = self._looked_up(entry, "an earlier process sent it")
         elif job is None:
+            self._stage(model, training_set, entry)
             if not self.ledger.mark_sent(entry):
                 return  # another process has taken over
             job = self._sent(model, training_set, entry)
         if job is not None:
             self.ledger.mark_running(entry, job)
+
+    def _stage(self, model: Any, training_set: TrainingSet, entry: Entry) -> None:
+        try:
+            JobServiceTraits.of(self.service).stage(model, training_set, entry.label)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"{self.setting}: what the {self.noun} reads can't be stored ({_in_words(error)}); nothing was sent"
+            ) from error
 
     def _job_of(self, entry: Entry) -> str | None:
         """The name of the job that the provider has under the entry's label."""

@@ -94,6 +94,7 @@ class Vertex:
         self.damaged_examples, self.quota_metric, self.timeout_s = damaged_examples, quota_metric, timeout_s
         self.base_url, self.quota_base_url = base_url, quota_base_url
         self.folder = CloudFolder(storage, f"{_KEY}.storage", str(project))
+        self._requests: dict[str, TuningJob] = {}
 
     @property
     def _parent(self) -> str:
@@ -173,11 +174,15 @@ class Vertex:
         settings = (model.base_model, model.epochs, model.adapter_size, model.learning_rate_multiplier)
         return json.dumps([*settings, *(tuning_files.digest(lines) for lines in files)])
 
+    def stage(self, model: Any, training_set: TrainingSet, label: str) -> None:
+        """Store the files of the training set; see `silvertune.backends.jobs.JobServiceTraits`."""
+        self._requests[label] = self._job(model, training_set, label)
+
     def submit(self, model: Any, training_set: TrainingSet, label: str) -> str:
-        """Store the files, and make a job with one request; see `silvertune.backends.jobs.JobService`."""
+        """Make the job that was staged, with one request; see `silvertune.backends.jobs.JobService`."""
         from google.api_core.exceptions import ResourceExhausted
 
-        job = self._job(model, training_set, label)
+        job = self._requests.pop(label)
         try:
             created = self._client.create_tuning_job(
                 parent=self._parent, tuning_job=job, retry=None, timeout=self.timeout_s

@@ -1,7 +1,7 @@
 """Tuning by the local backend in a custom job of Vertex AI: on a machine with a GPU, for as long as tuning takes.
 
 A job's code, pinned packages, configuration and training set are stored in Cloud Storage under the digests of their
-contents. Its container (`silvertune.study.job_container`) writes log, model and result to the folder `jobs/<label>`.
+contents. Its container (`silvertune.study.job_container`) writes log, model and result to a folder of its own.
 """
 
 import functools
@@ -10,6 +10,7 @@ import json
 import os
 import re
 import sys
+import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ from silvertune.backends import container_boot, google_cloud, job_files, wheel
 from silvertune.backends.cloud_storage import CloudFolder
 from silvertune.backends.collected import collect
 from silvertune.backends.job_files import ModelFiles
-from silvertune.backends.jobs import JobStatus, RefusedError
+from silvertune.backends.jobs import BusyError, JobStatus, RefusedError
 from silvertune.datasets.notices import say
 from silvertune.errors import UserError, check_number, check_whole_number, in_one_line
 from silvertune.interfaces import CheckResult, Estimate, Predictor, TrainingSet
@@ -130,6 +131,7 @@ class VertexJob:
         self.accelerator_type, self.accelerator_count = accelerator_type, accelerator_count
         self.restarts, self.timeout_s, self.max_wait_s = restarts, timeout_s, max_wait_s
         self.usd_per_hour, self.price_as_of, self.service_account = usd_per_hour, price_as_of, service_account
+        self._requests: dict[str, CustomJob] = {}
 
     # ------------------------------------------------------------------------------------- before anything is paid
 
@@ -179,19 +181,25 @@ class VertexJob:
 
     # --------------------------------------------------------------------------------------------------- the verbs
 
+    def stage(self, model: Any, training_set: TrainingSet, label: str) -> None:
+        """Store what the job needs: the code, the packages' pins, the model's files and the training set."""
+        # A folder of its own: nothing of another job, or of an earlier version, is there.
+        output = self.folder.under(f"jobs/{label}/{uuid.uuid4().hex[:8]}").url
+        self._requests[label] = self._job(self._store(training_set, output), output, label)
+
     def submit(self, model: Any, training_set: TrainingSet, label: str) -> str:
-        """Store what the job needs, and make the job with one request."""
+        """Make the job that was staged, with one request."""
+        from google.api_core.exceptions import TooManyRequests
+
+        job = self._requests.pop(label)
         try:
-            job = self._job(self._store(training_set, label), label)
-            client = self._client()
-        except UserError as error:
-            raise RefusedError(str(error)) from error
-        try:
-            created = client.create_custom_job(parent=self._parent, custom_job=job, timeout=TIMEOUT_S, retry=None)
+            created = self._client().create_custom_job(
+                parent=self._parent, custom_job=job, timeout=TIMEOUT_S, retry=None
+            )
         except Exception as error:
-            if (words := google_cloud.what_to_mend(error, self.setting)) is not None:
-                raise RefusedError(words) from error
-            raise
+            if (words := google_cloud.what_to_mend(error, self.setting)) is None:
+                raise
+            raise (BusyError if isinstance(error, TooManyRequests) else RefusedError)(words) from error
         return str(created.name)
 
     def find(self, label: str) -> str | None:
@@ -213,8 +221,8 @@ class VertexJob:
         name = getattr(custom_job.state, "name", str(custom_job.state))
         state: Any = STATES.get(name, "undecided")
         message = name if state == "undecided" or not custom_job.error.message else str(custom_job.error.message)
-        if state == "failed" and (reason := self._reason(custom_job)):
-            message = f"{reason} ({message})"
+        if state == "failed" and custom_job.start_time:
+            message = f"{self._reason(custom_job)} ({message})"
         return JobStatus(state, None if state == "running" else self._cost_usd(custom_job), message)
 
     def collect(self, job: str, model: Any, training_set: TrainingSet) -> Predictor:
@@ -238,7 +246,7 @@ class VertexJob:
     def _model_files(self) -> ModelFiles:
         return ModelFiles.of(self.model_config["model"])
 
-    def _store(self, training_set: TrainingSet, label: str) -> str:
+    def _store(self, training_set: TrainingSet, output: str) -> str:
         """Store what the job needs; the URL of the file that names it all."""
         self.folder.check_region(self.location)
         wheel_url, requirements_url = self._code_urls
@@ -254,7 +262,7 @@ class VertexJob:
             "train": self._store_rows(training_set.train, "train.json"),
             "validation": self._store_rows(training_set.validation, "validation.json"),
             "restarts": self.restarts,
-            "output": self.folder.under(f"jobs/{label}").url,
+            "output": output,
         }
         return self.folder.under("files").store(json.dumps(content, indent=1).encode("ascii"), "job.json")
 
@@ -274,7 +282,8 @@ class VertexJob:
         files = self.folder.under("files")
         return files.store(code, wheel.name()), files.store(requirements.encode("ascii"), "requirements.txt")
 
-    def _job(self, url: str, label: str) -> "CustomJob":
+    def _job(self, url: str, output: str, label: str) -> "CustomJob":
+        """The request that makes the job of the file at a URL."""
         from google.cloud.aiplatform_v1 import types
 
         machine: dict[str, Any] = {"machine_type": self.machine_type}
@@ -300,7 +309,7 @@ class VertexJob:
         spec = types.CustomJobSpec(
             scheduling=scheduling,
             worker_pool_specs=[pool],
-            base_output_directory={"output_uri_prefix": self.folder.under(f"jobs/{label}").url},
+            base_output_directory={"output_uri_prefix": output},
             service_account=self.service_account or "",
         )
         return types.CustomJob(display_name=f"silvertune {label}", labels={LABEL: label}, job_spec=spec)
@@ -361,13 +370,13 @@ class VertexJob:
         return max(0.0, seconds) / 3600 * self.usd_per_hour
 
     def _reason(self, job: "CustomJob") -> str:
-        """Why the container failed, in its own words; empty where it never came that far."""
+        """Why the container failed, in its own words, or where to look if it has left none."""
         with suppress(UserError):
             output = self._output(job)
-            for path in reversed([path for path in output.paths() if path.endswith(".json")]):
+            for path in reversed(output.paths()):
                 if path == "not_started.json" or path.startswith("failed-"):
-                    return str(json.loads(output.read(path) or b"{}").get("message", ""))
-        return ""
+                    return str(json.loads(output.read(path) or b"{}").get("message"))
+        return f"the container left no reason; its log: gcloud ai custom-jobs stream-logs {job.name}"
 
 
 @functools.lru_cache(maxsize=8)

@@ -15,14 +15,17 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, TextIO
 
+import silvertune
 from silvertune import composition
-from silvertune.backends import job_files
+from silvertune.backends import collected, job_files
 from silvertune.backends.cloud_storage import CloudFolder
 from silvertune.backends.local import Local
 from silvertune.errors import UserError, cause_and_place
 from silvertune.interfaces import Predictor, PredictorTraits, TrainingSet
 
 SETTING = "job"
+LONGEST_LOG = 4_000_000
+"""Characters of a log that are kept; of a longer one its beginning and its end."""
 
 
 def main() -> None:
@@ -42,10 +45,10 @@ def main() -> None:
         except Exception as error:
             if not isinstance(error, UserError):
                 traceback.print_exc()
-            message = {"message": cause_and_place(error), "log": output.store(_encoded(log), "log.txt")}
+            message = {"message": cause_and_place(error), "log": output.store(log.encoded(), "log.txt")}
             output.create(_json(message), f"failed-{number}.json")
             sys.exit(f"silvertune: {message['message']}")
-        result["log"] = output.store(_encoded(log), "log.txt")
+        result["log"] = output.store(log.encoded(), "log.txt")
     output.create(_json(result), "result.json")
 
 
@@ -68,6 +71,8 @@ def _stored(predictor: Predictor, output: CloudFolder, folder: Path) -> dict[str
     predictor.save(folder / "model")
     files = sorted(file for file in (folder / "model").rglob("*") if file.is_file())
     return {
+        "format": collected.FORMAT,
+        "version": silvertune.__version__,
         "model": {str(file.relative_to(folder / "model")): output.store(file, file.name) for file in files},
         "made_in": str(folder),
         "history": [dict(epoch) for epoch in traits.history],
@@ -83,14 +88,40 @@ def _json(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, indent=1).encode("ascii")
 
 
+class _Log:
+    """What is printed, and no more of it than `LONGEST_LOG` and as much again."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.size = self.left_out = 0
+
+    def add(self, text: str) -> None:
+        self.texts.append(text)
+        self.size += len(text)
+        if self.size > 2 * LONGEST_LOG:
+            self._shorten()
+
+    def _shorten(self) -> None:
+        text, half = "".join(self.texts), LONGEST_LOG // 2
+        self.left_out += len(text) - 2 * half
+        self.texts, self.size = [text[:half], text[-half:]], 2 * half
+
+    def encoded(self) -> bytes:
+        if self.size > LONGEST_LOG:
+            self._shorten()
+        start, *rest = self.texts or [""]
+        gap = f"\n[{self.left_out} characters are left out here]\n" if self.left_out else ""
+        return "".join([start, gap, *rest]).encode("utf-8", "backslashreplace")
+
+
 class _Both(io.TextIOBase):
     """Writes to a stream, and keeps what it wrote."""
 
-    def __init__(self, stream: TextIO, kept: io.StringIO) -> None:
-        self.stream, self.kept = stream, kept
+    def __init__(self, stream: TextIO, log: _Log) -> None:
+        self.stream, self.log = stream, log
 
     def write(self, text: str) -> int:
-        self.kept.write(text)
+        self.log.add(text)
         return self.stream.write(text)
 
     def flush(self) -> None:
@@ -98,15 +129,11 @@ class _Both(io.TextIOBase):
 
 
 @contextmanager
-def _logging() -> Iterator[io.StringIO]:
+def _logging() -> Iterator[_Log]:
     """Keep what is printed inside."""
-    kept = io.StringIO()
-    with redirect_stdout(_Both(sys.stdout, kept)), redirect_stderr(_Both(sys.stderr, kept)):
-        yield kept
-
-
-def _encoded(log: io.StringIO) -> bytes:
-    return log.getvalue().encode("utf-8", "backslashreplace")
+    log = _Log()
+    with redirect_stdout(_Both(sys.stdout, log)), redirect_stderr(_Both(sys.stderr, log)):
+        yield log
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ A key may be shortened to its first characters, as `list` shows it. `cancel` ask
 overrides of the study that name the backend, or the LLM whose batch it is (of batches, the ledger is the answer
 store's database: labeler.store.url, or batches.sqlite in the cache of tracking.dir); `list` and `forget` take the
 ledger's URL (backend.ledger.url). `forget` is for a job that somebody has looked for at the provider, and that does
-not run there: the next run of the study submits it anew. What was set aside for a job that was seen running counts
-as spent."""
+not run there, or whose result is gone: the next run of the study submits it anew, and pays for it anew. What was set
+aside for a job that was seen running counts as spent."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -61,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
         "words", nargs="+", metavar="KEY|OVERRIDE", help="keys, and overrides that name the backend"
     )
     cancelling.set_defaults(do=lambda options: _cancel(options.words))
-    forgetting = commands.add_parser("forget", help="let jobs be submitted anew that do not run at the provider")
+    forgetting = commands.add_parser(
+        "forget", help="let jobs be submitted anew that do not run at the provider, or whose results are gone"
+    )
     forgetting.add_argument("url", help="the ledger: a SQLAlchemy URL")
     forgetting.add_argument("keys", nargs="+", metavar="KEY")
     forgetting.set_defaults(do=lambda options: _forget(_existing(options.url), options.keys))
