@@ -220,6 +220,13 @@ def test_users_are_named_by_email_and_by_number(tmp_path: Path) -> None:
         assert annotators == ["people/bob", "people/1", f"people/{names[2]}"]
 
 
+def test_an_annotation_in_exports_of_both_kinds_is_by_whom_one_of_them_names(tmp_path: Path) -> None:
+    items, made_at = made.items(1), {"created_at": "2026-11-01T00:00:00Z", "updated_at": "2026-11-01T00:00:00Z"}
+    for name, who in (("1", 2), ("2", {"id": 2, "email": "bob@example.org"}), ("3", None)):  # None: deleted since
+        export(tmp_path, {"i000": [annotation("soe", who, 5, **made_at)]}, f"{name}.json")
+    assert studio(tmp_path).label(items)["annotator"].tolist() == ["people/bob@example.org"]
+
+
 def test_who_skips_a_task_and_labels_it_as_well_has_labelled_it(tmp_path: Path) -> None:
     items = made.items(2)
     export(

@@ -137,12 +137,12 @@ class LabelStudio:
         return kept
 
     def _latest(self) -> list[files.Annotation]:
+        """Each annotation once: as it was changed last, from an export that says the most of who gave it."""
         latest: dict[Any, files.Annotation] = {}
         for file in files.export_files(self.folder):
             for position, one in enumerate(files.annotations(file)):
                 key = (file, position) if one.key is None else (one.item, *one.key)
-                if key not in latest or latest[key].changed <= one.changed:
-                    latest[key] = one
+                latest[key] = max(one, latest.get(key, one), key=lambda a: (a.changed, a.email != "", a.user != ""))
         return list(latest.values())
 
     def _names(self, annotations: Sequence[files.Annotation]) -> list[str]:
