@@ -125,6 +125,12 @@ def test_copies_are_in_proportion_and_within_the_most(weights: list[tuple[float,
         assert (sum(counts.values()) >= 1) == (weight > 0)
 
 
+@pytest.mark.parametrize("name", ["meta/llama3_1@llama-3.1-8b-instruct", "google/gemma-3-27b-it", "Qwen3-32B"])
+def test_an_open_model_is_refused_with_what_tunes_it(name: str, tmp_path: Path) -> None:
+    with made.refused(f"model.base_model={name}: is an open model", "want backend=vertex_job with model=causal_lora"):
+        vertex_parts.service(Double(), "gs://bucket").check(vertex_parts.model(tmp_path, base_model=name))
+
+
 # ---------------------------------------------------------------------------------------------- refused settings
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 LABEL = "silvertune-key"
 """The label of a job that holds the ledger's label of it."""
+OPEN_MODELS = r"[/@]|llama|gemma|qwen|gpt-oss|mistral|deepseek"
+"""What stands in the names of open models: Vertex AI writes them as `meta/llama3_1@llama-3.1-8b-instruct`."""
 _KEY = "backend.service"
 _GOES_ON = ("QUEUED", "PENDING", "RUNNING", "UPDATING", "CANCELLING")
 _ENDS = {"SUCCEEDED": "succeeded", "FAILED": "failed", "EXPIRED": "failed", "CANCELLED": "cancelled"}
@@ -108,12 +110,18 @@ class Vertex:
         """Look, offline, whether the model is one that Vertex AI tunes.
 
         Raises:
-            UserError: It is not, its base model has ended, or a package is missing.
+            UserError: It is not, it is an open model, its base model has ended, or a package is missing.
         """
         if not callable(getattr(model, "examples", None)) or not callable(getattr(model, "predictor", None)):
             raise UserError(
                 f"backend=vertex can't tune model {type(model).__name__}: it writes no examples for a Gemini model; "
                 "want model=gemini_tuned, or backend=local"
+            )
+        if re.search(OPEN_MODELS, model.base_model, re.IGNORECASE):
+            raise UserError(
+                f"model.base_model={model.base_model}: is an open model; Vertex AI asks a tuned one on a machine "
+                "that bills by the hour until somebody ends it: want backend=vertex_job with model=causal_lora, or "
+                f"model.base_model={either(self.tunable)}"
             )
         retired.refuse("vertex", model.base_model, "model.base_model")
         if re.sub(r"-\d{3}$", "", model.base_model) not in self.tunable:

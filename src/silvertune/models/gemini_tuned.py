@@ -81,7 +81,7 @@ class GeminiTuned:
     budget_usd: float | None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.base_model, str) or not re.fullmatch(r"[\w.-]+", self.base_model):
+        if not isinstance(self.base_model, str) or not re.fullmatch(r"[\w./@-]+", self.base_model):
             raise UserError(
                 f"model.base_model={self.base_model}: want the name of a model, such as gemini-3.5-flash-lite"
             )
