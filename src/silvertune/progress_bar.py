@@ -16,6 +16,15 @@ class _Rate(ProgressColumn):
         return Text(f"{task.speed:.1f}/s" if task.speed else "")
 
 
+def on_stderr() -> Console:
+    """A console on the standard error, with bars where that is a terminal.
+
+    Returns:
+        One that prints plain lines in a notebook, where rich would show a bar and a warning anew at every refresh.
+    """
+    return Console(stderr=True, force_jupyter=False)
+
+
 @contextmanager
 def shown(description: str, total: int) -> Iterator[Callable[[str], None]]:
     """Show a bar on the terminal until the block ends; show nothing where there is no terminal.
@@ -27,7 +36,7 @@ def shown(description: str, total: int) -> Iterator[Callable[[str], None]]:
     Yields:
         A function to call after each step, with a text to show behind the bar.
     """
-    console = Console(stderr=True)
+    console = on_stderr()
     columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     suffix = TextColumn("{task.fields[suffix]}")
     with Progress(*columns, suffix, console=console, transient=True, disable=not console.is_terminal) as progress:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
+from silvertune import progress_bar
 from silvertune.study import console
 
 TEXT = "Δ F1 − .119 … † café 東京 ≥ 5"
@@ -45,6 +46,12 @@ def test_an_output_that_is_no_stream_of_pythons_is_left_alone(monkeypatch: pytes
     monkeypatch.setattr(sys, "stdout", io.StringIO())  # as in a notebook
     console.open_console().print(TEXT)
     assert TEXT in sys.stdout.getvalue()  # type: ignore[attr-defined]
+
+
+def test_in_a_notebook_plain_lines_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    for one in (console.open_console(), progress_bar.on_stderr()):
+        assert not one.is_jupyter
 
 
 def test_an_errors_setting_of_the_users_stays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,7 @@ def test_a_table_is_the_callers_own(loaded: LoadedStudy) -> None:
 def test_figures_and_the_study_show_themselves_in_a_notebook(loaded: LoadedStudy) -> None:
     assert {"arms", "groups"} <= set(loaded.figures)
     assert loaded.figures["arms"]._repr_png_().startswith(b"\x89PNG")
+    assert repr(loaded) == f"tiny: 8 runs, sweep {loaded.run_id}"
     page = loaded._repr_html_()
     assert page.startswith("<h3>tiny: 8 runs</h3>")
     assert "confident" in page

@@ -50,13 +50,15 @@ def of_items(
     low = kept_confidence.quantile(LOWEST) if kept_confidence.notna().any() else np.nan
     highest, median = kept_confidence.max(), confidence.median()
 
-    of_item = decisions[decisions.index.isin(item_ids)]
+    # Ids are looked up once: they are texts, and there may be a million of them.
+    places = item_ids.get_indexer(decisions.index)
+    is_asked = places >= 0
+    of_item, confidence, places = decisions[is_asked], confidence[is_asked], places[is_asked]
     label, keep = of_item["label"], of_item["keep"].astype(bool)
-    confidence = confidence[decisions.index.isin(item_ids)]
-    true, predicted = _of(gold, of_item.index), _of(_labels(predictions), of_item.index)
+    tested, tested_gold = _of(_labels(predictions), item_ids), _of(gold, item_ids)
+    predicted, true = (pd.Series(one.to_numpy()[places], of_item.index) for one in (tested, tested_gold))
     wrong = label.notna() & true.notna() & (label != true)
     trained = of_item["train_label"]
-    tested, tested_gold = _of(_labels(predictions), item_ids), _of(gold, item_ids)
     rows = {
         "dropped": label.notna() & ~keep,
         "kept": keep,
@@ -70,14 +72,22 @@ def of_items(
         "from_fallback": of_item["source"] == "fallback",
         "no_label": label.isna(),
     }
-    marked = {name: item_ids.isin(is_marked.index[is_marked.to_numpy(dtype=bool)]) for name, is_marked in rows.items()}
-    cast = votes[(votes["stage"] == "labeler") & votes["item_id"].isin(item_ids) & votes["label"].notna()]
-    n_classes = cast.groupby("item_id")["label"].nunique()
-    marked["disagree"] = item_ids.isin(n_classes.index[n_classes > 1])
+    marked = {name: _at(places[is_marked.to_numpy(dtype=bool)], len(item_ids)) for name, is_marked in rows.items()}
+    cast = votes[(votes["stage"] == "labeler") & votes["label"].notna()]
+    voted = item_ids.get_indexer(pd.Index(cast["item_id"]))
+    n_classes = cast["label"].groupby(voted).nunique()
+    marked["disagree"] = _at(n_classes.index[(n_classes > 1) & (n_classes.index >= 0)].to_numpy(), len(item_ids))
     marked["prediction_wrong"] = (tested.notna() & tested_gold.notna() & (tested != tested_gold)).to_numpy(dtype=bool)
     doubts = marked["disagree"] | marked["unsure"] | marked["student_differs"]
     marked["doubted"] = marked["kept"] & doubts
     return pd.DataFrame(marked, index=item_ids)[list(MARKS)]
+
+
+def _at(places: np.ndarray, n_items: int) -> np.ndarray:
+    """True at these places."""
+    flags = np.zeros(n_items, dtype=bool)
+    flags[places] = True
+    return flags
 
 
 def _labels(predictions: pd.DataFrame) -> pd.Series:

@@ -226,10 +226,11 @@ EVERY = 30.0
 @contextmanager
 def _progress(is_alone: bool) -> "Iterator[Callable[[int, int, float], None]]":
     """Show rows, rate and time left: a bar on a terminal if no labeler shows one, else a line every now and then."""
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
+    from silvertune.progress_bar import on_stderr
+
+    console = on_stderr()
     has_bar = console.is_terminal and is_alone
     started = said = time.perf_counter()
     rows, new, begun = 0, 0, 0.0

@@ -24,7 +24,9 @@ def open_console() -> "Console":
     from rich.console import Console
 
     make_printable()
-    return Console() if Console().is_terminal else Console(width=WIDTH)
+    # In a notebook plain text as well: rich would make a piece of HTML of every line.
+    console = Console(force_jupyter=False)
+    return console if console.is_terminal else Console(width=WIDTH, force_jupyter=False)
 
 
 def make_printable() -> None:

@@ -168,6 +168,9 @@ class LoadedStudy:
             parts.append(part)
         return pd.concat(parts, ignore_index=True)
 
+    def __repr__(self) -> str:
+        return f"{self.name}: {len(self.run_ids)} runs, sweep {self.run_id}"
+
     def _repr_html_(self) -> str:
         cells = tables.cells(self._arms, self.references)
         picture = html_page.picture(

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from silvertune.progress_bar import on_stderr
 from silvertune.tracking import store
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def shown(client: "MlflowClient", experiment: str, parent: str, total: int) -> I
                 rate=f"{60 * done / elapsed:.1f} runs/min" if elapsed else "",
             )
 
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=on_stderr()) as progress:
         progress.add_task("runs", total=total, rate="")
         seen = set(before)
 
