@@ -1,13 +1,15 @@
 """One rule for launchers whose jobs run elsewhere: what jobs share must be reachable from there."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tests import cli
 
 from silvertune.errors import UserError
-from silvertune.study import launchers
+from silvertune.study import launchers, sweep
+from silvertune.tracking import store
 
 SLURM = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
 POSTGRES = "postgresql+pg8000://user@host/database"
@@ -112,6 +114,17 @@ def test_jobs_for_slurm_are_composed_and_refused_where_they_would_share_nothing(
     (line,) = refused.stderr.splitlines()
     assert "hydra/launcher=SlurmLauncher starts jobs on other machines, which can't reach: tracking.uri=sqlite" in line
     assert not (tmp_path / "mlruns").exists()
+
+
+def test_a_run_that_is_another_where_it_ran_is_told(tmp_path: Path) -> None:
+    client, experiment = store.prepare({"uri": None, "dir": str(tmp_path)}, "study")
+    of_sweep: Any = SimpleNamespace(client=client, experiment=experiment, parent="p")
+    for name, status in (("elsewhere", "FINISHED"), ("lost", "KILLED")):
+        run = client.create_run(experiment, run_name=name, tags={store.PARENT: "p"})
+        client.set_terminated(run.info.run_id, status)
+    words = [sweep._why_not(SimpleNamespace(name=name), of_sweep) for name in ("elsewhere", "lost")]  # type: ignore[arg-type]
+    assert "the code or the data differ where it ran" in words[0]
+    assert words[1] == "did not finish"
 
 
 @pytest.mark.soak

@@ -286,8 +286,16 @@ def _launched(sweep: Sweep, launch: Launch) -> tuple[list[Failure], list[Waiting
     _settle(sweep)
     with_outcome = {failure.name for failure in failures} | {one.name for one in waiting}
     with_outcome |= {job.name for job, _ in sweep.finished()}
-    failures += [Failure(job.name, "did not finish") for job in sweep.todo if job.name not in with_outcome]
+    failures += [Failure(job.name, _why_not(job, sweep)) for job in sweep.todo if job.name not in with_outcome]
     return failures, waiting
+
+
+def _why_not(job: Job, sweep: Sweep) -> str:
+    """Why a job that nothing is said of counts as failed."""
+    query = f"attributes.status = 'FINISHED' and tags.`{store.PARENT}` = '{sweep.parent}'"
+    if any(run.info.run_name == job.name for run in store.runs(sweep.client, sweep.experiment, query)):
+        return "is finished, but the code or the data differ where it ran, or were edited since the sweep began"
+    return "did not finish"
 
 
 def _check_store(sweep: Sweep) -> None:
