@@ -1,12 +1,14 @@
 """What the site makes while it is built (a hook of MkDocs): the catalogues, the house's picture, the reports.
 
 A page says where with a comment on a line of its own: `<!-- catalogue: filter -->`, `<!-- rooms -->`,
-`<!-- part inputs -->`, `<!-- file: tests/extensions/my_filter.py -->`.
+`<!-- part inputs -->`, `<!-- file: tests/extensions/my_filter.py -->`, `<!-- notebook: docs/notebook.ipynb -->`.
 """
 
 import ast
+import html
 import importlib
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -225,6 +227,7 @@ def filled_in(markdown: str) -> str:
     markdown = re.sub(r"^<!-- catalogue: (\w+) -->$", lambda match: catalogue(match[1]), markdown, flags=re.M)
     markdown = re.sub(r"^<!-- rooms -->$", lambda _: picture_of_the_rooms(), markdown, flags=re.M)
     markdown = re.sub(r"^<!-- part inputs -->$", lambda _: part_inputs(), markdown, flags=re.M)
+    markdown = re.sub(r"^<!-- notebook: (\S+) -->$", lambda match: notebook(match[1]), markdown, flags=re.M)
     return re.sub(r"^<!-- file: (\S+) -->$", lambda match: listing(match[1]), markdown, flags=re.M)
 
 
@@ -237,6 +240,33 @@ def part_inputs() -> str:
             f"part_inputs: its docstring has {len(tables)} tables; want the stages and the names"
         )
     return "\n".join(tables)
+
+
+def notebook(path: str) -> str:
+    """An executed notebook of the repository as Markdown: its texts, its code, and what each cell showed.
+
+    Its title is left out: the page has one. A table or a picture is one line of HTML.
+    """
+    cells = json.loads((ROOT / path).read_text(encoding="utf-8"))["cells"]
+    parts = []
+    for cell in cells:
+        text = "".join(cell["source"]).strip()
+        if cell["cell_type"] == "markdown":
+            parts.append(re.sub(r"\A# .*\n*", "", text))
+        else:
+            parts.append(f"<!-- not run: it is a cell of the notebook -->\n```python\n{text}\n```")
+            parts += [_shown(output["data"]) for output in cell["outputs"] if "data" in output]
+    return "\n\n".join(parts)
+
+
+def _shown(data: dict[str, Any]) -> str:
+    """What a cell showed, in the richest form that a page has."""
+    if "text/html" in data:
+        return f"<div>{' '.join(''.join(data['text/html']).split())}</div>"
+    if "image/png" in data:
+        image = "".join("".join(data["image/png"]).split())
+        return f'<div><img alt="{html.escape("".join(data["text/plain"]))}" src="data:image/png;base64,{image}"></div>'
+    return f"```text\n{''.join(data['text/plain'])}\n```"
 
 
 def listing(path: str) -> str:
