@@ -150,9 +150,6 @@ def _audited(
         strata, predicted, probs, drawn[names_a_class], codes, classes, level=options.confidence, further=FURTHER
     )
     if options.labels > planned:
-        if result.merged:
-            raise UserError(f"--labels={options.labels}: some strata have too few answers to say where others would "
-                            f"tell most; want fewer ? in {sheet}")  # fmt: skip
         sizes, variances = np.bincount(strata), result.variances
         more = audits.next_answers(sizes, np.asarray(total), variances, options.labels - planned)
         added = audits.draw(strata, more, options.seed, np.asarray(total))
@@ -241,7 +238,7 @@ def _tell(result: "Audit", level: float, without_text: int, unknown: int, sheet:
         )
     notes = [f"{result.answers} answers"]
     notes += [f"{unknown} answered ? and left out, as if they were like the others of their stratum"] * bool(unknown)
-    notes += [f"{result.merged} strata with too few answers merged with others"] * bool(result.merged)
+    notes += [f"{result.merged} strata without an answer are taken to be like their neighbours"] * bool(result.merged)
     notes += [f"{without_text} rows without text are not in the estimates"] * bool(without_text)
     print("; ".join(notes))
     places = [

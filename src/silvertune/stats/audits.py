@@ -10,14 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from silvertune.stats.proportions import Proportion, answers_for, share_of, total, wilson
+
 MOST_PER_CLASS = 6
 """Strata of one predicted class: more gain little (Cochran 1977, section 5A.8)."""
 ANSWERS_A_STRATUM = 8
 """A draw has so many answers a stratum at least, on average."""
 FEWEST = 2
-"""Answers of a stratum from which a variance can be computed."""
-UNSEEN = 0.5
-"""Weight, in answers, of what a stratum's answers may have missed."""
+"""Answers that a first draw has of a stratum, where it has so many items."""
+LEAST_PART = 0.5
+"""Of the answers that a stratum has in a draw by sizes alone, so many it gets at least."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ class Audit:
         strata: A row a stratum: `items`, `answers`, `predicted` (class), `confidence` (mean, 0-1), `accuracy` (of the
             answers; NaN without one), `next` (how many of the next answers belong there).
         answers: How many answers there are.
-        merged: How many strata had too few answers, and were merged with their neighbours.
-        variances: (H,) of being right, less what the predictions tell of it, within each stratum.
+        merged: How many strata have no answer, and are taken to be like the nearest of their predicted class.
+        variances: (H,) of being right, within each stratum; a right and a wrong answer are added to those there are.
     """
 
     table: pd.DataFrame
@@ -124,7 +126,10 @@ def draw(strata: np.ndarray, numbers: np.ndarray, seed: int, taken: np.ndarray |
 
 
 def next_answers(sizes: np.ndarray, answers: np.ndarray, variances: np.ndarray, n: int) -> np.ndarray:
-    """Share further answers among strata, each where it lowers the variance of the estimate most (Neyman 1934).
+    """Share further answers among strata: each where it lowers the variance of the estimate most (Neyman 1934).
+
+    Where a stratum has less than half of the answers that its size alone would give it, it comes first: variances are
+    estimated from few answers, and an error in a large stratum that has hardly any weighs much.
 
     Args:
         sizes: (H,) items of each stratum.
@@ -136,10 +141,14 @@ def next_answers(sizes: np.ndarray, answers: np.ndarray, variances: np.ndarray, 
         (H,) further answers of each, together `n` or what is left of the items.
     """
     added = np.zeros(len(sizes), dtype=int)
-    for _ in range(min(n, int((sizes - answers).sum()))):
-        now = np.maximum(answers + added, 0.5)
-        gain = np.where(answers + added < sizes, sizes.astype(float) ** 2 * variances / (now * (now + 1)), -np.inf)
-        added[int(np.argmax(gain))] += 1
+    n = min(n, int((sizes - answers).sum()))
+    least = np.minimum(LEAST_PART * (answers.sum() + n) * sizes / max(sizes.sum(), 1), sizes)
+    for _ in range(n):
+        has = answers + added
+        short = least - has
+        now = np.maximum(has, 0.5)
+        gain = short if short.max() >= 1 else sizes.astype(float) ** 2 * variances / (now * (now + 1))
+        added[int(np.argmax(np.where(has < sizes, gain, -np.inf)))] += 1
     return added
 
 
@@ -156,21 +165,26 @@ def estimate(
 ) -> Audit:
     """Estimate accuracy, class shares, precision and recall of the whole population.
 
-    An outcome's mean in a stratum is that of the answers, plus a weight times what the model's expectation of the same
-    outcome says of the other items: mean(Y) + w (mean over all items of F - mean over the answered of F). It is
-    unbiased for every w; w is the one with the least variance, kept within 0-1. Precision and recall are ratios of two
-    such sums, linearised. The interval is Wilson's (1927) with the number of independent answers that would have the
-    estimate's variance, and Student's t with Satterthwaite's degrees of freedom. To each stratum's variance belongs
-    half a further answer, half as the model expects and half any class: where a stratum's few answers are
-    all alike, its variance is not 0.
+    All four are made of proportions: of the items that the model puts into a class (precision), or into another (what
+    it misses), or of all items (accuracy). A proportion is the answers' weighted mean, plus a weight times what the
+    model's probabilities say of all items and not of the answered ones: mean(y) + w (mean over all items of f - mean
+    over the answers of f). It is unbiased for every w. w is the one with the least variance, within 0-1.
 
-    Source: prediction-powered inference with power tuning (Angelopoulos, Duchi & Zrnic 2023, "PPI++"), stratified
-    (Fisch et al. 2024, "Stratified prediction-powered inference"); in surveys, the difference estimator (Cochran 1977,
-    chapter 7). The interval's shape for designs: Franco, Little, Louis & Slud 2019 (they recommend Wilson with an
-    effective size).
+    The variance is that of the weighted residuals about their mean over the whole proportion, and not within each
+    stratum: a stratum of a few answers that are all alike would claim to know everything. Each residual is computed
+    with a w that its own answer did not choose. To the answers belong half a right and half a wrong one of average
+    weight, so that no error among the answers is not taken for no error at all. The interval is Wilson's with as many
+    independent answers as have that variance. A share is the sum of two proportions, a recall their ratio; their
+    intervals are made of the two.
+
+    Source: prediction-powered inference with power tuning (Angelopoulos, Duchi & Zrnic 2023, "PPI++", section 6),
+    with a w for each part of the items (Fisch et al. 2024, "Stratified prediction-powered inference"); in surveys, the
+    difference estimator (Särndal, Swensson & Wretman 1992, chapter 6). Effective numbers of answers: Korn & Graubard
+    1998, Franco, Little, Louis & Slud 2019. The answers of average weight: Tiwari, Clegg & Zou 2006 (they add one, for
+    an upper end; half of it is the mid-p of Fay & Kim 2017). Sums and ratios: Zou & Donner 2008, Donner & Zou 2012.
 
     Args:
-        strata: (N,) number of each item's stratum, from 0.
+        strata: (N,) number of each item's stratum, from 0; a stratum has items of one predicted class.
         predicted: (N,) code of each item's predicted class.
         probs: (N, K) the model's probabilities.
         answered: (n,) positions of the items that people answered, drawn at random within each stratum.
@@ -182,159 +196,134 @@ def estimate(
     Returns:
         The estimates.
     """
-    n_before = len(np.unique(strata))
-    merged = _merged(strata, answered)
-    sample = _Sample(merged, probs, answered, answers, level)
-    k = len(classes)
-    right = np.eye(k)[predicted]  # (N, K): 1 where the model is right if that is the truth
-    every = np.ones((len(strata), k))
-    rows = [("accuracy", "", *sample.ratio(right, every))]
+    sample = _Sample(strata, predicted, answered, level)
+    names_class = answers == predicted[answered]
+    items = np.arange(len(strata))
+    everything = np.ones(len(sample.sizes), dtype=bool)
+    accuracy, weight = sample.proportion(everything, names_class, probs[items, predicted])
+    rows = [("accuracy", "", *sample.row(accuracy, 1.0, weight))]
     for code, name in enumerate(classes):
-        truth = np.zeros((len(strata), k))
-        truth[:, code] = 1.0
-        called = np.repeat((predicted == code)[:, None], k, axis=1).astype(float)
-        rows.append(("share", name, *sample.ratio(truth, every)))
-        rows.append(("precision", name, *sample.ratio(truth * called, called)))
-        rows.append(("recall", name, *sample.ratio(truth * called, truth)))
+        called, is_class = sample.predicted == code, answers == code
+        share_called = float(sample.shares[called].sum())
+        precision, called_weight = sample.proportion(called, is_class, probs[:, code])
+        missed, missed_weight = sample.proportion(~called, is_class, probs[:, code])
+        hit, miss = precision.times(share_called), missed.times(1 - share_called)
+        share = total(hit, miss)
+        weight = share_called * called_weight + (1 - share_called) * missed_weight
+        has_answer = bool(sample.answers[called].any())
+        recall = share_of(hit, miss) if share.estimate > 0 else None
+        rows.append(("share", name, *sample.row(share, 1.0, weight)))
+        rows.append(("precision", name, *sample.row(precision if has_answer else None, share_called, called_weight)))
+        rows.append(("recall", name, *sample.row(recall, share.estimate, weight)))
     columns = ["measure", "class", "estimate", "low", "high", "plain_answers", "weight"]
     table = pd.DataFrame(rows, columns=columns)
-    _, residuals, unseen, _ = sample.outcome(right)
-    variances = sample.variances(residuals, unseen)
-    shown = _strata_table(sample, predicted, right, classes, variances, further)
-    return Audit(table, shown, len(answered), n_before - sample.h, variances)
+    right = np.bincount(strata[answered], weights=names_class, minlength=len(everything))
+    of_each = np.bincount(strata[answered], minlength=len(everything))
+    expected = (right + 1) / (of_each + 2)
+    variances = expected * (1 - expected)
+    confidence = np.bincount(strata, weights=probs[items, predicted]) / sample.sizes
+    shown = pd.DataFrame(
+        {
+            "items": sample.sizes.astype(int),
+            "answers": of_each,
+            "predicted": [classes[code] for code in sample.predicted],
+            "confidence": confidence,
+            "accuracy": right / np.where(of_each > 0, of_each, np.nan),
+            "next": next_answers(sample.sizes.astype(int), of_each, variances, further),
+        }
+    )
+    return Audit(table, shown, len(answered), sample.merged, variances)
 
 
 class _Sample:
-    """Answers on a stratified sample, ready for estimates of ratios."""
+    """Answers on a stratified sample, ready for estimates of proportions."""
 
-    def __init__(
-        self, strata: np.ndarray, probs: np.ndarray, answered: np.ndarray, answers: np.ndarray, level: float
-    ) -> None:
-        self.strata, self.probs, self.answered, self.answers, self.level = strata, probs, answered, answers, level
-        self.h = int(strata.max()) + 1
-        self.sizes = np.bincount(strata, minlength=self.h).astype(float)
-        self.of_answer = strata[answered]
-        self.n = np.bincount(self.of_answer, minlength=self.h).astype(float)
-        self.shares = self.sizes / self.sizes.sum()
-        self.unsampled = 1 - self.n / self.sizes
-        k = probs.shape[1]
-        self.expected = np.stack([self._means(probs[:, code]) for code in range(k)], axis=1)
-        self.unseen = (self.expected / self.expected.sum(axis=1, keepdims=True) + 1 / k) / 2
+    def __init__(self, strata: np.ndarray, predicted: np.ndarray, answered: np.ndarray, level: float) -> None:
+        self.strata, self.answered, self.level = strata, answered, level
+        self.sizes = np.bincount(strata).astype(float)
+        self.shares = self.sizes / len(strata)
+        self.predicted = np.zeros(len(self.sizes), dtype=int)
+        self.predicted[strata] = predicted
+        self.answers = np.bincount(strata[answered], minlength=len(self.sizes)).astype(float)
+        stands_for = self._neighbours()
+        self.merged = int((stands_for != np.arange(len(self.sizes))).sum())
+        sizes = np.bincount(stands_for, weights=self.sizes, minlength=len(self.sizes))
+        of_answer = strata[answered]
+        self.weights = (sizes / np.maximum(self.answers, 1))[of_answer]
+        self.unsampled = (1 - self.answers / np.maximum(sizes, 1))[of_answer]
 
-    def _means(self, values: np.ndarray) -> np.ndarray:
-        """Mean of each stratum, over all items."""
-        means: np.ndarray = np.bincount(self.strata, weights=values, minlength=self.h) / self.sizes
-        return means
+    def _neighbours(self) -> np.ndarray:
+        """For each stratum itself; where it has no answer, the nearest of its predicted class that has some."""
+        stands_for = np.arange(len(self.sizes))
+        for number in np.flatnonzero(self.answers == 0):
+            others = np.flatnonzero((self.answers > 0) & (self.predicted == self.predicted[number]))
+            if len(others):
+                stands_for[number] = others[np.argmin(np.abs(others - number))]
+        return stands_for
 
-    def _answer_means(self, values: np.ndarray) -> np.ndarray:
-        """Mean of each stratum, over the answers."""
-        means: np.ndarray = np.bincount(self.of_answer, weights=values, minlength=self.h) / np.maximum(self.n, 1)
-        return means
-
-    def outcome(self, if_true: np.ndarray) -> tuple[float, np.ndarray, np.ndarray, float]:
-        """The mean of an outcome: estimate, residual of each answer, those of unseen classes, weight.
+    def proportion(self, inside: np.ndarray, outcome: np.ndarray, expected: np.ndarray) -> tuple[Proportion, float]:
+        """A proportion among the items of some strata, and the weight of the predictions.
 
         Args:
-            if_true: (N, K) the outcome of each item if each class were the truth.
+            inside: (H,) bool, the strata.
+            outcome: (n,) bool, of each answer.
+            expected: (N,) the model's probability of the outcome.
         """
-        y = if_true[self.answered, self.answers]
-        expected = (self.probs * if_true).sum(axis=1)
-        f, f_all = expected[self.answered], self._means(expected)
-        y_mean, f_mean = self._answer_means(y), self._answer_means(f)
-        factor = (self.shares**2 * self.unsampled / np.maximum(self.n, 1) / np.maximum(self.n - 1, 1))[self.of_answer]
-        f_off = f - f_mean[self.of_answer]
-        spread = float((factor * f_off**2).sum())
-        covariance = float((factor * f_off * (y - y_mean[self.of_answer])).sum())
-        weight = float(np.clip(covariance / spread, 0.0, 1.0)) if spread > 1e-15 else 0.0
-        estimate = float((self.shares * (y_mean + weight * (f_all - f_mean))).sum())
-        classes = range(self.probs.shape[1])
-        unseen = np.stack([self._means(if_true[:, code]) for code in classes], axis=1) - weight * f_all[:, None]
-        return estimate, y - weight * f, unseen, weight
+        has_answer = np.isin(self.predicted, self.predicted[self.answers > 0])
+        known, unknown = float(self.shares[inside & has_answer].sum()), float(self.shares[inside & ~has_answer].sum())
+        if known == 0:
+            return Proportion(float(expected[inside[self.strata]].mean()) if unknown else 0.0, 0.0, 1.0), 0.0
+        is_used = inside[self.strata[self.answered]]
+        p, n, weight = _estimated(
+            outcome[is_used].astype(float),
+            expected[self.answered][is_used],
+            float(expected[(inside & has_answer)[self.strata]].mean()),
+            self.weights[is_used] / self.weights[is_used].sum(),
+            self.unsampled[is_used],
+        )
+        part = Proportion(p, *wilson(p, n, self.level))
+        if unknown:  # nobody answered for these classes: anything may be true of them
+            guess = float(expected[(inside & ~has_answer)[self.strata]].mean())
+            rest = Proportion(guess, 0.0, 1.0).times(unknown / (known + unknown))
+            part = total(part.times(known / (known + unknown)), rest)
+        return part, weight
 
-    def variances(self, residuals: np.ndarray, unseen: np.ndarray) -> np.ndarray:
-        """The variance of residuals within each stratum, with what the answers may have missed."""
-        total = self.n + UNSEEN
-        sums = np.bincount(self.of_answer, weights=residuals, minlength=self.h)
-        mean = (sums + UNSEEN * (self.unseen * unseen).sum(axis=1)) / total
-        squares = np.bincount(self.of_answer, weights=(residuals - mean[self.of_answer]) ** 2, minlength=self.h)
-        squares += UNSEEN * (self.unseen * (unseen - mean[:, None]) ** 2).sum(axis=1)
-        return squares / np.maximum(self.n + UNSEEN - 1, 1)
-
-    def ratio(self, numerator: np.ndarray, denominator: np.ndarray) -> tuple[float, float, float, float, float]:
-        """Estimate, low, high, plain answers and weight of the ratio of two outcomes' means."""
-        top, top_residuals, top_unseen, weight = self.outcome(numerator)
-        bottom, bottom_residuals, bottom_unseen, _ = self.outcome(denominator)
-        if bottom <= 0:
+    def row(self, part: Proportion | None, share: float, weight: float) -> tuple[float, float, float, float, float]:
+        """Estimate, low, high, plain answers and weight; of a proportion among a share of the items."""
+        if part is None:
             return np.nan, np.nan, np.nan, np.nan, np.nan
-        value = float(np.clip(top / bottom, 0.0, 1.0))
-        within = self.variances(top_residuals - value * bottom_residuals, top_unseen - value * bottom_unseen)
-        parts = self.shares**2 * self.unsampled * within / np.maximum(self.n, 1)
-        variance = float(parts.sum()) / bottom**2
-        if variance <= 0:
-            return value, value, value, float(self.sizes.sum()), weight
-        n = max(float((denominator[self.answered, self.answers] > 0).sum()), 1.0)
-        smooth = (value * n + 0.5) / (n + 1)
-        effective = smooth * (1 - smooth) / variance
-        freedom = max(parts.sum() ** 2 / float((parts**2 / np.maximum(self.n, 1)).sum()), 1.0)
-        low, high = wilson(value, effective, freedom, self.level)
-        plain = effective / min(bottom, 1.0)
-        return value, low, high, plain / (1 + plain / self.sizes.sum()), weight
+        items = float(self.sizes.sum())
+        plain = answers_for(part.estimate, part.high - part.low, self.level) / min(share, 1.0)
+        return part.estimate, part.low, part.high, items if np.isinf(plain) else plain / (1 + plain / items), weight
 
 
-def wilson(p: float, n: float, freedom: float, level: float) -> tuple[float, float]:
-    """Compute Wilson's interval of a probability.
+def _estimated(
+    y: np.ndarray, f: np.ndarray, f_everywhere: float, weights: np.ndarray, unsampled: np.ndarray
+) -> tuple[float, float, float]:
+    """The proportion, how many independent answers it is worth, and the weight of the predictions.
 
     Args:
-        p: The estimate, 0-1.
-        n: How many independent answers it is worth, above 0.
-        freedom: Degrees of freedom of its variance; inf: the variance is known.
-        level: Of the interval, above 0 and below 1.
-
-    Returns:
-        Its ends, 0-1.
+        y: (n,) outcome of each answer, 0 or 1.
+        f: (n,) what the model expects of it.
+        f_everywhere: The same, mean over all items.
+        weights: (n,) of the answers, together 1.
+        unsampled: (n,) the share of items without an answer in each one's stratum.
     """
-    from scipy.stats import t
-
-    z2 = float(t.ppf((1 + level) / 2, freedom)) ** 2
-    middle, half = (p + z2 / (2 * n)) / (1 + z2 / n), np.sqrt(z2 * (p * (1 - p) / n + z2 / (4 * n * n))) / (1 + z2 / n)
-    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
-
-
-def _merged(strata: np.ndarray, answered: np.ndarray) -> np.ndarray:
-    """The strata, numbered from 0, those with fewer than two answers merged with their neighbours."""
-    strata = np.unique(strata, return_inverse=True)[1]
-    while strata.max() > 0:
-        sizes = np.bincount(strata)
-        n = np.bincount(strata[answered], minlength=len(sizes))
-        if not len(short := np.flatnonzero(n < np.minimum(sizes, FEWEST))):
-            break
-        number = int(short[0])
-        strata = np.where(strata == number, number - 1 if number else 1, strata)
-        strata = np.unique(strata, return_inverse=True)[1]
-    return strata
+    n = len(y)
+    square = weights**2 * unsampled
+    mean = weights @ y if y.min() < y.max() else y[0]  # not 0.9999999999999998
+    y_off, f_off = y - mean, f - weights @ f
+    of_f, of_both = square * f_off**2, square * f_off * y_off
+    weight = float(np.clip(of_both.sum() / of_f.sum(), 0.0, 1.0)) if of_f.sum() > NOTHING else 0.0
+    # Each answer's residual has the weight that the others choose: one error does not explain itself.
+    others = of_f.sum() - of_f
+    weight_of_others = np.clip((of_both.sum() - of_both) / np.where(others > NOTHING, others, np.inf), 0.0, 1.0)
+    p = float(np.clip(mean + weight * (f_everywhere - weights @ f), 0.0, 1.0))
+    smooth = (p * n + 0.5) / (n + 1)
+    further = square.mean() * ((1 - smooth) ** 2 + smooth**2) / 2
+    variance = float((square * (y_off - weight_of_others * f_off) ** 2).sum() + further) * n / (n + 1)
+    return p, (smooth * (1 - smooth) / variance if variance > 0 else np.inf), weight
 
 
-def _strata_table(
-    sample: _Sample,
-    predicted: np.ndarray,
-    right: np.ndarray,
-    classes: Sequence[str],
-    variances: np.ndarray,
-    further: int,
-) -> pd.DataFrame:
-    confidence = sample.probs[np.arange(len(predicted)), predicted]
-    was_right = right[sample.answered, sample.answers]
-    sums = np.bincount(sample.of_answer, weights=was_right, minlength=sample.h)
-    called = [
-        "+".join(classes[code] for code in np.unique(predicted[sample.strata == number])) for number in range(sample.h)
-    ]
-    return pd.DataFrame(
-        {
-            "items": sample.sizes.astype(int),
-            "answers": sample.n.astype(int),
-            "predicted": called,
-            "confidence": sample._means(confidence),
-            "accuracy": sums / np.where(sample.n > 0, sample.n, np.nan),
-            "next": next_answers(sample.sizes.astype(int), sample.n.astype(int), variances, further),
-        }
-    )
+NOTHING = 1e-15
+"""A variance of predictions below this is that of rounding."""
