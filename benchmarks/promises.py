@@ -142,7 +142,8 @@ def three_classes(rng: np.random.Generator) -> Population:
 def nearly_perfect(rng: np.random.Generator) -> Population:
     """One in a hundred is wrong, and the confidence does not tell which."""
     says_yes = rng.random(3000) < 0.2
-    return two(says_yes ^ (rng.random(3000) < 0.01), np.where(says_yes, 1 - rng.beta(1, 9, 3000) / 2, rng.beta(1, 9, 3000) / 2))  # fmt: skip
+    doubt = rng.beta(1, 9, 3000) / 2
+    return two(says_yes ^ (rng.random(3000) < 0.01), np.where(says_yes, 1 - doubt, doubt))
 
 
 def useless(rng: np.random.Generator) -> Population:
@@ -190,6 +191,8 @@ FRESH = {  # written down after it was finished, and nothing was chosen by them
     "ties": Scenario(ties),
     "150 answers and 50 more": beta_odds(1.2, 1.8, scale=3, answers=150, second_round=50),
     "nearly perfect, 100 and 100 more": Scenario(nearly_perfect, answers=100, second_round=100),
+    "three classes, 120 and 80 more": Scenario(three_classes, answers=120, second_round=80, classes=("a", "b", "c")),
+    "underconfident, 50 and 150 more": beta_odds(0.7, 1.6, scale=0.4, answers=50, second_round=150),
 }
 
 
@@ -214,7 +217,8 @@ def covered(scenario: Scenario, repetitions: int) -> pd.DataFrame:
     answers = scenario.answers + scenario.second_round
     for repetition in range(repetitions):
         rng = np.random.default_rng([3, repetition])
-        truth, probs, predicted = population = scenario.make(rng)
+        population = scenario.make(rng)
+        truth, _, predicted = population
         table = audited(scenario, population, repetition)
         plainly = rng.permutation(len(truth))[:answers]
         for row in table.itertuples():
@@ -226,7 +230,7 @@ def covered(scenario: Scenario, repetitions: int) -> pd.DataFrame:
             k, m = numerator[plainly].sum(), denominator[plainly].sum()
             # Plain sampling is from a finite population, too.
             low, high = wilson(k / m, m / (1 - answers / len(truth)), 0.95) if m else (0.0, 1.0)
-            rows.append((f"{row.measure} {row[2]}".strip(), row.low <= true, row.high >= true, row.high - row.low,
+            rows.append((f"{row.measure} {row[2]}".strip(), row.low <= true + 1e-9, row.high >= true - 1e-9, row.high - row.low,
                          low <= true <= high, high - low, row.estimate - true))  # fmt: skip
     table = pd.DataFrame(rows, columns=["measure", "low", "high", "width", "plain_covered", "plain_width", "error"])
     table.insert(1, "covered", table["low"] & table["high"])

@@ -45,6 +45,8 @@ def wilson(p: float, n: float, level: float) -> tuple[float, float]:
     Returns:
         Its ends, 0-1.
     """
+    if np.isinf(n):
+        return p, p
     a = _z2(level) / n
     half = np.sqrt(a * p * (1 - p) + a * a / 4)
     return max(0.0, float((p + a / 2 - half) / (1 + a))), min(1.0, 1 - float((1 - p + a / 2 - half) / (1 + a)))
