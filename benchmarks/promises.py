@@ -169,6 +169,22 @@ def ties(rng: np.random.Generator) -> Population:
     return two(rng.random(4000) < probability, np.round(probability * 5) / 5)
 
 
+def ten_classes(rng: np.random.Generator) -> Population:
+    """Ten classes, some rare; a student that is sure too often."""
+    probability = rng.dirichlet(0.6 / np.arange(1, 11) + 0.02, 5000)
+    truth = (rng.random((5000, 1)) > probability.cumsum(axis=1)).sum(axis=1).clip(0, 9)
+    probs = probability**1.4 + 1e-6
+    probs /= probs.sum(axis=1, keepdims=True)
+    return truth, probs, probs.argmax(axis=1)
+
+
+def backwards(rng: np.random.Generator) -> Population:
+    """The surer the student is, the more often it is wrong."""
+    said = rng.beta(1, 1.5, 4000)
+    is_wrong = rng.random(4000) < 0.05 + 0.5 * np.abs(said - 0.5)
+    return two((said >= 0.5) ^ is_wrong, said)
+
+
 AUDITED = {  # the estimator was developed on these
     "even classes": normal_odds(0.5, 2.0, 1.0),
     "overconfident student": normal_odds(0.3, 2.0, 2.5),
@@ -176,7 +192,7 @@ AUDITED = {  # the estimator was developed on these
     "rare class": normal_odds(0.08, 3.0, 1.0),
     "sharp student": normal_odds(0.4, 5.0, 1.0),
 }
-FRESH = {  # written down after it was finished, and nothing was chosen by them
+FRESH = {  # written down after it was finished; their first run showed that second rounds were biased, which was mended
     "calibrated": beta_odds(0.6, 0.9),
     "overconfident": beta_odds(1.2, 1.8, scale=3),
     "underconfident": beta_odds(0.4, 0.7, scale=0.3),
@@ -193,6 +209,15 @@ FRESH = {  # written down after it was finished, and nothing was chosen by them
     "nearly perfect, 100 and 100 more": Scenario(nearly_perfect, answers=100, second_round=100),
     "three classes, 120 and 80 more": Scenario(three_classes, answers=120, second_round=80, classes=("a", "b", "c")),
     "underconfident, 50 and 150 more": beta_odds(0.7, 1.6, scale=0.4, answers=50, second_round=150),
+}
+
+LAST = {  # written down after the last change, and run once
+    "ten classes": Scenario(ten_classes, classes=tuple("abcdefghij")),
+    "class of 3%, 400 answers": beta_odds(0.09, 2.91, scale=1.5, answers=400),
+    "says yes too often": beta_odds(0.8, 1.8, shift=2),
+    "surest are worst, backwards": Scenario(backwards),
+    "three classes, 60 and 140 more": Scenario(three_classes, answers=60, second_round=140, classes=("a", "b", "c")),
+    "1% wrong, 400 answers": Scenario(nearly_perfect, answers=400),
 }
 
 
@@ -230,7 +255,8 @@ def covered(scenario: Scenario, repetitions: int) -> pd.DataFrame:
             k, m = numerator[plainly].sum(), denominator[plainly].sum()
             # Plain sampling is from a finite population, too.
             low, high = wilson(k / m, m / (1 - answers / len(truth)), 0.95) if m else (0.0, 1.0)
-            rows.append((f"{row.measure} {row[2]}".strip(), row.low <= true + 1e-9, row.high >= true - 1e-9, row.high - row.low,
+            low_holds, high_holds = row.low <= true + 1e-9, row.high >= true - 1e-9  # exact where all are answered
+            rows.append((f"{row.measure} {row[2]}".strip(), low_holds, high_holds, row.high - row.low,
                          low <= true <= high, high - low, row.estimate - true))  # fmt: skip
     table = pd.DataFrame(rows, columns=["measure", "low", "high", "width", "plain_covered", "plain_width", "error"])
     table.insert(1, "covered", table["low"] & table["high"])
@@ -264,9 +290,9 @@ def main() -> None:
             breaks, share = broken(case, options.repetitions)
             kind = "fresh" if name in FRESH_CASES else "cascade"
             print(f"{kind}, {name}: {breaks}/{options.repetitions} broken, {share:.1%} answered", flush=True)
-    for name, scenario in {**AUDITED, **FRESH}.items():
+    for name, scenario in {**AUDITED, **FRESH, **LAST}.items():
         if options.only in name:
-            print(f"{'fresh' if name in FRESH else 'audit'}, {name}")
+            print(f"{'audit' if name in AUDITED else 'fresh' if name in FRESH else 'last'}, {name}")
             print(covered(scenario, options.audits).round(3).to_string(), flush=True)
 
 

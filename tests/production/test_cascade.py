@@ -82,7 +82,10 @@ def test_where_no_threshold_keeps_the_bound_only_the_curve_is_written(
     out = tmp_path / "c.json"
     arguments = (folder, labelled, "--labels-in", "llm", "--target", 0.999, "--out", out)
     assert status_of(*arguments) == cascade.NO_THRESHOLD
-    assert "no threshold keeps an agreement of 0.999 at 95%" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "no threshold keeps an agreement of 0.999 at 95%" in said
+    assert "all answers together, 399 items, can't show it and agree in 0.8" in said
+    assert "at least 2995 items that count each for itself are needed" in said
     assert not out.exists()
     assert (tmp_path / "c.csv").exists()
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from silvertune.stats import agreement_bounds
-from silvertune.stats.agreement_bounds import choose, lower_bound
+from silvertune.stats.agreement_bounds import choose, items_needed, least_agreement, lower_bound
 
 
 @given(st.integers(0, 60), st.integers(0, 60), st.floats(0.5, 0.999))
@@ -88,3 +88,32 @@ def test_groups_without_an_error_count_as_one_item_each() -> None:
 
 def test_thresholds_are_fixed_and_fall() -> None:
     assert list(agreement_bounds.GRID) == sorted(agreement_bounds.GRID, reverse=True)
+
+
+@given(st.integers(1, 400), st.floats(0.55, 0.98), st.floats(0.6, 0.99))
+def test_the_least_agreement_keeps_the_bound_and_one_item_less_does_not(n: int, target: float, level: float) -> None:
+    least = least_agreement(n, target=target, level=level)
+    agreeing = n if np.isnan(least) else round(least * n) - 1
+    assert lower_bound(np.array([agreeing]), np.array([n]), level)[0] < target + 1e-9
+    if not np.isnan(least):
+        assert lower_bound(np.array([agreeing + 1]), np.array([n]), level)[0] >= target - 1e-9
+
+
+def test_a_search_without_a_threshold_tells_how_many_items_would_show_one() -> None:
+    agrees = np.arange(100) % 25 != 0  # 0.96
+    none = choose(np.full(100, 0.5), agrees, target=0.95, level=0.95)
+    assert none.threshold is None
+    needed = items_needed(none, target=0.95, level=0.95)
+    assert needed is not None
+    assert 1000 < needed[0] < 1500
+    times = needed[0] // 100 + 1
+    enough = choose(np.full(100 * times, 0.5), np.tile(agrees, times), target=0.95, level=0.95)
+    assert enough.threshold == 0
+    assert items_needed(none, target=0.97, level=0.95) is None
+
+
+def test_groups_without_an_error_need_as_many_groups_as_items_are_needed() -> None:
+    none = choose(np.full(100, 0.5), np.ones(100, bool), target=0.95, level=0.95, group=np.arange(100) // 10)
+    needed = items_needed(none, target=0.95, level=0.95)
+    assert needed is not None
+    assert 580 <= needed[0] <= 620  # 59 groups of ten, roughly

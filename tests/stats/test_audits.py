@@ -39,7 +39,7 @@ def test_answers_for_every_item_leave_nothing_to_estimate() -> None:
     for (measure, name), number in wanted.items():
         row = value(result.table, measure, name)
         assert row["estimate"] == pytest.approx(number)
-        assert row["low"] == row["estimate"] == row["high"]
+        assert row["low"] == pytest.approx(row["high"]) == row["estimate"]
     assert result.strata["next"].sum() == 0
 
 
@@ -84,7 +84,7 @@ def test_a_class_that_nobody_answered_has_no_recall_and_its_share_is_bounded() -
     assert 0.03 < share["high"] < 0.3
 
 
-def test_strata_with_too_few_answers_are_merged_and_counted() -> None:
+def test_strata_without_an_answer_are_like_their_neighbours_and_counted() -> None:
     truth, probs, predicted = made()
     strata = audits.stratify(predicted, probs, 80)
     drawn = audits.draw(strata, audits.allocate(strata, probs.max(axis=1), 80), 0)
@@ -93,6 +93,31 @@ def test_strata_with_too_few_answers_are_merged_and_counted() -> None:
     assert result.merged == 1
     assert result.answers == len(left) == result.strata["answers"].sum()
     assert result.strata["items"].sum() == 400
+    assert np.isnan(result.strata["accuracy"][2])
+    assert (result.variances > 0).all()
+
+
+def test_where_nobody_answered_what_the_model_calls_a_class_anything_may_be_true_of_it() -> None:
+    truth, probs, predicted = made()
+    strata = audits.stratify(predicted, probs, 80)
+    drawn = audits.draw(strata, audits.allocate(strata, probs.max(axis=1), 80), 0)
+    left = drawn[predicted[drawn] == 0]
+    table = audits.estimate(strata, predicted, probs, left, truth[left], CLASSES).table
+    assert np.isnan(value(table, "precision", "yes")["estimate"])
+    called = (predicted == 1).mean()
+    for row in (value(table, "accuracy"), value(table, "share", "yes")):
+        assert called <= row["high"] - row["low"] <= 1.2 * called + 0.2
+
+
+def test_answers_of_a_plain_draw_give_wilsons_interval() -> None:
+    probs = np.full((10**6, 2), 0.5)
+    answers = np.repeat([0, 1], [90, 10])
+    strata = predicted = np.zeros(10**6, int)
+    table = audits.estimate(strata, predicted, probs, np.arange(100), answers, CLASSES).table
+    row = value(table, "accuracy")
+    assert row["estimate"] == pytest.approx(0.9)
+    assert (row["low"], row["high"]) == pytest.approx((0.8256, 0.9448), abs=3e-3)
+    assert row["plain_answers"] == pytest.approx(100, abs=3)
 
 
 @given(st.integers(1, 300), st.integers(2, 4), st.integers(1, 250), st.integers(0, 5))
@@ -121,3 +146,5 @@ def test_further_answers_go_where_the_variance_is() -> None:
     assert added[0] > 15
     assert added[2] == 0
     assert audits.next_answers(sizes, answers, np.ones(3), 10_000).tolist() == [90, 90, 0]
+    # The second stratum has half of what its size would give it, though its variance is small.
+    assert audits.next_answers(sizes, np.array([40, 2, 4]), np.array([0.25, 0.0, 0.25]), 54)[1] >= 21

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 FURTHER = 50
 """For so many further answers it is told where they would tell most."""
+PAYS = 1.05
+"""A measure for which plain sampling needs less than so many times the answers is said to gain nothing."""
 DESCRIPTION = (
     "Estimate accuracy, precision, recall and class shares of a tuned model on files, with intervals, from the answers "
     "of people to some of the items."
@@ -235,6 +237,14 @@ def _tell(result: "Audit", level: float, without_text: int, unknown: int, sheet:
         print(
             f"{name}: {row['estimate']:.3f} ({level:.0%}: {row['low']:.3f} to {row['high']:.3f}); plain sampling would "
             f"need {row['plain_answers']:,.0f} answers"
+        )
+    known = result.table.dropna()
+    little = known[known["plain_answers"] < PAYS * result.answers]
+    if len(little):
+        names = (f"{row['measure']} {row['class']}".strip() for _, row in little.iterrows())
+        print(
+            f"the model's predictions hardly help, or do not, with {', '.join(names)}: {result.answers} plain answers "
+            "tell about as much"
         )
     notes = [f"{result.answers} answers"]
     notes += [f"{unknown} answered ? and left out, as if they were like the others of their stratum"] * bool(unknown)

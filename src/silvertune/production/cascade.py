@@ -119,18 +119,43 @@ def _chosen(options: argparse.Namespace, model: "LoadedModel", out: Path, folder
     left += [f"{int((tuned_on & has_label).sum()):,} that the model was tuned on"] * bool((tuned_on & has_label).sum())
     print(f"{len(table):,} items" + (f" (left out: {', '.join(left)})" if left else ""))
     if choice.chosen is None or choice.threshold is None:
-        most = float(curve["bound"].max())
-        print(
-            f"no threshold keeps an agreement of {options.target:g} at {options.confidence:.0%}: the highest bound is "
-            f"{most:.3f}; at least {choice.needed} items that count each for itself are needed, all in agreement; "
-            f"the curve is in {out.with_suffix('.csv')}"
-        )
+        print(_why_none(choice, options))
+        print(f"the curve: {out.with_suffix('.csv')}, {out.with_suffix('.png')}")
         return NO_THRESHOLD
     row = choice.chosen
     _write_choice(options, model, out, choice, len(table), dollars)
     print(_line(row, choice, options, dollars, seconds, table, labels))
     print(f"{out}, {out.with_suffix('.csv')}, {out.with_suffix('.png')}")
     return 0
+
+
+def _why_none(choice: "Choice", options: argparse.Namespace) -> str:
+    """What these items could have shown, what they show, and how many others would be needed."""
+    from silvertune.stats import agreement_bounds
+
+    promise = {"target": options.target, "level": options.confidence}
+    curve = choice.curve
+    lines = [
+        f"no threshold keeps an agreement of {options.target:g} at {options.confidence:.0%}: the highest bound is "
+        f"{float(curve['bound'].max()):.3f}"
+    ]
+    quarter = curve[curve["answered"] >= curve["answered"].max() / 4].iloc[0]
+    for name, row in (("all answers together", curve.iloc[-1]), ("the surest quarter", quarter)):
+        count = f"{row['answered']:.0f} items" + f" that count as {row['effective']:.0f}" * bool(choice.within_groups)
+        least = agreement_bounds.least_agreement(float(row["effective"]), **promise)
+        could = f"show it from an agreement of {least:.3f} on" if least <= 1 else "can't show it"
+        lines.append(f"{name}, {count}, {could} and agree in {row['agreement']:.3f}")
+    more = agreement_bounds.items_needed(choice, **promise)
+    if float(curve["effective"].max()) < choice.needed:
+        lines.append(f"at least {choice.needed} items that count each for itself are needed, all in agreement")
+    if more is None:
+        lines.append("no threshold that can be tested agrees above the target: more labels alone would hardly help")
+    else:
+        like = " in groups like these" if choice.within_groups else ""
+        lines.append(
+            f"if the curve stays as it is, some {more[0]:,} labelled items{like} would show it, from {more[1]:g} on"
+        )
+    return "\n".join(lines)
 
 
 def _of_columns(

@@ -22,12 +22,14 @@ class Choice:
             NaN) with `agreement_low` and `agreement_high`, `bound` (one-sided) and `holds` (bool). The intervals are
             Clopper & Pearson's, each for itself.
         needed: So many items, all in agreement, are the fewest that a threshold can be tested on.
+        tested_from: A threshold is tested from so many answered items on, counted as `effective`.
         within_groups: The correlation of agreement within groups that was allowed for, 0-1.
     """
 
     threshold: float | None
     curve: pd.DataFrame
     needed: int
+    tested_from: float
     within_groups: float
 
     @property
@@ -56,6 +58,51 @@ def lower_bound(successes: np.ndarray, n: np.ndarray, confidence: float) -> np.n
     successes, n = np.asarray(successes, dtype=float), np.asarray(n, dtype=float)
     bound = beta.ppf(1 - confidence, np.maximum(successes, 1e-12), n - successes + 1)
     return np.where(successes > 0, bound, 0.0)
+
+
+def least_agreement(n: float, *, target: float, level: float) -> float:
+    """The least share of agreeing items among some with which the bound is kept.
+
+    Args:
+        n: The items, counted whole.
+        target: The agreement that is wanted, above 0 and below 1.
+        level: The confidence of the bound, above 0 and below 1.
+
+    Returns:
+        The share, above `target` and to 1; NaN where even agreement in all of them does not keep it.
+    """
+    from scipy.stats import binom
+
+    whole = np.floor(n + 1e-9)
+    agreeing = float(binom.ppf(level, whole, target)) + 1
+    return agreeing / whole if agreeing <= whole else np.nan
+
+
+def items_needed(choice: Choice, *, target: float, level: float) -> tuple[int, float] | None:
+    """How many items would show the target if the curve stayed as it is: an even chance, and a rough number.
+
+    Args:
+        choice: What some items have shown.
+        target: The agreement that is wanted, above 0 and below 1.
+        level: The confidence of the bound, above 0 and below 1.
+
+    Returns:
+        The items and the threshold that needs the fewest; None where no threshold that can be tested (or, if there is
+        none, the one that answers most) has an agreement above the target.
+    """
+    columns = ["threshold", "agreement", "effective", "answered", "share"]
+    rows = choice.curve.loc[choice.curve["answered"] > 0, columns].to_numpy(dtype=float)
+    is_tested = rows[:, 2] >= choice.tested_from
+    rows = rows[is_tested] if is_tested.any() else rows[-1:]
+    many = 2.0 ** np.arange(2, 30, 1 / 16)
+    fewest: tuple[int, float] | None = None
+    for threshold, agreement, effective, answered, share in rows[rows[:, 1] > target]:
+        keeps = lower_bound(agreement * many, many, level) >= target
+        if keeps.any():
+            items = int(np.ceil(many[keeps][0] / effective * answered / share))
+            if fewest is None or items < fewest[0]:
+                fewest = items, float(threshold)
+    return fewest
 
 
 def choose(
@@ -150,7 +197,7 @@ def choose(
             "holds": holds,
         }
     )
-    return Choice(float(grid[holds].min()) if holds.any() else None, curve, needed, rho)
+    return Choice(float(grid[holds].min()) if holds.any() else None, curve, needed, start, rho)
 
 
 def _comfortable(target: float, level: float) -> float:

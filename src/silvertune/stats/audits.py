@@ -170,7 +170,7 @@ def estimate(
     model's probabilities say of all items and not of the answered ones: mean(y) + w (mean over all items of f - mean
     over the answers of f). It is unbiased for every w. w is the one with the least variance, within 0-1.
 
-    The variance is that of the weighted residuals about their mean over the whole proportion, and not within each
+    The variance is that of the weighted residuals about their mean in each predicted class, and not within each
     stratum: a stratum of a few answers that are all alike would claim to know everything. Each residual is computed
     with a w that its own answer did not choose. To the answers belong half a right and half a wrong one of average
     weight, so that no error among the answers is not taken for no error at all. The interval is Wilson's with as many
@@ -295,6 +295,7 @@ class _Sample:
             float(expected[(inside & has_answer)[self.strata]].mean()),
             self.weights[is_used] / self.weights[is_used].sum(),
             self.unsampled[is_used],
+            self.predicted[self.strata[self.answered]][is_used],
         )
         part = Proportion(p, *wilson(p, n, self.level))
         if unknown:  # nobody answered for these classes: anything may be true of them
@@ -313,7 +314,7 @@ class _Sample:
 
 
 def _estimated(
-    y: np.ndarray, f: np.ndarray, f_everywhere: float, weights: np.ndarray, unsampled: np.ndarray
+    y: np.ndarray, f: np.ndarray, f_everywhere: float, weights: np.ndarray, unsampled: np.ndarray, called: np.ndarray
 ) -> tuple[float, float, float]:
     """The proportion, how many independent answers it is worth, and the weight of the predictions.
 
@@ -323,11 +324,15 @@ def _estimated(
         f_everywhere: The same, mean over all items.
         weights: (n,) of the answers, together 1.
         unsampled: (n,) the share of items without an answer in each one's stratum.
+        called: (n,) code of the predicted class.
     """
     n = len(y)
-    square = weights**2 * unsampled
+    # The sizes of the predicted classes are known, so how they differ adds no variance. One mean a class costs one
+    # degree of freedom; a class of one answer has the mean of all.
+    of_class = np.bincount(called)[called]
+    square = weights**2 * unsampled * np.where(of_class > 1, of_class / np.maximum(of_class - 1, 1) * (n - 1) / n, 1)
     mean = weights @ y if y.min() < y.max() else y[0]  # not 0.9999999999999998
-    y_off, f_off = y - mean, f - weights @ f
+    y_off, f_off = y - _mean_of_class(y, weights, called), f - _mean_of_class(f, weights, called)
     of_f, of_both = square * f_off**2, square * f_off * y_off
     weight = float(np.clip(of_both.sum() / of_f.sum(), 0.0, 1.0)) if of_f.sum() > NOTHING else 0.0
     # Each answer's residual has the weight that the others choose: one error does not explain itself.
@@ -338,6 +343,14 @@ def _estimated(
     further = square.mean() * ((1 - smooth) ** 2 + smooth**2) / 2
     variance = float((square * (y_off - weight_of_others * f_off) ** 2).sum() + further) * n / (n + 1)
     return p, (smooth * (1 - smooth) / variance if variance > 0 else np.inf), weight
+
+
+def _mean_of_class(values: np.ndarray, weights: np.ndarray, called: np.ndarray) -> np.ndarray:
+    """The weighted mean of each answer's predicted class; of all where the class has one answer."""
+    sums, totals = np.bincount(called, weights=weights * values), np.bincount(called, weights=weights)
+    has_one = np.bincount(called)[called] == 1
+    means: np.ndarray = np.where(has_one, weights @ values, sums[called] / totals[called])
+    return means
 
 
 NOTHING = 1e-15
