@@ -53,10 +53,10 @@ def lower_bound(successes: np.ndarray, n: np.ndarray, confidence: float) -> np.n
     Returns:
         The bounds, 0-1; 0 for no trials.
     """
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
     successes, n = np.asarray(successes, dtype=float), np.asarray(n, dtype=float)
-    bound = beta.ppf(1 - confidence, np.maximum(successes, 1e-12), n - successes + 1)
+    bound = betaincinv(np.maximum(successes, 1e-12), n - successes + 1, 1 - confidence)
     return np.where(successes > 0, bound, 0.0)
 
 
@@ -71,11 +71,10 @@ def least_agreement(n: float, *, target: float, level: float) -> float:
     Returns:
         The share, above `target` and to 1; NaN where even agreement in all of them does not keep it.
     """
-    from scipy.stats import binom
-
     whole = np.floor(n + 1e-9)
-    agreeing = float(binom.ppf(level, whole, target)) + 1
-    return agreeing / whole if agreeing <= whole else np.nan
+    agreeing = np.arange(np.floor(target * whole), whole + 1)
+    keeps = lower_bound(agreeing, np.full(len(agreeing), whole), level) >= target
+    return float(agreeing[keeps][0] / whole) if keeps.any() else np.nan
 
 
 def items_needed(choice: Choice, *, target: float, level: float) -> tuple[int, float] | None:
@@ -148,7 +147,7 @@ def choose(
     Returns:
         The choice.
     """
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
     confidence, agrees = np.asarray(confidence, dtype=float), np.asarray(agrees, dtype=bool)
     total, grid = len(confidence), np.asarray(thresholds, dtype=float)
@@ -175,7 +174,7 @@ def choose(
     tail = (1 - level) / 2
 
     def ends(successes: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        high = beta.ppf(1 - tail, successes + 1, np.maximum(trials - successes, 1e-12))
+        high = betaincinv(successes + 1, np.maximum(trials - successes, 1e-12), 1 - tail)
         return lower_bound(successes, trials, 1 - tail), np.where(successes >= trials, 1.0, high)
 
     share_effect = effect if group is None else np.full(len(grid), effect[-1] if len(effect) else 1.0)

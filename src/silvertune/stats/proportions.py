@@ -1,6 +1,7 @@
 """Wilson's interval of a proportion, and the intervals of a sum and of a ratio that are made of two proportions."""
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -74,9 +75,7 @@ def answers_for(p: float, width: float, level: float) -> float:
 
 
 def _z2(level: float) -> float:
-    from scipy.stats import norm
-
-    return float(norm.ppf((1 + level) / 2)) ** 2
+    return NormalDist().inv_cdf((1 + level) / 2) ** 2
 
 
 def total(first: Proportion, second: Proportion) -> Proportion:
