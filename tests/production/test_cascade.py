@@ -21,7 +21,9 @@ def labelled(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """400 rows: the labeler says what the model says where it is sure, and a coin's side else."""
     rng = random.Random(0)
     path = tmp_path_factory.mktemp("labelled") / "rows.csv"
-    rows = [{"id": f"r{k}", "a": "", "b": rng.choice(SURE if k % 4 else UNSURE), "g": k // 4} for k in range(400)]
+    rows = [
+        {"id": f"r{k}", "a": "", "b": f"{rng.choice(SURE if k % 4 else UNSURE)} {k}", "g": k // 4} for k in range(400)
+    ]
     pd.DataFrame(rows).to_csv(path, index=False)
     loaded = model.from_folder(folder)
     said = populations.predict(loaded, COLUMNS, [(str(path), "csv")]).table["label"]
@@ -88,6 +90,21 @@ def test_where_no_threshold_keeps_the_bound_only_the_curve_is_written(
     assert "at least 2995 items that count each for itself are needed" in said
     assert not out.exists()
     assert (tmp_path / "c.csv").exists()
+
+
+def test_copies_of_a_text_are_told_and_a_group_allows_for_them(
+    folder: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = pd.read_csv(labelled, keep_default_na=False)
+    copies = tmp_path / "rows.csv"
+    rows.assign(b=["hot cup" if k < 30 else text for k, text in enumerate(rows["b"])]).to_csv(copies, index=False)
+    arguments = (folder, copies, "--labels-in", "llm", "--target", 0.7, "--out", tmp_path / "c.json")
+    status_of(*arguments)
+    assert "28 items repeat the text of another (one text is there 29 times)" in capsys.readouterr().out
+    alone = pd.read_csv(tmp_path / "c.csv")
+    status_of(*arguments, "--group", "b")
+    assert "repeat the text" not in capsys.readouterr().out
+    assert pd.read_csv(tmp_path / "c.csv")["effective"].iloc[-1] < alone["effective"].iloc[-1]
 
 
 def test_groups_make_fewer_items_count(

@@ -110,9 +110,9 @@ def test_where_nobody_answered_what_the_model_calls_a_class_anything_may_be_true
 
 
 def test_answers_of_a_plain_draw_give_wilsons_interval() -> None:
-    probs = np.full((10**6, 2), 0.5)
+    probs = np.full((10**5, 2), 0.5)
     answers = np.repeat([0, 1], [90, 10])
-    strata = predicted = np.zeros(10**6, int)
+    strata = predicted = np.zeros(10**5, int)
     table = audits.estimate(strata, predicted, probs, np.arange(100), answers, CLASSES).table
     row = value(table, "accuracy")
     assert row["estimate"] == pytest.approx(0.9)

@@ -118,6 +118,8 @@ def _chosen(options: argparse.Namespace, model: "LoadedModel", out: Path, folder
     left = [f"{int((~has_label).sum()):,} items without a label"] * bool((~has_label).sum())
     left += [f"{int((tuned_on & has_label).sum()):,} that the model was tuned on"] * bool((tuned_on & has_label).sum())
     print(f"{len(table):,} items" + (f" (left out: {', '.join(left)})" if left else ""))
+    if groups is None:
+        _tell_of_copies(populations.texts(mapping, inputs, table.index))
     if choice.chosen is None or choice.threshold is None:
         print(_why_none(choice, options))
         print(f"the curve: {out.with_suffix('.csv')}, {out.with_suffix('.png')}")
@@ -127,6 +129,16 @@ def _chosen(options: argparse.Namespace, model: "LoadedModel", out: Path, folder
     print(_line(row, choice, options, dollars, seconds, table, labels))
     print(f"{out}, {out.with_suffix('.csv')}, {out.with_suffix('.png')}")
     return 0
+
+
+def _tell_of_copies(texts: "pd.DataFrame") -> None:
+    """Say how many items repeat the text of another. It matters only where copies came together."""
+    counts = texts.groupby([name for name in texts.columns if name != "group_id"], dropna=False).size()
+    if copies := len(texts) - len(counts):
+        print(
+            f"{copies:,} items repeat the text of another (one text is there {int(counts.max()):,} times); the bound "
+            "holds if each was drawn for itself; if copies came together, --group with the text's column allows for it"
+        )
 
 
 def _why_none(choice: "Choice", options: argparse.Namespace) -> str:
