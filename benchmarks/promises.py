@@ -60,6 +60,9 @@ FRESH_CASES = {  # written down later
     "ties: six confidences": Case(RISKS["overconfident"], shown=lambda c: np.round(c * 10) / 10),
     "all above 0.998": Case(RISKS["overconfident"], shown=lambda c: 0.998 + 0.004 * (c - 0.5)),
     "groups of 2 to 40": Case(RISKS["overconfident"], 1700, within=0.4, sizes=(2, 5, 20, 40)),
+    "9 groups, little correlated": Case(lambda c: np.full(len(c), 0.0501), 315, 0.95, within=0.03, sizes=(35,)),
+    "9 groups, correlated": Case(lambda c: np.full(len(c), 0.0501), 315, 0.95, within=0.2, sizes=(35,)),
+    "25 groups, at the bound": Case(lambda c: np.full(len(c), 0.1001), 1000, 0.9, within=0.3, sizes=(40,)),
     "25 groups": Case(RISKS["falls off at 0.9"], 1000, 0.8, within=0.3, sizes=(40,)),
 }
 

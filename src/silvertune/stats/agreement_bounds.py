@@ -130,7 +130,9 @@ def choose(
 
     With groups, items are discounted by the design effect 1 + (b - 1) rho: b is the mean size of an item's group (sum
     of n_g^2 / n) among the answered, rho the correlation of agreement within groups (analysis of variance, over all
-    items) or its jackknife's upper end, one standard error up; this is an approximation for many groups.
+    items) or its jackknife's upper end, one standard error up. That the correlation is estimated from few groups counts
+    as Korn & Graubard have it: by the square of the ratio of Student's t for groups and for items. A group counts as
+    one item at least. This is an approximation.
 
     Source: fixed-sequence testing (Maurer, Hothorn & Lehmacher 1995) as learn-then-test uses it (Angelopoulos, Bates,
     Candès, Jordan & Lei 2021, "Learn then Test", section 2); the selective classifier with guaranteed risk is Geifman &
@@ -161,7 +163,8 @@ def choose(
         codes = pd.factorize(np.asarray(group, dtype=object))[0]
         can_answer = ~np.isnan(confidence)
         rho = _within_groups(agrees[can_answer], codes[can_answer])
-        effect = 1 + (_group_sizes(codes[order], n) - 1) * rho
+        sizes = _group_sizes(codes[order], n)
+        effect = np.minimum((1 + (sizes - 1) * rho) * _few_groups(len(np.unique(codes)), len(codes), level), sizes)
     effective = n / effect
     bound = lower_bound(agreed / effect, effective, level)
     needed = int(np.ceil(np.log(1 - level) / np.log(target) - 1e-9))
@@ -215,6 +218,15 @@ def _group_sizes(codes: np.ndarray, n: np.ndarray) -> np.ndarray:
         seen[int(code)] = before + 1
         squares[position + 1] = squares[position] + 2 * before + 1
     return np.where(n > 0, squares[n] / np.maximum(n, 1), 1.0)
+
+
+def _few_groups(groups: int, items: int, level: float) -> float:
+    """By how much further items are discounted because there are few groups, from 1 on (Korn & Graubard 1998)."""
+    from scipy.special import stdtrit
+
+    if groups < 2:
+        return 1.0
+    return float((stdtrit(groups - 1, level) / stdtrit(max(items - 1, 1), level)) ** 2)
 
 
 def _within_groups(agrees: np.ndarray, codes: np.ndarray) -> float:
