@@ -20,6 +20,7 @@ from silvertune.items import Data
 from silvertune.labelers.source import LabelSource
 from silvertune.runner import Parts
 from silvertune.schema import Evaluation, Task
+from silvertune.study import plan
 
 KFOLD = Evaluation(split="kfold", folds=3, decision="any_view", replicates=50)
 NONE = BoundFilter("none", controls.none, ("labels",))
@@ -495,9 +496,9 @@ def test_estimates_for_a_model_with_soft_labels_see_their_columns() -> None:
     class Soft:
         soft_labels = True
 
-    (first, *_) = runner.largest_training_sets(parts(model=Soft()))
+    (first, *_) = plan.largest_training_sets(parts(model=Soft()))
     assert (first.train[["prob:other", "prob:soe"]].sum(axis=1) == 1).all()
-    assert "prob:soe" not in runner.largest_training_sets(parts())[0].train
+    assert "prob:soe" not in plan.largest_training_sets(parts())[0].train
 
 
 # ------------------------------------------------------------------------------------------------- the production run

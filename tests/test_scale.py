@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 from tests import made
 from tests.test_runner import KFOLD, NONE, parts
 
 from silvertune import aggregations, runner, votes
+from silvertune.backends.local import Local
 from silvertune.datasets.files import load
-from silvertune.evaluation import students
+from silvertune.evaluation import label_quality, metrics, students
+from silvertune.evaluation.result_tables import ResultTables
 from silvertune.items import Data
 from silvertune.labelers.recorded import Recorded
 from silvertune.labelers.source import LabelSource
 from silvertune.schema import Task
-from silvertune.tracking import result_files
 
 FEW, MANY = 4_000, 8_000
 TEXT = 100
@@ -31,7 +31,8 @@ TASK = Task(name="pets", classes=["other", "cat"], positive="cat")
 # Bytes an item, as docs/large-data.md has them: with one text of TEXT characters, and two votes.
 READING = {"parquet": 600, "csv": 1200, "jsonl": 1600}
 VOTES = 1200
-RUN = 1300
+RUN = {"run": 1000, "filter": 400, "label quality": 600, "evaluation": 120}
+FOLDS = 4
 
 
 def table(n: int) -> pd.DataFrame:
@@ -124,36 +125,62 @@ class Guess:
         return pd.DataFrame({"cat": cat, "other": 1 - cat}, index=index)
 
 
-def run_of(n: int, folder: Path) -> runner.Parts:
+def run_of(n: int, folder: Path, folds: int = 2) -> runner.Parts:
     items = table(n)
     data = read(write(items, folder / f"items{n}.parquet"))
     labeler = recorded(write(two_votes(items), folder / f"votes{n}.parquet"), data.items.index)
     source = LabelSource("labeler", tuple(TASK.classes), labeler, partial(aggregations.majority, task=TASK))
-    few = replace(KFOLD, folds=2, replicates=20)
-    return replace(parts(TASK, data=data), labeler=source, filters=[NONE], model=Guess(), evaluation=few)
+    few = replace(KFOLD, folds=folds, replicates=20)
+    run = parts(TASK, data=data)
+    return replace(run, labeler=source, filters=[NONE], model=Guess(), backend=Local(), evaluation=few)
 
 
-def test_a_run_needs_no_more_memory_an_item_than_stated(tmp_path: Path) -> None:
-    assert bytes_an_item(lambda n: partial(runner.run, run_of(n, tmp_path))) < RUN
+STAGES = {
+    "filter": (runner, "_decide"),
+    "label quality": (label_quality, "report"),
+    "evaluation": (metrics, "evaluate"),
+}
+
+
+def peaks_of_a_run(run: runner.Parts, monkeypatch: pytest.MonkeyPatch) -> pd.Series:
+    """Bytes that a run holds at most beyond what its parts hold, and each stage beyond what is there when it starts."""
+    peaks = dict.fromkeys(RUN, 0)
+
+    def watched(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def work(*arguments: Any, **named: Any) -> Any:
+            before, highest = tracemalloc.get_traced_memory()
+            peaks["run"] = max(peaks["run"], highest)
+            tracemalloc.reset_peak()
+            try:
+                return function(*arguments, **named)
+            finally:
+                highest = tracemalloc.get_traced_memory()[1]
+                peaks.update({stage: max(peaks[stage], highest - before), "run": max(peaks["run"], highest)})
+
+        return work
+
+    with monkeypatch.context() as patched:
+        for stage, (module, name) in STAGES.items():
+            patched.setattr(module, name, watched(stage, getattr(module, name)))
+        whole = peak(lambda: runner.run(run))
+    return pd.Series(peaks | {"run": max(whole, peaks["run"])})
+
+
+def test_a_run_needs_no_more_memory_an_item_than_stated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    n = FEW // 4
+    few, many = run_of(n, tmp_path, folds=FOLDS), run_of(3 * n, tmp_path, folds=FOLDS)
+    runner.run(few)  # what is kept after the first time is no matter of the items
+    by_item = (peaks_of_a_run(many, monkeypatch) - peaks_of_a_run(few, monkeypatch)) / (2 * n)
+    assert not (by_item > pd.Series(RUN)).any(), by_item.to_dict()
 
 
 def test_writing_tables_needs_no_memory_of_the_size_of_the_table(tmp_path: Path) -> None:
     frame = pd.concat([table(MANY)] * 50)
     size = frame.memory_usage(index=False).sum()
-    assert peak(lambda: result_files.parquet(frame, tmp_path / "table.parquet")) < size / 2
+    tables = ResultTables(tmp_path)
+    assert peak(lambda: tables.add("votes", frame)) < size / 2
+    assert peak(lambda: tables.write("votes", tmp_path / "table.parquet")) < size / 2
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "table.parquet"), frame.reset_index(drop=True))
-
-
-def test_tables_are_written_in_parts_that_fit_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(result_files, "ROWS_OF_A_PART", 2)
-    label = pd.Series([None, None, None, "cat", "other"], dtype=object)  # the first part alone would have no type
-    frame = pd.DataFrame({"label": label, "confidence": [np.nan, 0.5, np.nan, 1.0, 0.25], "fold": 0})
-    result_files.parquet(frame, tmp_path / "table.parquet")
-    assert pq.ParquetFile(tmp_path / "table.parquet").num_row_groups == 3
-    read_back = pd.read_parquet(tmp_path / "table.parquet")
-    pd.testing.assert_frame_equal(read_back, frame.assign(label=label.astype("str")))
-    result_files.parquet(frame.iloc[:0], tmp_path / "empty.parquet")
-    assert list(pd.read_parquet(tmp_path / "empty.parquet").columns) == list(frame.columns)
 
 
 def test_a_model_is_never_asked_about_all_of_many_items_at_once(

@@ -67,6 +67,24 @@ def reasons_to_ask(
     return reasons
 
 
+def with_answers(decision: pd.DataFrame, answers: pd.Series) -> pd.DataFrame:
+    """Train on the fallback's labels where it was asked and answered, with full weight.
+
+    Args:
+        decision: One training pool, indexed by item_id, with `asked`, `train_label`, `source` and `weight`.
+        answers: The fallback's class, by item_id.
+
+    Returns:
+        The same table with other training labels.
+    """
+    trained = decision.copy()
+    answered = decision.index[(decision["asked"] != "") & decision.index.isin(answers.index)]
+    trained.loc[answered, "train_label"] = answers[answered]
+    trained.loc[answered, "source"] = "fallback"
+    trained.loc[answered, "weight"] = 1.0
+    return trained
+
+
 def audit(decisions: list[pd.DataFrame], answers: pd.Series) -> dict[str, float]:
     """Estimate the noise of the labels from the audits.
 

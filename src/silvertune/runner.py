@@ -9,6 +9,7 @@ from silvertune import fallback_budget
 from silvertune.backends.training_sets import training_set
 from silvertune.errors import UserError
 from silvertune.evaluation import alarms, label_quality, metrics, predictions
+from silvertune.evaluation.result_tables import ResultTables
 from silvertune.evaluation.students import Student, tested_students, tuning_metrics
 from silvertune.evidence.computed import Resources
 from silvertune.evidence.evidence import BoundFilter, Evidence, decide
@@ -56,9 +57,9 @@ class Result:
 
     Attributes:
         votes: All votes, with the `stage` (preselect, labeler, fallback) that they are of.
-        decisions: One row an (item, fold) of the training pools.
-        predictions: One row a test item, none in a production run; `label:<rule>` is its label by that rule of
-            `silvertune.evaluation.thresholds`.
+        tables: On disk, by name: `votes`; `decisions`, with one row an (item, fold) of the training pools; and
+            `predictions`, with one row a test item and none in a production run. Of these, `label:<rule>` is the label
+            by that rule of `silvertune.evaluation.thresholds`.
         report: Metrics of the predictions.
         labels: Quality of the labels.
         students: One a fold; none where the labeler is the arm.
@@ -66,20 +67,29 @@ class Result:
     """
 
     votes: pd.DataFrame
-    decisions: pd.DataFrame
-    predictions: pd.DataFrame
+    tables: ResultTables
     report: metrics.Report
     labels: label_quality.Report
     students: list[Student]
     alarms: list[str]
 
+    @property
+    def decisions(self) -> pd.DataFrame:
+        """The table `decisions`, whole, indexed by item_id."""
+        return self.tables.read("decisions")
 
-def run(parts: Parts, on_votes: Callable[[pd.DataFrame], None] = lambda votes: None) -> Result:
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """The table `predictions`, whole, indexed by item_id."""
+        return self.tables.read("predictions")
+
+
+def run(parts: Parts, tables: ResultTables | None = None) -> Result:
     """Label, filter, tune, predict and evaluate.
 
     Args:
         parts: What the run is made of.
-        on_votes: Called with the labeler's votes as soon as they are there: they may have been paid for.
+        tables: Gets votes, decisions and predictions as they come (votes may have been paid for); None: temporary ones.
 
     Returns:
         What the run found.
@@ -88,42 +98,37 @@ def run(parts: Parts, on_votes: Callable[[pd.DataFrame], None] = lambda votes: N
         UserError: Something that the author of the configuration or of the data can mend.
     """
     items, task, gold = parts.data.items, parts.task, parts.data.gold
+    tables = ResultTables() if tables is None else tables
     folds = split(parts.data, parts.evaluation, task, parts.seed)
     folds = with_validation(folds, items["group_id"], parts.traits.validation_fraction, parts.seed)
-    pool, preselect_votes = _preselected(parts, folds)
+    pool, preselect_votes = _preselected(parts, folds, tables)
     item_ids = pool if parts.model is not None else _union(items.index, pool, *(fold.test for fold in folds))
     votes = parts.labeler.votes(items.loc[item_ids])
-    on_votes(votes)
+    tables.add("votes", votes.assign(stage="labeler"))
 
-    decisions = [_decide(parts, votes, _union(pool, fold.train, fold.validation)) for fold in folds]
-    fallback_votes, fallback_labels = _fallback(parts, decisions)
-    decisions = [_training_labels(decision, fallback_labels).assign(fold=k) for k, decision in enumerate(decisions)]
+    for k, fold in enumerate(folds):
+        tables.add("decisions", _decide(parts, votes, _union(pool, fold.train, fold.validation)).assign(fold=k))
+    fallback_votes, fallback_labels = _fallback(parts, tables)
 
-    if parts.model is None:
-        students: list[Student] = []
-        tested = _labelers_own(parts, votes, parts.labeler.labels(votes, item_ids), folds)
-    else:
-        sets = [_training_set(parts, votes, decision, fold) for decision, fold in zip(decisions, folds, strict=True)]
-        tuned_models = parts.backend.tune(parts.model, sets)
-        students, tested = tested_students(tuned_models, items, decisions, folds, task, parts.evaluation)
+    students = _tested_students(parts, votes, item_ids, folds, tables)
 
-    all_decisions = pd.concat(decisions)
-    prediction = pd.concat([table.assign(fold=k) for k, table in enumerate(tested)]).join(items["group_id"])
+    decisions = tables.read("decisions", [*label_quality.DECIDED, "calibration"])
+    prediction = tables.read("predictions", ["label", "prob:", "label:", "fold"]).join(items["group_id"])
     stages = {"preselect": preselect_votes, "labeler": votes, "fallback": fallback_votes}
     all_votes = pd.concat([table.assign(stage=stage) for stage, table in stages.items() if table is not None])
-    quality = label_quality.report(all_decisions, all_votes, parts.data.annotations, prediction, gold, task)
+    quality = label_quality.report(decisions, all_votes, parts.data.annotations, prediction, gold, task)
     quality.metrics["labels/cost_usd"] = float(all_votes["cost_usd"].sum())
     quality.metrics["labels/copied_test_items"] = float(copied_test_items(items, folds))
-    quality.metrics["labels/human_labels"] = _human_labels(parts, all_decisions)
+    quality.metrics["labels/human_labels"] = _human_labels(parts, decisions)
     if parts.fallback is not None and parts.fallback.budget is not None:
-        quality.metrics.update(fallback_budget.audit(decisions, fallback_labels))
+        pools = [tables.read("decisions", ["label", "keep", "asked"], part=k) for k in range(len(folds))]
+        quality.metrics.update(fallback_budget.audit(pools, fallback_labels))
     report = metrics.evaluate(prediction, gold, task, replicates=parts.evaluation.replicates)
     report.metrics.update(metrics.by_rule(prediction, gold, task))
     report.metrics.update(tuning_metrics(students))
     return Result(
         votes=all_votes,
-        decisions=all_decisions,
-        predictions=prediction.assign(gold=gold.reindex(prediction.index)),
+        tables=tables,
         report=report,
         labels=quality,
         students=students,
@@ -134,29 +139,18 @@ def run(parts: Parts, on_votes: Callable[[pd.DataFrame], None] = lambda votes: N
     )
 
 
-def largest_training_sets(parts: Parts) -> list[TrainingSet]:
-    """Training sets that no run of these parts exceeds, for estimates: all items of each fold, with a made-up label."""
-    items, longest = parts.data.items, max(parts.task.classes, key=len)
-    folds = split(parts.data, parts.evaluation, parts.task, parts.seed)
-    folds = with_validation(folds, items["group_id"], parts.traits.validation_fraction, parts.seed)
-    labelled = items.assign(label=longest, weight=1.0)
-    if parts.traits.soft_labels:
-        labelled = labelled.assign(**{f"prob:{name}": float(name == longest) for name in parts.task.classes})
-    sets = [(labelled.loc[fold.train], labelled.loc[fold.validation]) for fold in folds]
-    return [TrainingSet(train, validation, parts.seed, parts.tuning_settings) for train, validation in sets]
-
-
 def _union(order: pd.Index, *parts: pd.Index) -> pd.Index:
     """The members of `parts` that are in `order`, in its order."""
     return order[order.isin(list(set().union(*parts)))]
 
 
-def _preselected(parts: Parts, folds: list[Fold]) -> tuple[pd.Index, pd.DataFrame | None]:
+def _preselected(parts: Parts, folds: list[Fold], tables: ResultTables) -> tuple[pd.Index, pd.DataFrame | None]:
     """The items that may be trained on: all, or those that a preselection, by the votes returned, goes on with."""
     pool = _union(parts.data.items.index, *(fold.train for fold in folds), *(fold.validation for fold in folds))
     if parts.preselect is None:
         return pool, None
     votes, labels = parts.preselect.annotate(parts.data.items.loc[pool])
+    tables.add("votes", votes.assign(stage="preselect"))
     chosen = labels.index[labels["label"].isin(list(parts.preselect.keep))]
     if chosen.empty:
         raise UserError(f"preselect.keep={list(parts.preselect.keep)}: the preselection found no such item")
@@ -164,7 +158,7 @@ def _preselected(parts: Parts, folds: list[Fold]) -> tuple[pd.Index, pd.DataFram
 
 
 def _decide(parts: Parts, votes: pd.DataFrame, pool: pd.Index) -> pd.DataFrame:
-    """The labels of one training pool with what the filters say of them, and which go to the fallback.
+    """The labels of one training pool, what the filters say of them, which are trained on and which go to the fallback.
 
     Aggregated from the pool's own votes: an aggregation that weighs annotators learns nothing from test items.
     """
@@ -184,34 +178,35 @@ def _decide(parts: Parts, votes: pd.DataFrame, pool: pd.Index) -> pd.DataFrame:
     )
     decision = labels.join(decide(parts.filters, evidence))
     decision["calibration"] = decision.index.isin(evidence.bought)
+    decision["asked"] = ""
+    if (asked := parts.fallback) is not None:
+        why = fallback_budget.reasons_to_ask(decision, evidence.votes, parts.task, asked.budget, parts.seed)
+        decision["asked"] = why
+    decision["train_label"] = decision["label"].where(decision["keep"], None)
+    decision["source"] = decision["keep"].map({True: "labeler", False: "dropped"})
+    return decision
+
+
+def _fallback(parts: Parts, tables: ResultTables) -> tuple[pd.DataFrame | None, pd.Series]:
+    """The fallback's votes and labels on what any fold asks about; each item is asked about once.
+
+    The decisions on disk get its labels, to be trained on.
+    """
     if parts.fallback is None:
-        return decision.assign(asked="")
-    why_asked = fallback_budget.reasons_to_ask(decision, evidence.votes, parts.task, parts.fallback.budget, parts.seed)
-    return decision.assign(asked=why_asked)
-
-
-def _fallback(parts: Parts, decisions: list[pd.DataFrame]) -> tuple[pd.DataFrame | None, pd.Series]:
-    """The fallback's votes and labels on what any fold asks about; each item is asked about once."""
-    item_ids = _union(parts.data.items.index, *(decision.index[decision["asked"] != ""] for decision in decisions))
-    if parts.fallback is None or item_ids.empty:
         return None, pd.Series(dtype=object)
-    drafts = pd.concat([decision[["label", "confidence"]] for decision in decisions])
-    drafts = drafts[~drafts.index.duplicated()].reindex(item_ids)
+    decisions = tables.read("decisions", ["label", "confidence", "asked"])
+    asked = decisions.loc[decisions["asked"] != "", ["label", "confidence"]]
+    item_ids = _union(parts.data.items.index, asked.index)
+    if item_ids.empty:
+        return None, pd.Series(dtype=object)
+    drafts = asked[~asked.index.duplicated()].reindex(item_ids)
     votes, labels = parts.fallback.annotate(parts.data.items.loc[item_ids], drafts)
-    return votes, labels["label"].dropna()
-
-
-def _training_labels(decision: pd.DataFrame, fallback_labels: pd.Series) -> pd.DataFrame:
-    """`train_label` and `source` of each item: the fallback's label, the kept one, or none."""
-    labelled = decision.assign(
-        train_label=decision["label"].where(decision["keep"], None),
-        source=decision["keep"].map({True: "labeler", False: "dropped"}),
-    )
-    answered = decision.index[(decision["asked"] != "") & decision.index.isin(fallback_labels.index)]
-    labelled.loc[answered, "train_label"] = fallback_labels[answered]
-    labelled.loc[answered, "source"] = "fallback"
-    labelled.loc[answered, "weight"] = 1.0
-    return labelled
+    tables.add("votes", votes.assign(stage="fallback"))
+    fallback_labels = labels["label"].dropna()
+    for k in range(tables.count("decisions")):
+        decision = tables.read("decisions", part=k)
+        tables.replace("decisions", k, fallback_budget.with_answers(decision, fallback_labels))
+    return votes, fallback_labels
 
 
 def _human_labels(parts: Parts, decisions: pd.DataFrame) -> float:
@@ -221,17 +216,30 @@ def _human_labels(parts: Parts, decisions: pd.DataFrame) -> float:
         by_people.append(decisions["label"].notna())
     if parts.fallback is not None and parts.fallback.people:
         by_people.append(decisions["source"] == "fallback")
-    return float(sum(decisions.index[labelled].nunique() for labelled in by_people))
+    return float(sum(decisions.index[labelled.to_numpy()].nunique() for labelled in by_people))
 
 
-def _labelers_own(parts: Parts, votes: pd.DataFrame, labels: pd.DataFrame, folds: list[Fold]) -> list[pd.DataFrame]:
-    """The labels themselves as predictions on each fold's test items."""
-    return [
-        predictions.from_labels(
-            labels.loc[fold.test], votes[votes["item_id"].isin(fold.test)], parts.task, parts.evaluation
-        )
-        for fold in folds
-    ]
+def _tested_students(
+    parts: Parts, votes: pd.DataFrame, item_ids: pd.Index, folds: list[Fold], tables: ResultTables
+) -> list[Student]:
+    """Tune a student a fold, none where the labeler is the arm; what they predict on their test items goes to disk."""
+
+    of_items = parts.data.items[["group_id"]].assign(gold=parts.data.gold)
+
+    def on_tested(k: int, tested: pd.DataFrame) -> None:
+        tables.add("predictions", tested.assign(fold=k).join(of_items))
+
+    if parts.model is None:
+        labels = parts.labeler.labels(votes, item_ids)
+        for k, fold in enumerate(folds):
+            on_test = votes[votes["item_id"].isin(fold.test)]
+            on_tested(k, predictions.from_labels(labels.loc[fold.test], on_test, parts.task, parts.evaluation))
+        return []
+    sets = [_training_set(parts, votes, tables.read("decisions", part=k), fold) for k, fold in enumerate(folds)]
+    trained = (tables.read("decisions", ["train_label"], part=k)["train_label"] for k in range(len(folds)))
+    labels_by_fold = [labels[labels.notna().to_numpy()] for labels in trained]
+    tuned = parts.backend.tune(parts.model, sets)
+    return tested_students(tuned, parts.data.items, labels_by_fold, folds, parts.task, parts.evaluation, on_tested)
 
 
 def _training_set(parts: Parts, votes: pd.DataFrame, decision: pd.DataFrame, fold: Fold) -> TrainingSet:

@@ -1,6 +1,7 @@
 """A full disk is named, before a run starts or when it fills up; what was computed is kept where there is room."""
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -9,10 +10,11 @@ from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from silvertune.errors import UserError
-from silvertune.tracking import disk, unlogged
+from silvertune.tracking import disk, processes, unlogged
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -88,3 +90,33 @@ def test_a_result_is_kept_whole_or_not_at_all(tracking: dict[str, object]) -> No
         unlogged.keep(tracking, "i", "r", interrupted)
     assert unlogged.find(tracking, "i", lambda run: False) is None
     assert list((Path(str(tracking["dir"])) / "unlogged").iterdir()) == []
+
+
+def test_tables_are_in_a_folder_of_their_own_until_the_run_ends(tracking: dict[str, object]) -> None:
+    place = Path(str(tracking["dir"])) / "unlogged"
+
+    def interrupted() -> None:
+        with unlogged.tables(tracking, "i", "r") as tables:
+            tables.add("votes", pd.DataFrame({"label": ["cat"]}))
+            assert len(list(place.rglob("votes-*.parquet"))) == 1
+            assert unlogged.find(tracking, "i", lambda run: False) is None
+            with unlogged.tables(tracking, "i", "other"):  # of the same process, which is there
+                assert tables.read("votes")["label"].to_list() == ["cat"]
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(place.iterdir()) == []
+
+
+def test_what_a_killed_run_leaves_behind_is_removed_by_the_next_one(tracking: dict[str, object]) -> None:
+    left = Path(str(tracking["dir"])) / "unlogged" / "i-r.tables.new"
+    elsewhere = left.with_name("j-r.tables.new")
+    gone = {**processes.tags(), "pid_started": "0"}
+    for folder, owner in ((left, gone), (elsewhere, {**gone, "host": "another"})):
+        folder.mkdir(parents=True)
+        (folder / "owner.json").write_text(json.dumps(owner))
+        (folder / "votes-1.parquet").write_bytes(b"half")
+    with unlogged.tables(tracking, "k", "r"):
+        assert not left.exists()
+        assert elsewhere.exists()  # nobody here can tell whether its process is at work

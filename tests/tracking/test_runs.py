@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from silvertune.evaluation import findings, label_quality, metrics
+from silvertune.evaluation.result_tables import ResultTables
 from silvertune.evaluation.students import Student
 from silvertune.interfaces import Tuned
 from silvertune.items import Data
@@ -295,10 +296,12 @@ def result() -> Result:
         },
         index=IDS,
     )
+    tables = ResultTables()
+    for name, rows in (("votes", votes), ("decisions", decisions), ("predictions", predictions)):
+        tables.add(name, rows)
     return Result(
         votes=votes,
-        decisions=decisions,
-        predictions=predictions,
+        tables=tables,
         report=metrics.evaluate(predictions, GOLD, PETS, replicates=20),
         labels=label_quality.report(decisions, votes, votes.iloc[:0], predictions, GOLD, PETS),
         students=[Student(Tuned(Saved(history)), {}) for history in HISTORIES],

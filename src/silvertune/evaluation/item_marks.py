@@ -46,7 +46,7 @@ def of_items(
         A column of bool for each of `MARKS`, indexed like `item_ids`.
     """
     confidence = decisions["confidence"].where(decisions["label"].notna())
-    kept_confidence = confidence[decisions["keep"]]
+    kept_confidence = confidence.where(decisions["keep"])
     low = kept_confidence.quantile(LOWEST) if kept_confidence.notna().any() else np.nan
     highest, median = kept_confidence.max(), confidence.median()
 
@@ -96,4 +96,5 @@ def _labels(predictions: pd.DataFrame) -> pd.Series:
 
 def _of(values: pd.Series, index: pd.Index) -> pd.Series:
     """The value of each item as objects; None where there is none."""
+    values = values[values.index.isin(index)]
     return values[~values.index.duplicated()].astype(object).reindex(index)

@@ -1,7 +1,5 @@
 """The quality of the labels that a run trains on, before and after its filter."""
 
-import hashlib
-import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +9,8 @@ from silvertune.schema import Task
 from silvertune.stats import calibration, rater_agreement
 from silvertune.votes import STATUSES, WHOLE_ITEM, prob_columns
 
+DECIDED = ("label", "confidence", "keep", "reason", "train_label", "source", "fold", "score:")
+"""The columns of decisions that a report needs; `score:` is the beginning of several."""
 CURVE_POINTS = 200
 """About how many points of a risk-coverage curve are kept at most; its area is computed from all points."""
 LOGGED_CLASSES = 4
@@ -90,23 +90,26 @@ def report(
         - `shift_train_test`: half the summed difference between the class shares of the training labels and of the
           gold of the test items (total variation, 0-1).
     """
-    true = gold.reindex(decisions.index)
+    # With item_id as a column: masking by a Series makes pandas hash its index, which takes more memory than the table.
+    decisions = decisions.rename_axis("item_id").reset_index()
+    true = gold.reindex(decisions["item_id"]).reset_index(drop=True)
     before, after = decisions["label"], decisions["train_label"]
     dropped = before.notna() & ~decisions["keep"]
-    labeler_votes = votes[(votes["stage"] == "labeler") & votes["item_id"].isin(decisions.index)]
-    recorded = annotations[annotations["item_id"].isin(decisions.index)]
+    labels = decisions.loc[~decisions["item_id"].duplicated(), ["item_id", "label"]].set_index("item_id")["label"]
+    labeler_votes = votes[(votes["stage"] == "labeler") & votes["item_id"].isin(labels.index)]
+    recorded = annotations[annotations["item_id"].isin(labels.index)]
 
     by_class = pd.DataFrame([_class_row(name, decisions, true) for name in task.classes]).set_index("class")
-    prevalence = _prevalence(decisions, predictions, gold, task)
+    prevalence = _prevalence(decisions, true, predictions, gold, task)
     alphas = rater_agreement.alphas(labeler_votes, recorded)
     rated = rater_agreement.ratings(labeler_votes, task.classes, whole_item=WHOLE_ITEM)
     shared = rater_agreement.shared_errors(rated, rater_agreement.codes(gold.reindex(rated.index), task.classes))
-    crosses = rater_agreement.crosstabs(_rated(decisions, labeler_votes, recorded, gold, task), task.classes)
+    crosses = rater_agreement.crosstabs(_rated(labels, labeler_votes, recorded, gold, task), task.classes)
     rankings, curves = _rankings(decisions, true, task)
     confidence, right = _confidence(decisions["confidence"], before, true)
     n_folds = decisions["fold"].nunique()
     metrics = {
-        "labels/kept_fraction": float(decisions.loc[before.notna(), "keep"].mean()),
+        "labels/kept_fraction": float(decisions["keep"][before.notna()].mean()),
         "labels/n_pool": len(decisions) / n_folds,
         "labels/n_train": float(after.notna().sum() / n_folds),
         "labels/from_fallback": float((decisions["source"] == "fallback").sum() / n_folds),
@@ -130,7 +133,7 @@ def report(
         by_class=by_class,
         reasons=_reasons(decisions, task),
         by_view=_by_view(labeler_votes, decisions, gold, task),
-        by_fold=_by_fold(decisions, predictions, gold),
+        by_fold=_by_fold(decisions, true, predictions, gold),
         annotators=_annotators(votes, recorded, gold, task),
         agreement=rater_agreement.pairs(crosses).merge(shared, on=["a", "b"], how="left"),
         crosstabs=crosses,
@@ -161,12 +164,12 @@ def _class_row(name: str, decisions: pd.DataFrame, true: pd.Series) -> dict[str,
         "n_before": int(before.sum()),
         "n_dropped": int(dropped.sum()),
         "n_after": int(after.sum()),
-        "items_dropped": decisions.index[dropped].nunique(),
+        "items_dropped": decisions["item_id"][dropped].nunique(),
         "known_before": int((before & true.notna()).sum()),
         "known_dropped": int((dropped & true.notna()).sum()),
         "known_after": int((after & true.notna()).sum()),
         "n_gold": int(is_class.sum()),
-        "kept_fraction": float(decisions.loc[before, "keep"].mean()) if before.any() else np.nan,
+        "kept_fraction": float(decisions["keep"][before].mean()) if before.any() else np.nan,
         "noise_before": _noise(decisions["label"][before], true[before]),
         "noise_after": _noise(decisions["train_label"][after], true[after]),
         "dropped_precision": _noise(decisions["label"][dropped], true[dropped]),
@@ -182,18 +185,18 @@ def _reasons(decisions: pd.DataFrame, task: Task) -> pd.DataFrame:
     why = why.where(why.astype(bool), "rejected").where(dropped, "")
     counted = pd.DataFrame(
         {
-            "outcome": dropped.map({True: "dropped", False: "kept"}),
-            "reason": why,
-            "from_fallback": decisions["source"] == "fallback",
-            "label": decisions["label"],
+            "outcome": dropped.map({True: "dropped", False: "kept"}).astype("category"),
+            "reason": why.astype("category"),
+            "counted": decisions["source"] == "fallback",
         }
     )
-    keys = [counted["outcome"], counted["reason"]]
-    table = pd.DataFrame({"labels": counted.groupby(["outcome", "reason"]).size()})
-    table["from_fallback"] = counted.groupby(["outcome", "reason"])["from_fallback"].sum()
+    by_reason = counted.groupby(["outcome", "reason"], observed=True)
+    table = pd.DataFrame({"labels": by_reason.size(), "from_fallback": by_reason["counted"].sum()})
     for name in task.classes:
-        table[f"n:{name}"] = (counted["label"] == name).groupby(keys).sum()
-    return table.reset_index().sort_values(["outcome", "labels"], ascending=False, kind="stable", ignore_index=True)
+        of_class = counted.assign(counted=decisions["label"] == name)
+        table[f"n:{name}"] = of_class.groupby(["outcome", "reason"], observed=True)["counted"].sum()
+    rows = table.reset_index().astype({"outcome": object, "reason": object})
+    return rows.sort_values(["outcome", "labels"], ascending=False, kind="stable", ignore_index=True)
 
 
 def _by_view(votes: pd.DataFrame, decisions: pd.DataFrame, gold: pd.Series, task: Task) -> pd.DataFrame:
@@ -201,7 +204,7 @@ def _by_view(votes: pd.DataFrame, decisions: pd.DataFrame, gold: pd.Series, task
 
     An item that only some folds keep counts after the filter with the share of the folds that do.
     """
-    kept = decisions["keep"].groupby(level=0).mean()
+    kept = decisions.groupby("item_id")["keep"].mean()
     rows = []
     columns = ["annotator", "view", "item_id", "label", "confidence"]
     for (annotator, view), of_view in votes[columns].groupby(["annotator", "view"], sort=False):
@@ -240,12 +243,12 @@ def _confidence(confidence: pd.Series, labels: pd.Series, true: pd.Series) -> tu
     return values, labels.to_numpy()[has_all] == true.to_numpy()[has_all]
 
 
-def _by_fold(decisions: pd.DataFrame, predictions: pd.DataFrame, gold: pd.Series) -> pd.DataFrame:
+def _by_fold(decisions: pd.DataFrame, true: pd.Series, predictions: pd.DataFrame, gold: pd.Series) -> pd.DataFrame:
     """The labels that each fold was trained on, and the classes of its test items and predictions."""
     rows = []
     for fold, pool in decisions.groupby("fold"):
         tested = predictions[predictions["fold"] == fold]
-        pool_gold, test_gold = gold.reindex(pool.index), gold.reindex(tested.index)
+        pool_gold, test_gold = true[pool.index], gold.reindex(tested.index)
         rows.append(
             {
                 "fold": fold,
@@ -284,12 +287,11 @@ def _annotators(votes: pd.DataFrame, recorded: pd.DataFrame, gold: pd.Series, ta
 
 
 def _rated(
-    decisions: pd.DataFrame, votes: pd.DataFrame, annotations: pd.DataFrame, gold: pd.Series, task: Task
+    labels: pd.Series, votes: pd.DataFrame, annotations: pd.DataFrame, gold: pd.Series, task: Task
 ) -> pd.DataFrame:
     """The raters to compare: every annotator on each view, the aggregated label where there are several, and gold."""
     rated = rater_agreement.ratings(pd.concat([votes, annotations]), task.classes, whole_item=WHOLE_ITEM)
     several = len(votes[["annotator", "view"]].drop_duplicates()) > 1
-    labels = decisions["label"][~decisions.index.duplicated()]
     for name, column, is_rater in (("aggregated", labels, several), ("gold", gold, True)):
         if is_rater:
             free_name = name if name not in rated else f"{name} (silvertune)"
@@ -297,12 +299,14 @@ def _rated(
     return rated
 
 
-def _prevalence(decisions: pd.DataFrame, predictions: pd.DataFrame, gold: pd.Series, task: Task) -> pd.DataFrame:
+def _prevalence(
+    decisions: pd.DataFrame, true: pd.Series, predictions: pd.DataFrame, gold: pd.Series, task: Task
+) -> pd.DataFrame:
     """Class shares of the pool's labels before and after the filter, its gold, the test items' gold, predictions."""
     columns = {
         "labels": decisions["label"],
         "trained on": decisions["train_label"],
-        "gold": gold.reindex(decisions.index),
+        "gold": true,
         "test gold": gold.reindex(predictions.index),
         "predicted": predictions["label"],
     }
@@ -380,20 +384,3 @@ def tables(quality: Report) -> dict[str, pd.DataFrame]:
     """
     filled = {name: table for name, table in vars(quality).items() if isinstance(table, pd.DataFrame) and len(table)}
     return {name: table.reset_index() if table.index.name else table for name, table in filled.items()}
-
-
-def digest(decisions: pd.DataFrame) -> str:
-    """Make a digest of the labels that a run trains on.
-
-    Args:
-        decisions: One row an item and fold, indexed by item_id: `train_label`, `weight`, `fold`.
-
-    Returns:
-        SHA-256 of fold, item, label and weight of each, sorted; hexadecimal.
-    """
-    content = hashlib.sha256()
-    trained_on = decisions[decisions["train_label"].notna()]
-    columns = (trained_on["fold"], trained_on.index, trained_on["train_label"], trained_on["weight"].astype(float))
-    for row in sorted(zip(*columns, strict=True)):
-        content.update(f"{json.dumps(row)}\n".encode())
-    return content.hexdigest()

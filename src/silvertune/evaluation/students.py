@@ -1,6 +1,6 @@
 """Tuned models on their folds' test items."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -63,40 +63,41 @@ def tuning_metrics(students: Sequence[Student]) -> dict[str, float]:
 def tested_students(
     tuned_models: Iterator[Tuned],
     items: pd.DataFrame,
-    decisions: Sequence[pd.DataFrame],
+    labels_by_fold: Sequence[pd.Series],
     folds: Sequence[Fold],
     task: Task,
     how: Evaluation,
-) -> tuple[list[Student], list[pd.DataFrame]]:
+    on_tested: Callable[[int, pd.DataFrame], None],
+) -> list[Student]:
     """Test each model as soon as it is tuned.
 
     Args:
         tuned_models: One a fold, in the order of the folds.
         items: All items.
-        decisions: One a fold, indexed by item_id, with `train_label`.
+        labels_by_fold: The labels that each was tuned or validated on, by item_id.
         folds: Which items validate and test.
         task: The task.
         how: How views are joined, and the rule for the threshold.
+        on_tested: Called with the number of each fold and the predictions on its test items.
 
     Returns:
-        The students, and the predictions on each fold's test items.
+        The students.
 
     Raises:
         UserError: The threshold's rule needs validation labels that are not there.
     """
-    students, predictions_by_fold = [], []
+    students: list[Student] = []
     try:
-        for tuned, decision, fold in zip(tuned_models, decisions, folds, strict=True):
-            labels = decision["train_label"].dropna()
+        for tuned, labels, fold in zip(tuned_models, labels_by_fold, folds, strict=True):
             thresholds_by_rule, test = _by_rule(tuned.predictor, items, labels, fold, task, how)
+            on_tested(len(students), test)
             students.append(
                 Student(tuned, thresholds_by_rule, _alarms(tuned.predictor, items, labels, fold, task, how))
             )
-            predictions_by_fold.append(test)
     finally:
         if isinstance(tuned_models, Generator):
             tuned_models.close()  # at once: a backend says then which of its jobs run on
-    return students, predictions_by_fold
+    return students
 
 
 def _by_rule(

@@ -11,6 +11,8 @@ from silvertune.votes import prob_columns
 
 MOST_VOTES = 60
 """So many votes on an item are kept; then comes the number of the others."""
+DECIDED = ("label", "confidence", "keep", "weight", "reason", "train_label", "source")
+"""The columns of a decision that are told, besides the folds that decided so and the filters' scores."""
 
 
 class Names:
@@ -72,17 +74,15 @@ def of_decisions(decisions: pd.DataFrame, item_ids: pd.Index) -> dict[Any, list[
     """
     of_items = decisions[decisions.index.isin(item_ids)]
     scores = [str(name) for name in decisions if str(name).startswith("score:")]
-    columns = ["label", "confidence", "keep", "weight", "reason", "train_label", "source", *scores]
     by_item: dict[Any, dict[tuple[Any, ...], list[int]]] = {}
-    rows = of_items.reindex(columns=columns).itertuples(index=False, name=None)
+    rows = of_items.reindex(columns=[*DECIDED, *scores]).itertuples(index=False, name=None)
     for item_id, fold, row in zip(of_items.index, of_items["fold"], rows, strict=True):
         values = tuple(_number(value) if isinstance(value, Real) else plain(value) for value in row)
         by_item.setdefault(item_id, {}).setdefault(values, []).append(int(fold))
-    names = ["label", "confidence", "keep", "weight", "reason", "train_label", "source"]
     return {
         item_id: [
-            dict(zip(names, values, strict=False))
-            | {"folds": folds, "scores": dict(zip(scores, values[len(names) :], strict=True))}
+            dict(zip(DECIDED, values, strict=False))
+            | {"folds": folds, "scores": dict(zip(scores, values[len(DECIDED) :], strict=True))}
             for values, folds in of_item.items()
         ]
         for item_id, of_item in by_item.items()

@@ -108,20 +108,20 @@ def run(cfg: DictConfig, *, choices: Mapping[str, Any], sources: Iterable[Any], 
         client.set_tag(run_id, "data", parts.data.digest)
         kept = runs.result_kept_earlier(client, tracking, all_tags["identity"]) if config["resume"] else None
         if kept is None:
-            with runs.votes_logged_on_failure(client, run_id) as on_votes:
-                result = runner.run(parts, on_votes)
             columns = ColumnMapping.of_dataset(config["dataset"])
-            kept = runs.keep_result(
-                result,
-                parts.data,
-                tracking,
-                run_id,
-                classes=parts.task.classes,
-                identity=all_tags["identity"],
-                title=run_name(config, names),
-                started=started,
-                save_models=partial(_save_models, result, parts, columns) if tracking["save_models"] else None,
-            )
+            with runs.tables_of(client, tracking, run_id, all_tags["identity"]) as tables:
+                result = runner.run(parts, tables)
+                kept = runs.keep_result(
+                    result,
+                    parts.data,
+                    tracking,
+                    run_id,
+                    classes=parts.task.classes,
+                    identity=all_tags["identity"],
+                    title=run_name(config, names),
+                    started=started,
+                    save_models=partial(_save_models, result, parts, columns) if tracking["save_models"] else None,
+                )
         runs.log_kept(client, run_id, kept)
     return run_id
 

@@ -8,7 +8,8 @@ from rich.table import Table
 
 from silvertune import composition, runner
 from silvertune.errors import UserError, cause_and_place
-from silvertune.interfaces import Estimate
+from silvertune.interfaces import Estimate, TrainingSet
+from silvertune.splits import split, with_validation
 from silvertune.study.awaited import Awaited
 from silvertune.study.job import Job
 from silvertune.tracking import store
@@ -84,7 +85,7 @@ def _tuning(job: Job) -> Estimate:
     if parts.model is None:
         return Estimate()
     try:
-        return parts.backend.estimate(parts.model, runner.largest_training_sets(parts))
+        return parts.backend.estimate(parts.model, largest_training_sets(parts))
     except UserError:
         raise
     except Exception as error:  # of a part of the user's, or of a provider's library
@@ -129,3 +130,22 @@ def _asking(labelling: Mapping[str, Mapping[str, Estimate]]) -> Table:
                 f"{estimate.dollars:.2f}", f"{minutes:.1f} min" if minutes else "no limit set",
             )  # fmt: skip
     return table
+
+
+def largest_training_sets(parts: runner.Parts) -> list[TrainingSet]:
+    """Make training sets that no run of these parts exceeds: all items of each fold, with a made-up label.
+
+    Args:
+        parts: What the run is made of.
+
+    Returns:
+        One a fold.
+    """
+    items, longest = parts.data.items, max(parts.task.classes, key=len)
+    folds = split(parts.data, parts.evaluation, parts.task, parts.seed)
+    folds = with_validation(folds, items["group_id"], parts.traits.validation_fraction, parts.seed)
+    labelled = items.assign(label=longest, weight=1.0)
+    if parts.traits.soft_labels:
+        labelled = labelled.assign(**{f"prob:{name}": float(name == longest) for name in parts.task.classes})
+    sets = [(labelled.loc[fold.train], labelled.loc[fold.validation]) for fold in folds]
+    return [TrainingSet(train, validation, parts.seed, parts.tuning_settings) for train, validation in sets]

@@ -86,7 +86,9 @@ def reap(client: "MlflowClient", experiment: str, say: Callable[[str], None] = l
     running = [run for run in every_running if "pid" in run.data.tags]  # the others are not silvertune's
     sweeps = {run.info.run_id: run for run in running if store.PARENT not in run.data.tags}
     alive_sweeps = {run_id for run_id, run in sweeps.items() if _works_in_sight(run_id, run.data.tags)}
-    out_of_sight = [run for run_id, run in sweeps.items() if run_id not in alive_sweeps and not _in_sight(run)]
+    out_of_sight = [
+        run for run_id, run in sweeps.items() if run_id not in alive_sweeps and not _in_sight(run.data.tags)
+    ]
     alive_sweeps |= _that_beat(client, out_of_sight, say)
     dead = [run for run in sweeps.values() if run.info.run_id not in alive_sweeps]
     for run in running:
@@ -94,7 +96,7 @@ def reap(client: "MlflowClient", experiment: str, say: Callable[[str], None] = l
         if sweep_id is None:
             continue
         sweep_is_alive = sweep_id in alive_sweeps or (sweep_id not in sweeps and _is_alive_elsewhere(client, sweep_id))
-        if not sweep_is_alive or (_in_sight(run) and process_of(run.data.tags) is None):
+        if not sweep_is_alive or is_gone(run.data.tags):
             dead.append(run)
     for run in dead:
         kill(client, run)
@@ -103,7 +105,7 @@ def reap(client: "MlflowClient", experiment: str, say: Callable[[str], None] = l
 
 def kill(client: "MlflowClient", run: "Run") -> None:
     """Mark a run as KILLED, and end the process that still works on it, where it can be seen and is not this one."""
-    process = process_of(run.data.tags) if _in_sight(run) else None
+    process = process_of(run.data.tags) if _in_sight(run.data.tags) else None
     if process is not None and process.pid != os.getpid():
         process.kill()
         process.wait(10)
@@ -129,7 +131,7 @@ def process_of(run_tags: Mapping[str, str]) -> "psutil.Process | None":
 
 
 def _works_in_sight(sweep_id: str, run_tags: Mapping[str, str]) -> bool:
-    if any(run_tags.get(name) != value for name, value in place().items()):
+    if not _in_sight(run_tags):
         return False
     process = process_of(run_tags)
     if process is None or process.pid != os.getpid() or "sweep" not in run_tags:
@@ -137,9 +139,18 @@ def _works_in_sight(sweep_id: str, run_tags: Mapping[str, str]) -> bool:
     return sweep_id in _sweeps_of_this_process
 
 
-def _in_sight(run: "Run") -> bool:
-    """Whether the run's process could be seen from here, if it were there."""
-    return all(run.data.tags.get(name) == value for name, value in place().items())
+def is_gone(process_tags: Mapping[str, str]) -> bool:
+    """Whether a process could be seen from here, if it were there, and is not.
+
+    Args:
+        process_tags: What `tags` said in that process.
+    """
+    return _in_sight(process_tags) and process_of(process_tags) is None
+
+
+def _in_sight(process_tags: Mapping[str, str]) -> bool:
+    """Whether the process could be seen from here, if it were there."""
+    return all(process_tags.get(name) == value for name, value in place().items())
 
 
 def _that_beat(client: "MlflowClient", sweeps: "Iterable[Run]", say: Callable[[str], None]) -> set[str]:
@@ -169,4 +180,4 @@ def _is_alive_elsewhere(client: "MlflowClient", sweep_id: str) -> bool:
         return False
     if sweep.info.status != store.RUNNING:
         return False
-    return not _in_sight(sweep) or _works_in_sight(sweep_id, sweep.data.tags)
+    return not _in_sight(sweep.data.tags) or _works_in_sight(sweep_id, sweep.data.tags)

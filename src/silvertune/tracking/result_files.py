@@ -9,11 +9,8 @@ import pandas as pd
 from silvertune.evaluation import findings
 from silvertune.interfaces import PredictorTraits
 from silvertune.items import Data, views_of
-from silvertune.reports import drawing, figures, label_files, labels_browser
+from silvertune.reports import drawing, figures, item_records, label_files, labels_browser
 from silvertune.runner import Result
-
-ROWS_OF_A_PART = 100_000
-"""Rows of a row group of a Parquet file."""
 
 
 def write(
@@ -33,9 +30,8 @@ def write(
         The findings about the labels.
     """
     (folder / "figures").mkdir()
-    parquet(result.votes, folder / "votes.parquet")
-    parquet(result.decisions.reset_index(), folder / "decisions.parquet")
-    parquet(result.predictions.reset_index(), folder / "predictions.parquet")
+    for name in ("votes", "decisions", "predictions"):
+        result.tables.write(name, folder / f"{name}.parquet")
     run_findings = findings.find(result.labels)
     settings = labels_browser.Settings.of(tracking, views_of(data.items))
     label_files.write(result.labels, run_findings, folder, title, has_browser=settings.items > 0)
@@ -46,8 +42,8 @@ def write(
             gold=data.gold,
             annotations=data.annotations,
             votes=result.votes,
-            decisions=result.decisions,
-            predictions=result.predictions,
+            decisions=result.tables.read("decisions", [*item_records.DECIDED, "fold", "score:"]),
+            predictions=result.tables.read("predictions", ["label", "prob:", "fold"]),
         )
         page = labels_browser.page(shown, run_findings, title, settings)
         (folder / labels_browser.FILE).write_text(page, encoding="utf-8", newline="\n")
@@ -80,20 +76,3 @@ def remove_page_of_other_settings(folder: Path, tracking: Mapping[str, Any]) -> 
     page = folder / labels_browser.FILE
     if page.is_file() and not labels_browser.was_made_with(page, tracking):
         page.unlink()
-
-
-def parquet(frame: pd.DataFrame, path: Path) -> None:
-    """Write a table part by part: a reader may take one part at a time, and no second copy of it is in memory.
-
-    Args:
-        frame: The table.
-        path: The file.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = pa.Schema.from_pandas(frame, preserve_index=False)
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for start in range(0, max(len(frame), 1), ROWS_OF_A_PART):
-            part = frame.iloc[start : start + ROWS_OF_A_PART]
-            writer.write_table(pa.Table.from_pandas(part, schema=schema, preserve_index=False))

@@ -21,7 +21,8 @@ import pandas as pd
 import yaml
 
 from silvertune.errors import UserError, WaitingForAnswersError, cause_and_place
-from silvertune.evaluation import findings, label_quality
+from silvertune.evaluation import findings, labels_digest
+from silvertune.evaluation.result_tables import ResultTables
 from silvertune.interfaces import PredictorTraits
 from silvertune.items import Data
 from silvertune.runner import Result
@@ -256,7 +257,7 @@ def keep_result(
             "findings": ", ".join(dict.fromkeys(finding.name for finding in run_findings)),
             "mlflow.note.content": findings.markdown(run_findings),  # the UI shows it with the run
         }
-        tags |= {**_tuned_on(result), "labels_digest": label_quality.digest(result.decisions)}
+        tags |= {**_tuned_on(result), "labels_digest": labels_digest.digest(_trained_on(result))}
         if result.alarms:
             tags["alarms"] = "; ".join(result.alarms)[:5000]
         counted = {"alarms": float(len(result.alarms))} if result.students else {}
@@ -264,6 +265,10 @@ def keep_result(
         return unlogged.Summary(tags, {**result.report.metrics, **result.labels.metrics, **counted, **wall})
 
     return unlogged.keep(tracking, identity, run_id, write)
+
+
+def _trained_on(result: Result) -> pd.DataFrame:
+    return result.tables.read("decisions", ["fold", "train_label", "weight"])
 
 
 def _tuned_on(result: Result) -> dict[str, str]:
@@ -293,26 +298,31 @@ def result_kept_earlier(client: "MlflowClient", tracking: Mapping[str, Any], ide
 
 
 @contextmanager
-def votes_logged_on_failure(client: "MlflowClient", run_id: str) -> Iterator[Callable[[pd.DataFrame], None]]:
-    """Log the labeler's votes with a run that fails after labelling: they may have been paid for, and show why.
+def tables_of(
+    client: "MlflowClient", tracking: Mapping[str, Any], run_id: str, identity: str
+) -> Iterator[ResultTables]:
+    """Tables on disk for a run while the block runs; a run that fails logs its votes.
+
+    They may have been paid for, and show why it failed.
 
     Args:
         client: A client of the store.
+        tracking: The configuration's `tracking`.
         run_id: The run's id.
+        identity: What decides the result, as a digest.
 
     Yields:
-        A function to be called with the votes.
+        The tables, empty.
     """
-    tables: list[pd.DataFrame] = []
-    try:
-        yield tables.append
-    except Exception:
-        with suppress(Exception), tempfile.TemporaryDirectory() as folder:  # why the run failed counts more
-            for votes in tables:
+    with unlogged.tables(tracking, identity, run_id) as tables:
+        try:
+            yield tables
+        except Exception:
+            with suppress(Exception), tempfile.TemporaryDirectory() as folder:  # why the run failed counts more
                 file = Path(folder) / "votes.parquet"
-                result_files.parquet(votes.assign(stage="labeler"), file)
+                tables.write("votes", file)
                 client.log_artifact(run_id, str(file))
-        raise
+            raise
 
 
 def log_kept(client: "MlflowClient", run_id: str, kept: Path) -> None:

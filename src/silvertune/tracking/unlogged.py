@@ -2,6 +2,9 @@
 
 A result is a folder `<identity>-<run id>`: `artifacts/`, and `logged.json` with the run's tags and metrics. The next
 run with the same identity logs it and computes nothing.
+
+While a run computes, its tables are in folders `<identity>-<run id>.tables.new`, which are no result. A run that is
+killed leaves them behind, and the next run on this machine removes them.
 """
 
 import json
@@ -9,11 +12,16 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from silvertune.tracking import disk
+from silvertune.evaluation.result_tables import ResultTables
+from silvertune.tracking import disk, processes
+
+_OWNER = "owner.json"
+"""Which process writes a folder of tables."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,42 @@ def keep(tracking: Mapping[str, Any], identity: str, run_id: str, write: Callabl
             if disk.full_place(error, tracking) is None or number == len(places) - 1:
                 raise
     raise AssertionError("there is no place")
+
+
+@contextmanager
+def tables(tracking: Mapping[str, Any], identity: str, run_id: str) -> Iterator[ResultTables]:
+    """Folders for the tables of a run while the block runs; what killed runs have left behind is removed.
+
+    Args:
+        tracking: The configuration's `tracking`.
+        identity: What decides the result, as a digest.
+        run_id: The run that computes it.
+
+    Yields:
+        The tables, empty; in `tracking.dir`, or among the temporary files where that disk is full.
+    """
+    folders = []
+    for place in _places(tracking):
+        _remove_left_behind(place)
+        folder = place / f"{identity}-{run_id}.tables.new"
+        folders.append(folder)
+        with suppress(OSError):  # a full disk: what is written there later fails and goes to the next place
+            folder.mkdir(parents=True)
+            (folder / _OWNER).write_text(json.dumps(processes.tags()), encoding="utf-8")
+    try:
+        yield ResultTables(*folders)
+    finally:
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_left_behind(place: Path) -> None:
+    """Remove the tables of runs whose process was one of this machine and is gone."""
+    for folder in place.glob("*.tables.new"):
+        with suppress(OSError, ValueError):  # another process removes it too, or has not written it yet
+            owner = json.loads((folder / _OWNER).read_text(encoding="utf-8"))
+            if processes.is_gone(owner):
+                shutil.rmtree(folder)
 
 
 def find(tracking: Mapping[str, Any], identity: str, is_at_work: Callable[[str], bool]) -> Path | None:
