@@ -5,6 +5,7 @@ and writes log, model and `result.json` to the job's folder. `result.json` comes
 container that is started again, because its machine was taken away, finds by it that there is nothing left to do.
 """
 
+import importlib.metadata
 import io
 import json
 import sys
@@ -15,7 +16,6 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, TextIO
 
-import silvertune
 from silvertune import composition
 from silvertune.backends import collected, job_files
 from silvertune.backends.cloud_storage import CloudFolder
@@ -72,7 +72,7 @@ def _stored(predictor: Predictor, output: CloudFolder, folder: Path) -> dict[str
     files = sorted(file for file in (folder / "model").rglob("*") if file.is_file())
     return {
         "format": collected.FORMAT,
-        "version": silvertune.__version__,
+        "version": importlib.metadata.version("silvertune"),
         "model": {str(file.relative_to(folder / "model")): output.store(file, file.name) for file in files},
         "made_in": str(folder),
         "history": [dict(epoch) for epoch in traits.history],
