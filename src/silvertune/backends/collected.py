@@ -100,7 +100,9 @@ def collect(output: CloudFolder, paths: Sequence[Path], cache: Path, job: str) -
     folder = cache / "vertex_job" / hashlib.sha256(content + repr(paths).encode()).hexdigest()
     if not folder.is_dir():
         _download(output, result, paths, folder)
-    log = output.read(result["log"].removeprefix(f"{output.url}/")) or f"{result['log']} is gone\n".encode()
+    log = output.read(result["log"].removeprefix(f"{output.url}/"))
+    if log is None:
+        log = f"{result['log']} is gone\n".encode()
     traits: dict[str, Any] = {name: result[name] for name in ("history", "ran_on", "packages", "alarms", "figures")}
     traits["base_model"] = _with_paths_here(result["base_model"], result, paths)
     loader = json.loads((folder / "silvertune.json").read_text(encoding="utf-8"))["loader"]
