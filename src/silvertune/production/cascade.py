@@ -161,7 +161,7 @@ def _why_none(choice: "Choice", options: argparse.Namespace) -> str:
     if float(curve["effective"].max()) < choice.needed:
         lines.append(f"at least {choice.needed} items that count each for itself are needed, all in agreement")
     if more is None:
-        lines.append("no threshold that can be tested agrees above the target: more labels alone would hardly help")
+        lines.append("no threshold agrees above the target: more labels alone would hardly help")
     else:
         like = " in groups like these" if choice.within_groups else ""
         lines.append(

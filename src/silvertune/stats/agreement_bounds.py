@@ -22,14 +22,12 @@ class Choice:
             NaN) with `agreement_low` and `agreement_high`, `bound` (one-sided) and `holds` (bool). The intervals are
             Clopper & Pearson's, each for itself.
         needed: So many items, all in agreement, are the fewest that a threshold can be tested on.
-        tested_from: A threshold is tested from so many answered items on, counted as `effective`.
         within_groups: The correlation of agreement within groups that was allowed for, 0-1.
     """
 
     threshold: float | None
     curve: pd.DataFrame
     needed: int
-    tested_from: float
     within_groups: float
 
     @property
@@ -86,14 +84,18 @@ def items_needed(choice: Choice, *, target: float, level: float) -> tuple[int, f
         level: The confidence of the bound, above 0 and below 1.
 
     Returns:
-        The items and the threshold that needs the fewest; None where no threshold that can be tested (or, if there is
-        none, the one that answers most) has an agreement above the target.
+        The items and the threshold that needs the fewest; None where no threshold has an agreement above the target.
+        Of thresholds with fewer than `choice.needed` answered items too little is known; where there are only such,
+        the one that answers most is taken.
     """
     columns = ["threshold", "agreement", "effective", "answered", "share"]
     rows = choice.curve.loc[choice.curve["answered"] > 0, columns].to_numpy(dtype=float)
-    is_tested = rows[:, 2] >= choice.tested_from
-    rows = rows[is_tested] if is_tested.any() else rows[-1:]
+    is_known = rows[:, 2] >= choice.needed
+    rows = rows[is_known] if is_known.any() else rows[-1:]
+    # Among many items a threshold is tested from this number on, so fewer would not be looked at.
+    from_here = choice.needed if len(rows) == 1 else _comfortable(target, level)
     many = 2.0 ** np.arange(2, 30, 1 / 16)
+    many = many[many >= from_here]
     fewest: tuple[int, float] | None = None
     for threshold, agreement, effective, answered, share in rows[rows[:, 1] > target]:
         keeps = lower_bound(agreement * many, many, level) >= target
@@ -199,7 +201,7 @@ def choose(
             "holds": holds,
         }
     )
-    return Choice(float(grid[holds].min()) if holds.any() else None, curve, needed, start, rho)
+    return Choice(float(grid[holds].min()) if holds.any() else None, curve, needed, rho)
 
 
 def _comfortable(target: float, level: float) -> float:
