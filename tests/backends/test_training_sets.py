@@ -77,6 +77,8 @@ def test_a_class_that_lost_all_its_labels_or_their_weight_is_said(lost: str) -> 
 def test_nothing_left_is_said_with_the_reason(lost: str) -> None:
     with made.refused("filter=a+b: no label is left to tune on", "'soe': '3 -> 0'", "; because"):
         made_of(decided(**{lost: None if lost == "train_label" else 0.0}))
+    with made.refused("none of the labels has a confidence", "labeler.confidence=true"):
+        made_of(decided(train_label=None, confidence=float("nan")))
 
 
 def test_one_class_alone_is_said() -> None:

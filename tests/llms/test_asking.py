@@ -13,7 +13,7 @@ from tests.llms.made_llms import Scripted
 from silvertune.llms import asking
 from silvertune.llms.answer_store import AnswerStore, Claim
 from silvertune.llms.asking import Question, _Asking
-from silvertune.llms.interface import Message, Request
+from silvertune.llms.interface import Message, Request, UnusableError
 
 
 class BusyStore(AnswerStore):
@@ -61,3 +61,19 @@ def test_an_interrupt_loses_no_answer_that_waits_to_be_written(
     assert set(store.read(keys)) == asked
     assert store.spent_usd() == pytest.approx(sum(llm.price.of(100, 5) for _ in llm.requests))
     store.close()
+
+
+def test_hard_questions_alone_do_not_make_an_llm_unusable(tmp_path: Path) -> None:
+    """A later sweep asks again what had no label, and that alone: in a row, however well all else was answered."""
+    request = Request((Message("user", "hard"),), ("YES", "NO"), ("label",))
+    hard = [Question(f"k{number}", lambda: request, lambda: None, lambda model: model) for number in range(48)]
+    llm = Scripted(lambda _: "I am not sure.", limits=made_llms.limits(concurrency=4))
+
+    def ask(n_labelled: int) -> int:
+        place = f"sqlite:///{tmp_path / f'{n_labelled}.sqlite'}"
+        store = AnswerStore(place, lease_s=60.0, remember_s=3600.0, budget_usd=None)
+        return len(asking.ask_all(llm, hard, store, lambda _: None, n_labelled=n_labelled))
+
+    assert ask(1952) == 48
+    with pytest.raises(UnusableError, match="no label in its last 36"):
+        ask(40)

@@ -51,6 +51,13 @@ def test_it_has_what_was_typed_and_what_the_best_arm_has_of_what_was_swept(confi
     assert content.evaluation.threshold == 0.4
 
 
+def test_what_was_typed_is_spelled_as_it_was_typed(config: dict[str, Any]) -> None:
+    one = job(config, "labeler.llm.ollama.model=qwen3\\:8b", "labeler.views=[a,b]", "filter=none")
+    typed = ["labeler.llm.ollama.model=qwen3:8b", "labeler.views=[a, b]", "filter=none,iterated"]
+    words = shlex.split(production_command.of(one, {}, typed))
+    assert words[1:4] == ["labeler.llm.ollama.model=qwen3:8b", "labeler.views=[a, b]", "filter=none"]
+
+
 def test_of_a_study_it_names_the_arm_and_not_what_the_arm_fixes(config: dict[str, Any]) -> None:
     arms = {"strict 2": ["labeler=expert", "filter=none"]}
     one = job(config, "experiments=mine", "model=x", "labeler=expert", "filter=none", "arm='strict 2'", arm="strict 2")

@@ -75,8 +75,11 @@ def _check_classes(
     chain = "+".join(filters)
     counts = {name: f"{int(before.get(name, 0))} -> {int(after.get(name, 0))}" for name in task.classes}
     if after.empty:
+        unsure = "confidence" in decision and before.sum() and decision["confidence"].isna().all()
+        hint = "; none of the labels has a confidence (LLMs: labeler.confidence=true asks for it)" if unsure else ""
         raise UserError(
-            f"filter={chain}: no label is left to tune on (labels before -> after, by class: {counts}){why_no_label}"
+            f"filter={chain}: no label is left to tune on (labels before -> after, by class: {counts}){hint}"
+            f"{why_no_label}"
         )
     if lost := [name for name in task.classes if name in before and name not in after]:
         raise UserError(

@@ -125,7 +125,8 @@ class LLMLabeler:
                 if isinstance(model, BatchedLLM) and not model.batch:
                     batches.say_what_runs_on(name, self.store.url, self.cache)
                 with _named(name), _progress(name, len(missing)) as on_progress:
-                    outcomes.update(ask_all(asked, missing, store, on_progress, stored.models()))
+                    n_labelled = stored.statuses()["ok"]
+                    outcomes.update(ask_all(asked, missing, store, on_progress, stored.models(), n_labelled))
         return self._votes(items.index, rounds, outcomes)
 
     def _stored(self, texts_of_rounds: Sequence[tuple[Round, Mapping[str, str]]]) -> Outcomes:

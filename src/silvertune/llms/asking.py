@@ -72,6 +72,7 @@ def ask_all(
     store: AnswerStore,
     on_progress: Callable[[Outcome], None],
     answered_by: Collection[str] = (),
+    n_labelled: int = 0,
 ) -> dict[str, Outcome]:
     """The outcome of every question that the store does not have, asked or, where others ask it, waited for.
 
@@ -81,6 +82,8 @@ def ask_all(
         store: The answer store; it is closed in the end.
         on_progress: Called with each outcome when it is committed.
         answered_by: Models that gave the stored answers which are used beside these.
+        n_labelled: How many of those have a label. Where they are more than the questions, these may be no more than
+            the hard ones, which had no label before either: they do not say that the LLM is unusable.
 
     Returns:
         Key -> outcome, of every question.
@@ -92,6 +95,7 @@ def ask_all(
         KeyboardInterrupt: Somebody stopped it.
     """
     asking = _Asking(llm, {question.key: question for question in questions}, store, on_progress, answered_by)
+    asking.may_all_be_hard = n_labelled > len(questions)
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -121,7 +125,7 @@ class _Asking:
         self.failure: BaseException | None = None
         self.under_way = 0
         self.one_is_done = asyncio.Event()
-        self.unreadable_in_a_row = 0
+        self.unreadable_in_a_row, self.may_all_be_hard = 0, False
         # All of the store's work is done in one thread, one transaction at a time.
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="label-store")
         self.limiter = RateLimiter(llm.limits)
@@ -257,7 +261,7 @@ class _Asking:
         # A text that alone is too long for the model is its item's matter: nothing was written of its answer.
         unreadable = reading.status == "parse_error" or (reading.status == "truncated" and answer.tokens_out != 0)
         self.unreadable_in_a_row = self.unreadable_in_a_row + 1 if unreadable else 0
-        if self.unreadable_in_a_row >= MOST_UNREADABLE_IN_A_ROW:
+        if self.unreadable_in_a_row >= MOST_UNREADABLE_IN_A_ROW and not self.may_all_be_hard:
             self._stop(UnusableError(
                 f"labeler.llm.<name>: {answer.model or 'the LLM'} gave no label in its last {self.unreadable_in_a_row} "
                 f"answers (the last is {reading.status}: {shortened(answer.text)!r}); want a JSON object with a label. "

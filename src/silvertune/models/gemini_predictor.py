@@ -119,8 +119,9 @@ class GeminiPredictor:
                     dollars += outcome.cost_usd
                     done(f"${dollars:.2f}")
 
+                n_labelled = outcomes.statuses()["ok"]
                 answered = asking.ask_all(
-                    self.llm, list(missing.values()), self._opened(), on_progress, outcomes.models()
+                    self.llm, list(missing.values()), self._opened(), on_progress, outcomes.models(), n_labelled
                 )
             outcomes.update(answered)
         return outcomes

@@ -2,7 +2,7 @@
 
 import shlex
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +58,7 @@ def compare(sweep: Sweep, config: DictConfig, output: Console) -> None:
     logged = set().union(*(run.data.metrics for run in finished_runs), *result.deltas.values())
     with lock.held(sweep.tracking, "view"):  # MLflow can't take one tag from two processes at once
         view = saved_view.offer(client, sweep.experiment, sweep.parent, names, logged)
-    _print_places(sweep, output, view, finished_runs, _of_best(sweep, best, finished_runs, config.study.arms))
+    _print_places(sweep, output, view, finished_runs, _of_best(sweep, best, finished_runs, config))
 
 
 def _describe(
@@ -79,9 +79,7 @@ def _describe(
     return best
 
 
-def _of_best(
-    sweep: Sweep, best: "pd.Series[Any] | None", finished: "Sequence[Run]", arms: Mapping[str, Sequence[str]]
-) -> list[str]:
+def _of_best(sweep: Sweep, best: "pd.Series[Any] | None", finished: "Sequence[Run]", config: DictConfig) -> list[str]:
     """Lines that say where the labels of the best arm can be looked at, and how its model comes to use."""
     if best is None:
         return []
@@ -92,7 +90,7 @@ def _of_best(
     lines = registering.labels_of(sweep, f"the best arm, {wanted[0]}", named[0])
     if best["model"] != "none":  # otherwise its labeler is better than a model
         job = next(job for job in sweep.jobs if job.name == named[0].info.run_name)
-        command = production_command.of(job, arms)
+        command = production_command.of(job, config.study.arms, config.hydra.overrides.task)
         lines.append(f"to tune {wanted[0]} on all labels and register the model: {command}")
     return lines
 

@@ -58,9 +58,10 @@ def show(console: Console, jobs: list[Job], earlier: "Mapping[store.Key, Run]", 
         console.print(note, highlight=False)
     labels = sum((estimate for by_name in labelling.values() for estimate in by_name.values()), Estimate())
     tuned = sum(tuning, Estimate())
+    runs = "run" if len(jobs) == 1 else "runs"
     console.print(
-        f"{len(jobs)} runs: {len(jobs) - len(tuning)} finished, {len(tuning)} to do; labelling all items takes at most "
-        f"{labels.calls:.0f} calls, {labels.stored:.0f} of them already stored, and ${labels.dollars:.2f}; tuning "
+        f"{len(jobs)} {runs}: {len(jobs) - len(tuning)} finished, {len(tuning)} to do; labelling all items takes at "
+        f"most {labels.calls:.0f} calls, {labels.stored:.0f} of them already stored, and ${labels.dollars:.2f}; tuning "
         f"takes at most {tuned.calls:.0f} jobs, {tuned.tokens:.0f} tokens, and ${tuned.dollars:.2f}, less what the "
         "backend's ledger shows as already paid for",
         highlight=False,
