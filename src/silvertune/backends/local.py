@@ -50,12 +50,13 @@ class Local:
         """
         again = 0
         for training_set in sets:
-            key = _content(model, training_set)
-            predictor = _KEPT.get(key)
-            again += predictor is not None
+            content = _content(model, training_set)
+            predictor = _LAST_TUNED.get(content)
             if predictor is None:
                 predictor = model.fit(training_set.train, training_set.validation, training_set.seed)
-                _KEPT.keep(key, predictor)
+                _LAST_TUNED.keep(content, predictor)
+            else:
+                again += 1
             yield Tuned(predictor)
         if again:
             print(
@@ -72,20 +73,25 @@ class _LastTuned:
     settings: str = ""
     by_content: dict[str, Predictor] = field(default_factory=dict)
 
-    def get(self, key: tuple[str, str] | None) -> Predictor | None:
-        return None if key is None or key[0] != self.settings else self.by_content.get(key[1])
+    def get(self, content: tuple[str, str] | None) -> Predictor | None:
+        """The model of this content (of `_content`), if it is kept."""
+        if content is None or content[0] != self.settings:
+            return None
+        return self.by_content.get(content[1])
 
-    def keep(self, key: tuple[str, str] | None, predictor: Predictor) -> None:
-        if key is None:
+    def keep(self, content: tuple[str, str] | None, predictor: Predictor) -> None:
+        """Keep a model, and let go of the oldest where there are too many; without a content none is kept."""
+        if content is None:
             return
-        if key[0] != self.settings:  # the networks of two bases may not fit into memory together
-            self.settings, self.by_content = key[0], {}
+        settings, digest = content
+        if settings != self.settings:  # the networks of two bases may not fit into memory together
+            self.settings, self.by_content = settings, {}
         while len(self.by_content) >= KEPT:
             del self.by_content[next(iter(self.by_content))]
-        self.by_content[key[1]] = predictor
+        self.by_content[digest] = predictor
 
 
-_KEPT = _LastTuned()
+_LAST_TUNED = _LastTuned()
 
 
 def _content(model: Any, training_set: TrainingSet) -> tuple[str, str] | None:

@@ -68,10 +68,9 @@ def _check_classes(
 
     A label of weight 0 counts as none.
     """
-    counts_at_all = (
-        train["weight"] > 0
-    ).to_numpy()  # a Series as the mask would make pandas hash the ids, and keep that
-    before, after = decision["label"].value_counts(), train["label"][counts_at_all].value_counts()
+    # An array as the mask: a Series would make pandas hash the ids, and keep that.
+    has_weight = (train["weight"] > 0).to_numpy()
+    before, after = decision["label"].value_counts(), train["label"][has_weight].value_counts()
     chain = "+".join(filters)
     counts = {name: f"{int(before.get(name, 0))} -> {int(after.get(name, 0))}" for name in task.classes}
     if after.empty:

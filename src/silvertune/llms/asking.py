@@ -94,8 +94,8 @@ def ask_all(
         OtherModelError: Another model answers. What it answered is stored under the keys of that model.
         KeyboardInterrupt: Somebody stopped it.
     """
-    asking = _Asking(llm, {question.key: question for question in questions}, store, on_progress, answered_by)
-    asking.may_all_be_hard = n_labelled > len(questions)
+    by_key = {question.key: question for question in questions}
+    asking = _Asking(llm, by_key, store, on_progress, answered_by, may_all_be_hard=n_labelled > len(questions))
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -118,6 +118,8 @@ class _Asking:
         store: AnswerStore,
         on_progress: Callable[[Outcome], None],
         answered_by: Collection[str] = (),
+        *,
+        may_all_be_hard: bool = False,
     ) -> None:
         self.llm, self.questions, self.store, self.on_progress = llm, questions, store, on_progress
         self.answered_by = {served_models.version_of(model) for model in answered_by}
@@ -125,7 +127,7 @@ class _Asking:
         self.failure: BaseException | None = None
         self.under_way = 0
         self.one_is_done = asyncio.Event()
-        self.unreadable_in_a_row, self.may_all_be_hard = 0, False
+        self.unreadable_in_a_row, self.may_all_be_hard = 0, may_all_be_hard
         # All of the store's work is done in one thread, one transaction at a time.
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="label-store")
         self.limiter = RateLimiter(llm.limits)

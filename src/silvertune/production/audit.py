@@ -238,8 +238,8 @@ def _tell(result: "Audit", level: float, without_text: int, unknown: int, sheet:
             f"{name}: {row['estimate']:.3f} ({level:.0%}: {row['low']:.3f} to {row['high']:.3f}); plain sampling would "
             f"need {row['plain_answers']:,.0f} answers"
         )
-    known = result.table.dropna()
-    little = known[known["plain_answers"] < PAYS * result.answers]
+    estimated = result.table.dropna()
+    little = estimated[estimated["plain_answers"] < PAYS * result.answers]
     if len(little):
         names = (f"{row['measure']} {row['class']}".strip() for _, row in little.iterrows())
         print(

@@ -229,7 +229,7 @@ def _content(
     if sample.quota:
         marks = marks.assign(**{RANDOM: sample.is_random})
     shows = [name for name in SHOWS if name in marks and (marks[name].any() or name in ("dropped", "doubted"))]
-    told = _that_may_be_told(run, findings, left_out)
+    shown_findings = _that_may_be_told(run, findings, left_out)
     views = [name for name in views_of(shown) if name not in left_out]
     texts, n_cut = _views(shown, views)
     # Where gold is left out, so are the annotations that came with the data: an expert's are gold by another name.
@@ -260,10 +260,12 @@ def _content(
         "classes": list(run.classes),
         "whole_item": WHOLE_ITEM,
         "shows": [[name, *SHOWS[name], counts.get(name, 0)] for name in shows],
-        "findings": [[one.sentence, fragment(one) if _can_be_shown(one, shows, left_out) else ""] for one in told],
+        "findings": [
+            [one.sentence, fragment(one) if _can_be_shown(one, shows, left_out) else ""] for one in shown_findings
+        ],
         "notes": [
             *_of_sample(sample, len(run.items), shows, counts),
-            *_notes(n_cut, left_out, len(findings) - len(told)),
+            *_notes(n_cut, left_out, len(findings) - len(shown_findings)),
         ],
         "items": rows,
     }

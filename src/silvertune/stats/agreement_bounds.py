@@ -69,10 +69,10 @@ def least_agreement(n: float, *, target: float, level: float) -> float:
     Returns:
         The share, above `target` and to 1; NaN where even agreement in all of them does not keep it.
     """
-    whole = np.floor(n + 1e-9)
-    agreeing = np.arange(np.floor(target * whole), whole + 1)
-    keeps = lower_bound(agreeing, np.full(len(agreeing), whole), level) >= target
-    return float(agreeing[keeps][0] / whole) if keeps.any() else np.nan
+    n_items = np.floor(n + 1e-9)
+    agreeing = np.arange(np.floor(target * n_items), n_items + 1)
+    keeps = lower_bound(agreeing, np.full(len(agreeing), n_items), level) >= target
+    return float(agreeing[keeps][0] / n_items) if keeps.any() else np.nan
 
 
 def items_needed(choice: Choice, *, target: float, level: float) -> tuple[int, float] | None:

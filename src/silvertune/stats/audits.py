@@ -20,6 +20,8 @@ FEWEST = 2
 """Answers that a first draw has of a stratum, where it has so many items."""
 LEAST_PART = 0.5
 """Of the answers that a stratum has in a draw by sizes alone, so many it gets at least."""
+NOTHING = 1e-15
+"""A variance of predictions below this is that of rounding."""
 
 
 @dataclass(frozen=True)
@@ -285,9 +287,10 @@ class _Sample:
             expected: (N,) the model's probability of the outcome.
         """
         has_answer = np.isin(self.predicted, self.predicted[self.answers > 0])
-        known, unknown = float(self.shares[inside & has_answer].sum()), float(self.shares[inside & ~has_answer].sum())
-        if known == 0:
-            return Proportion(float(expected[inside[self.strata]].mean()) if unknown else 0.0, 0.0, 1.0), 0.0
+        answered_share = float(self.shares[inside & has_answer].sum())
+        unanswered_share = float(self.shares[inside & ~has_answer].sum())
+        if answered_share == 0:
+            return Proportion(float(expected[inside[self.strata]].mean()) if unanswered_share else 0.0, 0.0, 1.0), 0.0
         is_used = inside[self.strata[self.answered]]
         p, n, weight = _estimated(
             outcome[is_used].astype(float),
@@ -298,10 +301,10 @@ class _Sample:
             self.predicted[self.strata[self.answered]][is_used],
         )
         part = Proportion(p, *wilson(p, n, self.level))
-        if unknown:  # nobody answered for these classes: anything may be true of them
+        if unanswered_share:  # nobody answered for these classes: anything may be true of them
             guess = float(expected[(inside & ~has_answer)[self.strata]].mean())
-            rest = Proportion(guess, 0.0, 1.0).times(unknown / (known + unknown))
-            part = total(part.times(known / (known + unknown)), rest)
+            rest = Proportion(guess, 0.0, 1.0).times(unanswered_share / (answered_share + unanswered_share))
+            part = total(part.times(answered_share / (answered_share + unanswered_share)), rest)
         return part, weight
 
     def row(self, part: Proportion | None, share: float, weight: float) -> tuple[float, float, float, float, float]:
@@ -351,7 +354,3 @@ def _mean_of_class(values: np.ndarray, weights: np.ndarray, called: np.ndarray) 
     has_one = np.bincount(called)[called] == 1
     means: np.ndarray = np.where(has_one, weights @ values, sums[called] / totals[called])
     return means
-
-
-NOTHING = 1e-15
-"""A variance of predictions below this is that of rounding."""

@@ -77,8 +77,8 @@ def save(
         settings: dict[str, Any] = {"task": dataclasses.asdict(task), "decision": how.decision, "threshold": threshold}
         settings["columns"] = None if columns is None else dataclasses.asdict(columns)
         (data / saved.SETTINGS.name).write_text(json.dumps(settings, indent=1), encoding="utf-8")
-        own = saved.read(data / saved.IN_MLFLOW_MODEL.name)["loader"].partition(".")[0]
-        package.write_bytes(_package(own))
+        loader_module = saved.read(data / saved.IN_MLFLOW_MODEL.name)["loader"].partition(".")[0]
+        package.write_bytes(_package(loader_module))
         loader.write_text(LOADER_SOURCE, encoding="utf-8")
         mlflow.pyfunc.save_model(
             path,
