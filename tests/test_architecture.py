@@ -42,7 +42,6 @@ HEAVY = (
     "anthropic",
     "aiohttp",
     "matplotlib",
-    "crowdkit",
 )
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from crowdkit.aggregation import Wawa
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests import docstrings, made
@@ -54,8 +53,10 @@ def table(cast: Cast, task: Task) -> pd.DataFrame:
 
 
 def casts(task: Task) -> st.SearchStrategy[Cast]:
+    """Votes on eight items: an example of eight takes little more time than one of a single item."""
     sure = st.one_of(st.none(), st.integers(0, 8))
-    return st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([*task.classes, None]), sure), max_size=14)
+    vote = st.tuples(st.sampled_from("abcdefgh"), st.sampled_from([*task.classes, None]), sure)
+    return st.lists(vote, min_size=7, max_size=40)
 
 
 def columns(name: str, task: Task) -> list[str]:
@@ -78,7 +79,7 @@ def test_every_shipped_aggregation_has_a_case() -> None:
 
 @pytest.mark.parametrize("name", CASES)
 class TestContract:
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=10, deadline=None)
     @given(casts(POSITIVE_OF_THREE))
     def test_labels_have_the_documented_form(self, name: str, cast: Cast) -> None:
         votes = table(cast, POSITIVE_OF_THREE)
@@ -100,7 +101,7 @@ class TestContract:
                 unsure = any(sure is None for other, said, sure in cast if other == item and said is not None)
                 assert 0 <= confidence <= 1 or (unsure and name in CONFIDENCE_OF_A_VOTE)
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=10, deadline=None)
     @given(casts(POSITIVE_OF_THREE), st.integers(0, 99))
     def test_the_order_of_the_votes_does_not_matter(self, name: str, cast: Cast, seed: int) -> None:
         if name in READS_THE_ORDER:
@@ -110,7 +111,7 @@ class TestContract:
         again = CASES[name](shuffled, POSITIVE_OF_THREE)
         pd.testing.assert_frame_equal(CASES[name](votes, POSITIVE_OF_THREE), again, check_like=True)
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=10, deadline=None)
     @given(casts(POSITIVE_OF_THREE))
     def test_null_votes_change_nothing(self, name: str, cast: Cast) -> None:
         aggregate = CASES[name]
@@ -200,7 +201,7 @@ def slow_first(own: Own, task: Task) -> tuple[str, Fraction | None]:
     ],
 )
 def test_it_agrees_with_the_slow_reference(fast, slow, task: Task) -> None:  # type: ignore[no-untyped-def]
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=10, deadline=None)
     @given(casts(task))
     @example([("a", task.classes[0], 0), ("a", task.classes[1], 0)])
     def check(cast: Cast) -> None:
@@ -290,6 +291,8 @@ def test_a_given_weight_counts_for_its_annotator(colours: Task) -> None:
 
 
 def test_weights_by_agreement_are_those_of_wawa(colours: Task) -> None:
+    from crowdkit.aggregation import Wawa  # takes seconds to import
+
     rng = np.random.default_rng(0)
     true = rng.choice(list("rg"), 8)  # two classes and five annotators: no ties, which Wawa breaks in its own way
     cast = {
@@ -327,6 +330,30 @@ def test_dawid_skene_finds_the_annotator_who_is_worth_hearing(colours: Task) -> 
     assert labels.filter(like="prob:").sum(axis=1).to_numpy() == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("n_iter", [1, 100])
+def test_dawid_skene_is_that_of_crowd_kit(colours: Task, n_iter: int) -> None:
+    """Annotators of different skill; one of them votes twice on a view; each leaves items out."""
+    from crowdkit.aggregation import DawidSkene  # takes seconds to import
+
+    rng = np.random.default_rng(0)
+    skills = {("a", "v", 0): 0.95, ("b", "v", 0): 0.9, ("b", "v", 1): 0.9, ("b", "w", 0): 0.6}
+    rows = [
+        {"item_id": f"i{item}", "annotator": who, "view": view, "repeat": repeat, "label": str(label)}
+        for item, true in enumerate(rng.choice(colours.classes, 20))
+        for (who, view, repeat), skill in skills.items()
+        for label in [true if rng.random() < skill else rng.choice(colours.classes)]
+        if rng.random() < 0.8
+    ]
+    votes = made.votes_of(rows, colours)
+    labels = aggregations.dawid_skene(votes, colours, n_iter=n_iter)
+    table = pd.DataFrame(
+        {"task": votes["item_id"], "worker": votes["annotator"] + votes["view"], "label": votes["label"]}
+    )
+    theirs = DawidSkene(n_iter=n_iter).fit_predict_proba(table).add_prefix("prob:")
+    assert len(theirs.columns) == 3
+    np.testing.assert_allclose(labels.loc[theirs.index, theirs.columns], theirs, rtol=0, atol=1e-12)
+
+
 def test_dawid_skene_of_one_annotator_is_the_majority(colours: Task) -> None:
     rows = [{"item_id": "a", "repeat": k, "label": name} for k, name in enumerate(["red", "red", "blue"])]
     votes = made.votes_of(rows, colours)
@@ -341,7 +368,7 @@ def test_disagreements_become_negative(colours: Task) -> None:
     assert labels.to_dict() == {"a": "red", "b": "green", "c": "red", "d": None}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(casts(made.SOE))
 def test_with_two_classes_and_relabel_is_all_views(cast: Cast) -> None:
     votes = table(cast, made.SOE)

@@ -5,7 +5,6 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from crowdkit.metrics.data import alpha_krippendorff
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
@@ -47,6 +46,8 @@ def test_krippendorffs_alpha_of_the_published_examples(rows: list[str], alpha: f
 @given(st.lists(st.text("abc.", min_size=7, max_size=7), min_size=2, max_size=4))
 @settings(deadline=None, max_examples=60)
 def test_krippendorffs_alpha_is_crowd_kits_where_that_is_defined(rows: list[str]) -> None:
+    from crowdkit.metrics.data import alpha_krippendorff  # takes seconds to import
+
     rated = long(rows)
     mine = rater_agreement.krippendorff_alpha(rated["task"], rated["label"])
     given = rated.dropna()
