@@ -195,6 +195,22 @@ def test_filters_of_the_users_are_found_by_the_names_in_others(tmp_path: Path, m
     assert "mine" in plain["filter"]["random_matched"]["like"]
 
 
+def test_a_config_that_was_edited_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for at_least in (0.75, 0.875, "{a: 1}"):
+        write(tmp_path / "conf" / "filter" / "mine.yaml", AGREEMENT.replace("0.75", str(at_least)))
+        found = composed_here("filter=mine", "dataset.path=x")
+        assert found.filter.agreement.at_least == yaml.safe_load(str(at_least))
+    found.filter.agreement.at_least.a = 2  # which no later composition sees
+    assert composed_here("filter=mine", "dataset.path=x").filter.agreement.at_least.a == 1
+
+
+def test_a_default_that_names_another_choice_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "conf" / "dataset" / "mine.yaml", "defaults: [tables_jsonl, {/filter@also: '${filter}'}]\n")
+    monkeypatch.chdir(tmp_path)
+    assert composed_here("dataset=mine", "filter=none", "dataset.path=x").dataset.also.none._target_.endswith("none")
+
+
 @pytest.mark.parametrize("theirs", ["conf", "configs"])
 def test_in_another_application_nothing_of_ours_is_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: str

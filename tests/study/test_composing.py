@@ -13,8 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 from silvertune.study.command import CONFIG_FOLDER, CONFIG_NAME, VERSION_BASE
 from silvertune.study.composing import Composer
 
+TYPED = ["evaluation.replicates=50", "dataset.path=tables.jsonl"]
 JOBS = [
     [],
+    [*TYPED],
+    [*TYPED, "seed=3", "tracking.dir=elsewhere", "dataset.path=others.jsonl", "~dataset.annotations"],
+    [*TYPED, "filter=none"],
     ["seed=3"],
     ["filter=confidence", "filter.confidence.top=0.5", "variant='a b=c'", "arm='mine, too'"],
     ["filter=[agreement,confidence]", "model=none"],
@@ -35,14 +39,13 @@ def loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ConfigLoaderImpl:
 
 @pytest.fixture
 def master(loader: ConfigLoaderImpl) -> DictConfig:
-    fixed = ["hydra.verbose=false", "evaluation.replicates=50", "dataset.path=tables.jsonl"]
-    return loader.load_configuration(CONFIG_NAME, fixed, run_mode=RunMode.MULTIRUN)
+    return loader.load_configuration(CONFIG_NAME, ["hydra.verbose=false", *TYPED], run_mode=RunMode.MULTIRUN)
 
 
 @pytest.mark.parametrize("is_pickled", [False, True])
 def test_a_job_is_composed_as_hydra_does(loader: ConfigLoaderImpl, master: DictConfig, is_pickled: bool) -> None:
     composer = Composer(loader)
-    for overrides in JOBS[2:4] if is_pickled else JOBS:
+    for overrides in JOBS[5:7] if is_pickled else JOBS:
         if is_pickled:  # as it comes to a worker
             composer = pickle.loads(pickle.dumps(composer))
         job = composer.load_sweep_config(master, overrides)
@@ -52,6 +55,7 @@ def test_a_job_is_composed_as_hydra_does(loader: ConfigLoaderImpl, master: DictC
         assert OmegaConf.is_struct(job) == OmegaConf.is_struct(wanted)
         job.hydra.job.num = 7  # as launchers write into it; no other job sees that
         job.hydra.job.id = "seven"
+    assert master.hydra.sweep.dir == "mlruns/logs"
 
 
 def test_what_jobs_have_in_common_is_composed_once(
@@ -69,3 +73,7 @@ def test_what_jobs_have_in_common_is_composed_once(
     for seed in range(5):
         assert composer.load_sweep_config(master, ["filter=agreement", f"seed={seed}"]).seed == seed
     assert calls == [["filter=agreement"]]
+    for seed in range(5):  # what all jobs have in common is the sweep's own configuration
+        assert composer.load_sweep_config(master, [*TYPED, f"seed={seed}"]).evaluation.replicates == 50
+    assert master.seed == 0
+    assert len(calls) == 1

@@ -3,8 +3,13 @@
 Appending through `hydra.searchpath` would leave a user's `conf/filter/agreement.yaml` silently ignored.
 In other applications of Hydra's the plug-in does nothing.
 Light on purpose: Hydra imports every plugin at every start.
+
+A file that has been read is not parsed again while it stays as it is: Hydra reads thirty for each job that it composes,
+which takes it a third of the time.
 """
 
+import pickle
+from functools import cache
 from pathlib import Path
 
 from hydra.core.config_search_path import ConfigSearchPath
@@ -22,6 +27,7 @@ class SilvertuneSearchPath(SearchPathPlugin):
         main = next((element for element in search_path.get_path() if element.provider == "main"), None)
         if main is None or main.path is None or not _is_ours(main.path):
             return  # another application's configs
+        main.path = f"conf://{main.path.removeprefix('file://')}"
         search_path.prepend("silvertune", "schema://silvertune.schema")
         search_path.prepend("silvertune", f"experiments://{SHIPPED / 'experiments'}")
         for folder, scheme in (("experiments", "experiments"), ("conf", "groups")):
@@ -48,11 +54,7 @@ class SchemaSource(ConfigSource):
         return "schema"
 
     def load_config(self, config_path: str) -> ConfigResult:
-        from omegaconf import OmegaConf
-
-        from silvertune.schema import Config
-
-        return ConfigResult(self.provider, self.full_path(), OmegaConf.structured(Config), {"package": None})
+        return ConfigResult(self.provider, self.full_path(), pickle.loads(_schema()), {"package": None})
 
     def available(self) -> bool:
         return True
@@ -65,6 +67,33 @@ class SchemaSource(ConfigSource):
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         return ["schema"] if config_path == "" and results_filter != ObjectType.GROUP else []
+
+
+class ConfSource(ConfigSource):
+    """The shipped folder of configs, whose files are parsed once."""
+
+    def __init__(self, provider: str, path: str) -> None:
+        super().__init__(provider=provider, path=path)
+        self.files = _files(provider, self.path)
+
+    @staticmethod
+    def scheme() -> str:
+        return "conf"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        return _loaded(self.files, config_path)
+
+    def available(self) -> bool:
+        return self.files.available()
+
+    def is_group(self, config_path: str) -> bool:
+        return self.files.is_group(config_path)
+
+    def is_config(self, config_path: str) -> bool:
+        return self.files.is_config(config_path)
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        return self.files.list(config_path, results_filter)
 
 
 class GroupsSource(ConfigSource):
@@ -82,7 +111,7 @@ class GroupsSource(ConfigSource):
         return "groups"
 
     def load_config(self, config_path: str) -> ConfigResult:
-        return self.files.load_config(config_path)
+        return _loaded(self.files, config_path)
 
     def available(self) -> bool:
         return self.files.available()
@@ -113,7 +142,7 @@ class ExperimentsSource(ConfigSource):
         return "experiments"
 
     def load_config(self, config_path: str) -> ConfigResult:
-        return self.files.load_config(self._inside(config_path))
+        return _loaded(self.files, self._inside(config_path))
 
     def available(self) -> bool:
         return self.files.available()
@@ -140,3 +169,28 @@ def _files(provider: str, path: str) -> ConfigSource:
     from hydra._internal.core_plugins.file_config_source import FileConfigSource
 
     return FileConfigSource(provider=provider, path=f"file://{path}")
+
+
+_pickled: dict[tuple[str, str, int, int], bytes] = {}
+"""What Hydra makes of a file, by who provides it, its path, its time and its size; each composition changes a copy."""
+
+
+def _loaded(files: ConfigSource, config_path: str) -> ConfigResult:
+    file = Path(files.path) / f"{config_path.removesuffix('.yaml')}.yaml"
+    if not file.is_file():
+        return files.load_config(config_path)  # says what is wrong
+    state = file.stat()
+    key = files.provider, str(file), state.st_mtime_ns, state.st_size
+    if key not in _pickled:
+        _pickled[key] = pickle.dumps(files.load_config(config_path))
+    result: ConfigResult = pickle.loads(_pickled[key])
+    return result
+
+
+@cache
+def _schema() -> bytes:
+    from omegaconf import OmegaConf
+
+    from silvertune.schema import Config
+
+    return pickle.dumps(OmegaConf.structured(Config))

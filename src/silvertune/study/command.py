@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra._internal import defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
@@ -38,6 +39,16 @@ CONFIG_NAME = "config"
 # Hydra copies its sources, and with them all configs of this store, whenever it lists a group or composes: 120 times
 # for `--help`. There is one store a process, and it hands out copies, so a copy of the store itself is of no use.
 setattr(ConfigStore, "__deepcopy__", lambda store, memo: store)  # noqa: B010  (mypy knows no such attribute)
+
+
+def _map_where_it_is_read(overrides: Any, defaults: Sequence[Any], self_added: bool) -> DictConfig | None:
+    """In place of Hydra's function, which makes for each file a map that only interpolated defaults need."""
+    is_read = any(default.is_interpolation() for default in defaults)
+    return _interpolation_map(overrides, defaults, self_added) if is_read else None
+
+
+_interpolation_map: Any = defaults_list._create_interpolation_map
+setattr(defaults_list, "_create_interpolation_map", _map_where_it_is_read)  # noqa: B010  (a sixth of a composition)
 
 _one_at_a_time = threading.RLock()
 """Hydra keeps the configuration of the current job in a singleton of the process."""

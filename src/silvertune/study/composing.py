@@ -51,15 +51,14 @@ class Composer:
         Returns:
             The job's configuration, but for what Hydra notes in it of the job (`hydra.overrides`).
         """
-        is_value = {text: not self._chooses(text) for text in texts}
-        composed = self._with_choices(config, tuple(text for text in texts if not is_value[text]))
-        is_changed = any(_is_of_hydra(self._parsed(text)) for text in texts if is_value[text])
+        composed, values = self._shared(config, texts)
+        is_changed = any(_is_of_hydra(self._parsed(text)) for text in values)
         hydra = composed._get_node("hydra")
         assert isinstance(hydra, DictConfig)
         cfg: DictConfig = copy.deepcopy(composed, {} if is_changed else {id(hydra): hydra})
         if not is_changed:
             hydra._set_parent(cfg)  # so that what it says of other settings is true of this job
-        ConfigLoaderImpl._apply_overrides_to_config([self._parsed(text) for text in texts if is_value[text]], cfg)
+        ConfigLoaderImpl._apply_overrides_to_config([self._parsed(text) for text in values], cfg)
         return cfg
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
@@ -87,6 +86,18 @@ class Composer:
             parsed, kv_sep=settings.kv_sep, item_sep=settings.item_sep, exclude_keys=settings.exclude_keys
         )
         return cfg
+
+    def _shared(self, config: DictConfig, texts: Sequence[str]) -> tuple[DictConfig, list[str]]:
+        """What a job shares with others, and its values that are not in it: the sweep's configuration where it can."""
+        parsed = [self._parsed(text) for text in config.hydra.overrides.task]
+        typed = tuple(str(override.input_line) for override in parsed if not override.is_sweep_override())
+        rest = list(texts[len(typed) :])
+        if tuple(texts[: len(typed)]) == typed and not any(map(self._chooses, rest)):
+            if (id(config), typed) not in self._by_choices:
+                self._by_choices[id(config), typed] = config, copy.deepcopy(config)
+            return self._by_choices[id(config), typed][1], rest
+        chosen = tuple(text for text in texts if self._chooses(text))
+        return self._with_choices(config, chosen), [text for text in texts if text not in chosen]
 
     def _with_choices(self, config: DictConfig, texts: tuple[str, ...]) -> DictConfig:
         """What the jobs with these choices share, composed by Hydra."""
