@@ -10,23 +10,31 @@ the page shows. Over a block a page may say, in a comment that readers do not se
 A page that uses files of another one says so in its first line: `<!-- with: your-data.md -->`.
 """
 
+import os
 import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import create_config_search_path
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from hydra.version import setbase
+from omegaconf import DictConfig
 
 import silvertune
 from silvertune.production import audit, cascade, predict
 from silvertune.study import compare, tuning_jobs
+from silvertune.study.command import CONFIG_FOLDER, CONFIG_NAME, VERSION_BASE
+from silvertune.study.composing import Composer
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(
@@ -174,14 +182,22 @@ def check_composes(arguments: Sequence[str], *, arms: bool = True) -> None:
     """Compose a command, and the arms of its study, where a plan would miss files, models or servers."""
     overrides = [word for word in arguments if word not in ("-m", "--multirun", "--cfg", "job", "--help")]
     parsed = OverridesParser.create().parse_overrides(overrides)
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        for point in BasicSweeper.split_arguments(parsed, None)[0]:
-            config = compose("config", overrides=point)
-            for name, fixed in config.study.arms.items() if arms else ():
-                try:
-                    compose("config", overrides=[*point, *fixed])
-                except Exception as error:
-                    raise AssertionError(f"arm {name}: {error}") from error
+    composer, defaults = _composer(str(Path.cwd()) if any(map(os.path.exists, ("conf", "experiments"))) else None)
+    for point in BasicSweeper.split_arguments(parsed, None)[0]:
+        config = composer.compose(defaults, point)
+        for name, fixed in config.study.arms.items() if arms else ():
+            try:
+                composer.compose(defaults, [*point, *fixed])
+            except Exception as error:
+                raise AssertionError(f"arm {name}: {error}") from error
+
+
+@lru_cache(maxsize=2)
+def _composer(folder: str | None) -> tuple[Composer, DictConfig]:
+    """What composes in the working directory, one for all that have no configs of their own; and the defaults."""
+    setbase(VERSION_BASE)
+    loader = ConfigLoaderImpl(create_config_search_path(CONFIG_FOLDER))
+    return Composer(loader), loader.load_configuration(CONFIG_NAME, [], RunMode.MULTIRUN)
 
 
 def is_choice(word: str) -> bool:
@@ -222,8 +238,8 @@ def check_other(block: Block) -> None:
 def forget_modules(folder: Path) -> None:
     """Forget the modules of a page's folder: another page has others of the same name."""
     for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if file and Path(file).is_relative_to(folder):
+        file = vars(module).get("__file__")  # of some libraries' modules, `getattr` would import what they put off
+        if file and file.startswith(f"{folder}{os.sep}"):
             del sys.modules[name]
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@cache
 def text(name: str) -> str:
     """The page, with what the site generates in it."""
     return str(site.filled_in(PAGES[name].read_text(encoding="utf-8")))
