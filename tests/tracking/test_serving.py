@@ -26,6 +26,7 @@ import yaml
 from tests import made, tiny
 from tests.models.tea_and_oil import NOTHING, training
 
+from silvertune.backends import wheel
 from silvertune.evaluation import predictions
 from silvertune.models.encoder_predictor import EncoderPredictor
 from silvertune.models.saved import IN_MLFLOW_MODEL, new_folder
@@ -179,12 +180,30 @@ def test_the_code_is_two_files_and_brings_the_module_that_a_user_wrote(
     assert not any("__pycache__" in name for name in names)
 
 
-@pytest.mark.parametrize("loader", ["__main__.load", "no_source.load"])
-def test_a_model_whose_own_module_has_no_source_is_saved_all_the_same(
-    light: TfidfPredictor, tmp_path: Path, loader: str
+@pytest.mark.parametrize(
+    ("loader", "reason"), [("__main__.load", "__spec__"), ("no_source.load", "no source"), ("large.load", "MB")]
+)
+def test_a_model_whose_own_module_can_not_come_along_is_saved_all_the_same_and_says_so_once(
+    light: TfidfPredictor,
+    tmp_path: Path,
+    loader: str,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    serving.save(Mine(light, loader), tmp_path / "model", TASK, HOW, 0.5, SHOWN)
+    serving._package.cache_clear()
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)  # as in a notebook
+    (tmp_path / "large").mkdir()
+    (tmp_path / "large" / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with (tmp_path / "large" / "data").open("wb") as data:
+        data.truncate(wheel.LARGEST_MODULE + 1)  # a hole: it takes no disk
+    for name in ("model", "again"):
+        serving.save(Mine(light, loader), tmp_path / name, TASK, HOW, 0.5, SHOWN)
     assert len(list((tmp_path / "model" / "code").iterdir())) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"saved models lack the code of {loader.partition('.')[0]}" in line
+    assert reason in line
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def _files(module: str) -> Iterator[tuple[str, bytes]]:
     """(path in the wheel, content) of a top-level module's files."""
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        raise UserError(f"module {module}: has no source file, so it can't be sent with the job")
+        raise UserError(f"module {module}: has no source file to be sent or saved")
     origin = Path(spec.origin)
     if origin.name != "__init__.py":
         yield origin.name, origin.read_bytes()
@@ -79,8 +79,8 @@ def _files(module: str) -> Iterator[tuple[str, bytes]]:
             files[f"{module}/{path.as_posix()}"] = file
     if (size := sum(file.stat().st_size for file in files.values())) > LARGEST_MODULE:
         raise UserError(
-            f"module {module}: its folder {origin.parent} has {size / 1e6:.0f} MB, so it can't be sent with the job; "
-            f"want {LARGEST_MODULE / 1e6:.0f} MB at most: keep data elsewhere"
+            f"module {module}: its folder {origin.parent} has {size / 1e6:.0f} MB; want "
+            f"{LARGEST_MODULE / 1e6:.0f} MB at most: keep data elsewhere"
         )
     for name_in_wheel, file in files.items():
         yield name_in_wheel, file.read_bytes()

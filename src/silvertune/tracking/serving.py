@@ -24,6 +24,7 @@ from silvertune.evaluation import predictions
 from silvertune.interfaces import Predictor, PredictorTraits
 from silvertune.models import saved
 from silvertune.schema import Evaluation, Task
+from silvertune.tracking import store
 from silvertune.votes import prob_columns
 
 NEEDED = ("filelock", "joblib", "numpy", "omegaconf", "pandas", "rich", "scikit-learn", "scipy")
@@ -96,7 +97,8 @@ def _package(module: str) -> bytes:
     """The wheel, and in it the module that loads the predictor where a user wrote it; made once a process."""
     try:
         return wheel.build(() if module == "silvertune" else (module,))
-    except (UserError, ValueError):  # it has no source file, as in a notebook: who loads the model must have it
+    except (UserError, ValueError) as error:  # it has no source file, as in a notebook, or too much beside it
+        store.say(f"saved models lack the code of {module} ({error}): who loads one must have it")
         return wheel.build()
 
 
