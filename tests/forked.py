@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -36,6 +36,9 @@ LIBRARIES = [
     "sklearn.model_selection",
     "torch",
     "transformers",
+    "google.cloud.storage",
+    "silvertune.study.job_container",
+    "silvertune.study.sweep",
 ]
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -43,7 +46,12 @@ CONTEXT.set_forkserver_preload([*LIBRARIES, "tests.forked"])
 
 
 def run(
-    module: str, folder: Path, arguments: tuple[str, ...], environment: Mapping[str, str], timeout: float = 300
+    module: str,
+    folder: Path,
+    arguments: tuple[str, ...],
+    environment: Mapping[str, str],
+    timeout: float = 300,
+    killed_when: Callable[[], bool] | None = None,
 ) -> "subprocess.CompletedProcess[str]":
     """`python -m module arguments` until it ends.
 
@@ -53,6 +61,7 @@ def run(
         arguments: After the module's name.
         environment: All of its environment.
         timeout: In seconds; a process that takes longer is killed.
+        killed_when: Asked again and again while it works: where it is true, the process is killed.
 
     Returns:
         Its exit status and what it printed.
@@ -62,6 +71,10 @@ def run(
         work = (module, folder, arguments, dict(environment), out, err, stores.made())
         process = CONTEXT.Process(target=_main, args=work)
         process.start()
+        while killed_when and process.exitcode is None:
+            if killed_when():
+                process.kill()
+            process.join(0.01)
         process.join(timeout)
         if process.exitcode is None:
             process.kill()

@@ -9,7 +9,6 @@ import datetime
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,13 +18,17 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent import futures
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from google.cloud.aiplatform_v1 import types as v1
 from google.protobuf import empty_pb2
 from tests import fake_storage, forked, stores
+
+from silvertune.backends import wheel
 
 STATE: Any = v1.JobState
 GOING_ON = (STATE.JOB_STATE_PENDING, STATE.JOB_STATE_RUNNING)
@@ -162,19 +165,15 @@ class Jobs:
             "PYTHONPATH": os.pathsep.join([str(self.folder), str(ROOT / "src")]), **self.environment,
         }  # fmt: skip
         with tempfile.TemporaryDirectory() as folder:
-            if self.container == "forked":
-                done = forked.run("silvertune.study.job_container", Path(folder), tuple(container.args), environment)
-                return done.returncode
-            assert container.command[0] == "python"
-            command = [sys.executable, *container.command[1:], *container.args]
-            with (self.folder / "container.log").open("a") as log:
-                process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
-            if is_taken_away:
-                started = job.job_spec.base_output_directory.output_uri_prefix
-                while process.poll() is None and not fake_storage.names(f"{started}/starts/"):
-                    time.sleep(0.02)
-                process.send_signal(signal.SIGKILL)
-            return process.wait()
+            if self.container == "process":
+                assert container.command[0] == "python"
+                command = [sys.executable, *container.command[1:], *container.args]
+                with (self.folder / "container.log").open("a") as log:
+                    return subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=log).returncode
+            starts = f"{job.job_spec.base_output_directory.output_uri_prefix}/starts/"
+            works = (lambda: bool(fake_storage.names(starts))) if is_taken_away else None
+            module, arguments = "silvertune.study.job_container", tuple(container.args)
+            return forked.run(module, Path(folder), arguments, environment, killed_when=works).returncode
 
 
 def mistakes(job: Any) -> Iterator[str]:
@@ -199,6 +198,18 @@ def _now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
 
 
+BUILT, REQUIRED = cache(wheel.build), cache(wheel.requirements)
+"""The code that every job is sent, packed once a process: no test changes it."""
+
+
+@contextmanager
+def _packed_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(wheel, "build", lambda modules: BUILT(tuple(modules)))
+        patched.setattr(wheel, "requirements", lambda others: REQUIRED(tuple(others)))
+        yield
+
+
 @contextmanager
 def serving(jobs: Jobs) -> Iterator[str]:
     """Serve the jobs; yields the address for `backend.service.base_url`."""
@@ -218,7 +229,8 @@ def serving(jobs: Jobs) -> Iterator[str]:
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
-        yield f"http://127.0.0.1:{port}"
+        with _packed_once():
+            yield f"http://127.0.0.1:{port}"
     finally:
         for thread in jobs.threads:
             thread.join(120)

@@ -64,7 +64,7 @@ def vertex_job(folder: Path, bucket: str, patch: pytest.MonkeyPatch) -> Iterator
         config = {"model": {**vertex_jobs.model_config(made.STUDENT), **settings}, "task": asdict(made.SOE)}
         ledger = Ledger(f"sqlite:///{folder / 'ledger.sqlite'}", budget_usd=None, lease_s=60)
         service = VertexJob(config, folder / "cache", **vertex_jobs.settings(bucket, url))
-        return Remote(service, ledger, poll_s=0.02, deadline_s=60)
+        return Remote(service, ledger, poll_s=0.1, deadline_s=60)
 
     with vertex_jobs.serving(vertex_jobs.Jobs(folder / "service")) as url:
         yield Case(backend(), made.STUDENT, own_fit, backend(views=["nothing"]))

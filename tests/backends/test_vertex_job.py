@@ -44,7 +44,7 @@ class Place:
 
     def backend(self, model: Any = None, task: Any = None, **settings: Any) -> Remote:
         ledger = Ledger(f"sqlite:///{self.folder / 'ledger.sqlite'}", budget_usd=None, lease_s=60)
-        return Remote(self.service(model, task, **settings), ledger, poll_s=0.02, deadline_s=60)
+        return Remote(self.service(model, task, **settings), ledger, poll_s=0.1, deadline_s=60)
 
 
 @pytest.fixture

@@ -135,17 +135,14 @@ def code_of_users(config: Any) -> tuple[list[str], list[str]]:
         Top-level modules that stand in the user's folders, and distributions that are installed.
     """
     modules: set[str] = set()
-    distributions: set[str] = set()
-    by_module = importlib.metadata.packages_distributions()
-    for target in _targets(config):
-        module = target.partition(".")[0]
-        if module == "silvertune":
-            continue
+    installed: set[str] = set()
+    for module in {target.partition(".")[0] for target in _targets(config)} - {"silvertune"}:
         spec = importlib.util.find_spec(module)
-        if spec is not None and spec.origin and {"site-packages", "dist-packages"} & set(Path(spec.origin).parts):
-            distributions.update(by_module.get(module, ()))
-        else:
-            modules.add(module)
+        is_installed = bool(spec and spec.origin and {"site-packages", "dist-packages"} & set(Path(spec.origin).parts))
+        (installed if is_installed else modules).add(module)
+    # Looking through all that is installed takes most of a second.
+    by_module = importlib.metadata.packages_distributions() if installed else {}
+    distributions = {name for module in installed for name in by_module.get(module, ())}
     return sorted(modules), sorted(distributions)
 
 

@@ -150,7 +150,7 @@ class VertexJob:
         for what, looks in (
             (f"Vertex AI of {self.project} answers in {self.location}", lambda: self.find("none")),
             (f"accelerator {self.accelerator_type}", self._accelerator),
-            ("silvertune and its packages can be sent", self._code),
+            ("silvertune and its packages can be sent", lambda: self._code),
         ):
             try:
                 looks()
@@ -269,6 +269,7 @@ class VertexJob:
     def _store_rows(self, rows: Any, name: str) -> str:
         return self.folder.under("files").store(job_files.encoded(rows), name)
 
+    @functools.cached_property
     def _code(self) -> tuple[bytes, str]:
         """A wheel of the code, and pins of the packages."""
         model = self.model_config["model"]
@@ -278,7 +279,7 @@ class VertexJob:
 
     @functools.cached_property
     def _code_urls(self) -> tuple[str, str]:
-        code, requirements = self._code()
+        code, requirements = self._code
         files = self.folder.under("files")
         return files.store(code, wheel.name()), files.store(requirements.encode("ascii"), "requirements.txt")
 
