@@ -2,10 +2,11 @@
 
 import copy
 import hashlib
+import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ SOE = Task(
 )
 COLOURS = Task(name="colours", classes=["red", "green", "blue"], positive=None)
 
+_USUAL_EVIDENCE: dict[str, Evidence] = {}
+"""What `usual_evidence` has made, by its settings."""
 WORDS = {
     "soe": ("visit", "screening", "week", "assessment", "followup"),
     "other": ("abbreviation", "endpoint", "dose", "objective", "signature"),
@@ -186,9 +189,17 @@ def evidence(votes: pd.DataFrame, task: Task, n: int = 40, *, seed: int = 0, cal
 def usual_evidence(
     task: Task, *, n: int = 40, wrong: float = 0.3, null: float = 0.1, seed: int = 0, calibration: int = 20
 ) -> Evidence:
-    """Evidence with a labeler that is wrong in a share `wrong` of the views and says nothing in a share `null`."""
-    cast = votes(items(n, task), gold(n, task), task, wrong=wrong, null=null)
-    return evidence(cast, task, n, seed=seed, calibration=calibration)
+    """Evidence with a labeler that is wrong in a share `wrong` of the views and says nothing in a share `null`.
+
+    Its tables are made once a process, and copied.
+    """
+    settings = json.dumps([asdict(task), n, wrong, null, seed, calibration])
+    if settings not in _USUAL_EVIDENCE:
+        cast = votes(items(n, task), gold(n, task), task, wrong=wrong, null=null)
+        _USUAL_EVIDENCE[settings] = evidence(cast, copy.deepcopy(task), n, seed=seed, calibration=calibration)
+    usual = _USUAL_EVIDENCE[settings]
+    tables = {name: table.copy() for name, table in vars(usual).items() if isinstance(table, (pd.DataFrame, pd.Series))}
+    return replace(usual, **tables, task=task, resources=resources(calibration=calibration))
 
 
 def shuffled(about: Evidence, seed: int) -> Evidence:

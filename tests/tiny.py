@@ -1,6 +1,9 @@
 """A tiny random transformer on disk, and students tuned on it: everything that a real one does, in milliseconds."""
 
 import itertools
+import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +25,20 @@ TOPICS = [
 
 
 def bert(folder: Path, *, seed: int = 0, layers: int = 3) -> Path:
-    """Save a random BERT of hidden size 32, with a WordPiece vocabulary of `TOPICS` and letters, to `folder`."""
+    """Save a random BERT of hidden size 32, with a WordPiece vocabulary of `TOPICS` and letters, to `folder`.
+
+    It is made once a process, and copied.
+    """
+    return shutil.copytree(_made_bert(seed, layers).name, folder, dirs_exist_ok=True)
+
+
+@cache
+def _made_bert(seed: int, layers: int) -> "tempfile.TemporaryDirectory[str]":
     import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+    folder = tempfile.TemporaryDirectory()
     letters = list("abcdefghijklmnopqrstuvwxyz0123456789")
     marks = list("[](){}\"',.;:!?-✓•")
     entries = [*SPECIAL, *letters, *(f"##{letter}" for letter in letters), *marks, *itertools.chain(*TOPICS)]
@@ -45,7 +57,7 @@ def bert(folder: Path, *, seed: int = 0, layers: int = 3) -> Path:
         sep_token="[SEP]",
         mask_token="[MASK]",
         model_max_length=64,
-    ).save_pretrained(folder)
+    ).save_pretrained(folder.name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = BertConfig(
@@ -61,7 +73,7 @@ def bert(folder: Path, *, seed: int = 0, layers: int = 3) -> Path:
         with torch.no_grad():
             for words in TOPICS:
                 model.embeddings.word_embeddings.weight[[vocabulary[word] for word in words]] += torch.randn(32)
-        model.save_pretrained(folder)
+        model.save_pretrained(folder.name)
     return folder
 
 

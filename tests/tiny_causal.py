@@ -1,5 +1,9 @@
 """A tiny random causal language model on disk, with a tokenizer made on the spot, and students tuned on it."""
 
+import json
+import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +57,17 @@ def save_tokenizer(folder: Path, template: str | None = TEMPLATE) -> Any:
 
 
 def causal_lm(folder: Path, family: str = "llama", *, seed: int = 0, **settings: Any) -> Path:
-    """Save a random network of a family to `folder`."""
+    """Save a random network of a family to `folder`; it is made once a process, and copied."""
+    return shutil.copytree(_made_causal_lm(family, seed, json.dumps(settings)).name, folder, dirs_exist_ok=True)
+
+
+@cache
+def _made_causal_lm(family: str, seed: int, settings_json: str) -> "tempfile.TemporaryDirectory[str]":
     import torch
     import transformers
 
-    tokenizer = save_tokenizer(folder)
+    folder = tempfile.TemporaryDirectory()
+    tokenizer, settings = save_tokenizer(Path(folder.name)), json.loads(settings_json)
     name, small = FAMILIES[family]
     usual = {"vocab_size": len(tokenizer), "initializer_range": 0.2, "max_position_embeddings": 512}
     config = getattr(transformers, name)(**(usual | small | {"eos_token_id": 3, "bos_token_id": 3} | settings))
@@ -73,7 +83,7 @@ def causal_lm(folder: Path, family: str = "llama", *, seed: int = 0, **settings:
                     for token in tokenizer(form, add_special_tokens=False)["input_ids"]
                 }
                 network.get_input_embeddings().weight[sorted(ids)] += SIGNAL * torch.randn(network.config.hidden_size)
-        network.save_pretrained(folder)
+        network.save_pretrained(folder.name)
     return folder
 
 

@@ -58,7 +58,7 @@ def small(config: Any, tokenizer: Any, **settings: Any) -> Any:
 
 
 def tune(folder: Path, tmp_path: Path, **settings: Any) -> Any:
-    predictor = tiny.student(folder, tmp_path / "cache", **settings).fit(training(), NOTHING, 0)
+    predictor = tiny.student(folder, tmp_path / "cache", epochs=1, **settings).fit(training(12), NOTHING, 0)
     probs = predictor.predict_proba(ITEMS)
     assert np.isfinite(probs.to_numpy()).all()
     predictor.save(tmp_path / "saved")

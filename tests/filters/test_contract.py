@@ -145,11 +145,12 @@ class TestContract:
     def test_it_is_deterministic(self, node: dict[str, Any], task: Task) -> None:
         pd.testing.assert_frame_equal(ask(node, made.usual_evidence(task)), ask(node, made.usual_evidence(task)))
 
-    @pytest.mark.parametrize("seed", range(3))
-    def test_the_order_of_the_rows_does_not_matter(self, node: dict[str, Any], task: Task, seed: int) -> None:
+    def test_the_order_of_the_rows_does_not_matter(self, node: dict[str, Any], task: Task) -> None:
         about = made.usual_evidence(task)
-        answer = ask(node, made.shuffled(about, seed))
-        pd.testing.assert_frame_equal(answer.reindex(about.labels.index), ask(node, about))
+        in_order = ask(node, about)
+        for seed in range(3):
+            answer = ask(node, made.shuffled(about, seed))
+            pd.testing.assert_frame_equal(answer.reindex(about.labels.index), in_order)
 
     def test_it_does_not_change_its_evidence(self, node: dict[str, Any], task: Task) -> None:
         about = made.usual_evidence(task)

@@ -23,6 +23,7 @@ from silvertune.models.prompt_reader import PromptReader
 Student = Callable[..., CausalLora]
 BARELY: Any = {"learning_rate": 1e-30, "epochs": 1}
 """So little that nothing has changed."""
+SLOWLY: Any = {"learning_rate": 1e-3}
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,13 @@ def tuned(student: Student) -> CausalPredictor:
 
 def tea(predictor: CausalPredictor) -> np.ndarray:
     return predictor.predict_proba(ITEMS)["tea"].to_numpy()
+
+
+@pytest.fixture(scope="module")
+def usual_and_unchanged(student: Student) -> tuple[np.ndarray, np.ndarray]:
+    """What a student says that was tuned a little, and one that was not tuned."""
+    as_usual, unchanged = (tea(student(**how).fit(training(), NOTHING, 1)) for how in (SLOWLY, BARELY))
+    return as_usual, unchanged
 
 
 # ------------------------------------------------------------------------------------------------- what it learns
@@ -86,19 +94,18 @@ def test_before_tuning_it_says_what_the_model_says_as_a_labeler(family: str, cac
     ids=["whole network", "checkpointing", "accumulation"],
 )
 def test_how_it_is_computed_changes_nothing_but_rounding(
-    settings: dict[str, Any], tolerance: float, student: Student
+    settings: dict[str, Any], tolerance: float, student: Student, usual_and_unchanged: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    slow: Any = {"learning_rate": 1e-3}
-    as_usual, otherwise = (student(**slow, **how).fit(training(), NOTHING, 1) for how in ({}, settings))
-    np.testing.assert_allclose(tea(otherwise), tea(as_usual), rtol=0, atol=tolerance)
-    unchanged = student(**BARELY).fit(training(), NOTHING, 1)
-    assert np.abs(tea(as_usual) - tea(unchanged)).max() > 3 * tolerance
+    as_usual, unchanged = usual_and_unchanged
+    otherwise = student(**SLOWLY, **settings).fit(training(), NOTHING, 1)
+    np.testing.assert_allclose(tea(otherwise), as_usual, rtol=0, atol=tolerance)
+    assert np.abs(as_usual - unchanged).max() > 3 * tolerance
 
 
 def test_what_prompts_begin_with_is_read_once_a_batch_and_learned_through(
     student: Student, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow: Any = {"learning_rate": 1e-3, "views": None}
+    slow: Any = {**SLOWLY, "views": None}
     begun: list[tuple[int, int]] = []
     real = answer_scores.begin
 

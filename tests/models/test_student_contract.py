@@ -3,6 +3,7 @@
 A new model yaml needs one entry in `STUDENTS`: a test fails if a shipped one has none.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,6 +107,52 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@dataclass(frozen=True)
+class Twice:
+    """What two fits with one seed gave, and what the first of them left changed.
+
+    Attributes:
+        probs: The probabilities that each gave.
+        train: The training set of the first, before and after.
+        generators: The states of torch's and NumPy's generators, before and after the first.
+    """
+
+    probs: list[pd.DataFrame]
+    train: tuple[pd.DataFrame, pd.DataFrame]
+    generators: tuple[tuple[Any, Any], tuple[Any, Any]]
+
+
+@pytest.fixture(scope="module")
+def tuned(networks: Path, cache: Path) -> Callable[[str], Predictor]:
+    """The student of a name as tuned on `training()`: once for all tests that only look at it."""
+    return functools.cache(lambda name: STUDENTS[name].make(networks, cache).fit(training(), NOTHING, 0))
+
+
+@pytest.fixture(scope="module")
+def tuned_twice(networks: Path, cache: Path) -> Callable[[str], Twice]:
+    @functools.cache
+    def fits(name: str) -> Twice:
+        train = training()
+        before, states = train.copy(deep=True), generator_states()
+        predictor = quick(STUDENTS[name].make(networks, cache)).fit(train, NOTHING, 3)
+        after = generator_states()
+        again = quick(STUDENTS[name].make(networks, cache)).fit(training(), NOTHING, 3)
+        return Twice([one.predict_proba(ITEMS) for one in (predictor, again)], (before, train), (states, after))
+
+    return fits
+
+
+def generator_states() -> tuple[Any, Any]:
+    import torch
+
+    return torch.random.get_rng_state(), np.random.get_state()[1].copy()
+
+
+def quick(model: Any) -> Any:
+    """The same student for one epoch only, where how well it learns does not matter."""
+    return replace(model, epochs=1) if hasattr(model, "epochs") else model
+
+
 @pytest.mark.parametrize("name", STUDENTS)
 class TestStudent:
     @pytest.fixture(autouse=True)
@@ -116,8 +163,14 @@ class TestStudent:
         predictor: Predictor = self.model.fit(train, validation, seed)
         return predictor
 
-    def test_probabilities_of_every_view_of_every_item_sum_to_one(self, name: str) -> None:
-        probs = self.fit(training()).predict_proba(ITEMS)
+    def quick_fit(self, train: pd.DataFrame) -> Predictor:
+        predictor: Predictor = quick(self.model).fit(train, NOTHING, 0)
+        return predictor
+
+    def test_probabilities_of_every_view_of_every_item_sum_to_one(
+        self, name: str, tuned: Callable[[str], Predictor]
+    ) -> None:
+        probs = tuned(name).predict_proba(ITEMS)
         assert list(probs.index.names) == ["item_id", "view"]
         assert set(probs.columns) == {"tea", "oil"}
         assert set(probs.index) == {("p", "json"), ("p", "text"), ("q", "text"), ("r", "json")}
@@ -125,34 +178,35 @@ class TestStudent:
         assert ((probs >= 0) & (probs <= 1)).all(axis=None)
         assert_rows_sum_to_one(probs)
 
-    def test_it_says_what_it_was_tuned_on(self, name: str) -> None:
-        predictor = self.fit(training())
-        assert sorted(predictor.classes) == ["oil", "tea"]
-        assert list(predictor.views) == ["json", "text"]
+    def test_it_says_what_it_was_tuned_on(self, name: str, tuned: Callable[[str], Predictor]) -> None:
+        assert sorted(tuned(name).classes) == ["oil", "tea"]
+        assert list(tuned(name).views) == ["json", "text"]
 
-    def test_it_learns_what_the_words_mean(self, name: str) -> None:
-        probs = self.fit(training()).predict_proba(ITEMS)
+    def test_it_learns_what_the_words_mean(self, name: str, tuned: Callable[[str], Predictor]) -> None:
+        probs = tuned(name).predict_proba(ITEMS)
         assert probs.loc[("p", "json"), "tea"] > 0.5
         assert probs.loc[("p", "text"), "tea"] > 0.5
         assert probs.loc[("q", "text"), "oil"] > 0.5
         assert probs.loc[("r", "json"), "oil"] > 0.5
 
-    def test_labels_and_weights_of_what_is_predicted_are_not_looked_at(self, name: str) -> None:
-        predictor = self.fit(training())
+    def test_labels_and_weights_of_what_is_predicted_are_not_looked_at(
+        self, name: str, tuned: Callable[[str], Predictor]
+    ) -> None:
         wrong = ITEMS.assign(label="tea", weight=0.0)
-        pd.testing.assert_frame_equal(predictor.predict_proba(wrong), predictor.predict_proba(ITEMS))
+        pd.testing.assert_frame_equal(tuned(name).predict_proba(wrong), tuned(name).predict_proba(ITEMS))
 
-    def test_the_same_seed_gives_the_same_probabilities(self, name: str) -> None:
-        one, two = (self.fit(training(), seed=3).predict_proba(ITEMS) for _ in range(2))
+    def test_the_same_seed_gives_the_same_probabilities(self, name: str, tuned_twice: Callable[[str], Twice]) -> None:
+        one, two = tuned_twice(name).probs
         pd.testing.assert_frame_equal(one, two, check_exact=True)
 
-    def test_nothing_outside_of_a_fit_notices_it(self, name: str) -> None:
-        import torch
+    def test_nothing_outside_of_a_fit_notices_it(self, name: str, tuned_twice: Callable[[str], Twice]) -> None:
+        before, after = tuned_twice(name).generators
+        for state_before, state_after in zip(before, after, strict=True):
+            assert np.array_equal(state_before, state_after)
 
-        generators = torch.random.get_rng_state(), np.random.get_state()[1]
-        self.fit(training(), seed=3)
-        assert torch.equal(torch.random.get_rng_state(), generators[0])
-        assert np.array_equal(np.random.get_state()[1], generators[1])
+    def test_the_training_set_is_left_as_it_was(self, name: str, tuned_twice: Callable[[str], Twice]) -> None:
+        before, after = tuned_twice(name).train
+        pd.testing.assert_frame_equal(after, before)
 
     def test_a_validation_set_is_taken(self, name: str) -> None:
         probs = self.fit(training(), validation=training(9)).predict_proba(ITEMS)
@@ -160,7 +214,7 @@ class TestStudent:
 
     def test_views_can_be_chosen_and_one_that_is_not_there_is_refused(self, name: str) -> None:
         self.model = replace(self.model, views=["text"])
-        assert set(self.fit(training()).predict_proba(ITEMS).index.get_level_values("view")) == {"text"}
+        assert set(self.quick_fit(training()).predict_proba(ITEMS).index.get_level_values("view")) == {"text"}
         self.model = replace(self.model, views=["text", "jsno"])
         with made.refused("model.views=", "no view 'jsno'", "there is json, text"):
             self.fit(training())
@@ -191,23 +245,26 @@ class TestStudent:
         assert (one.idxmax(axis=1) == two.idxmax(axis=1)).all()
         np.testing.assert_allclose(one.to_numpy(), two[one.columns].to_numpy(), atol=0.02)
 
-    def test_a_saved_predictor_gives_the_same_probabilities(self, name: str, tmp_path: Path) -> None:
-        predictor = self.fit(training())
+    def test_a_saved_predictor_gives_the_same_probabilities(
+        self, name: str, tuned: Callable[[str], Predictor], tmp_path: Path
+    ) -> None:
+        predictor = tuned(name)
         predictor.save(tmp_path / "new" / "folder")
         again = saved.load(tmp_path / "new" / "folder")
-        told, tuned = again.predict_proba(ITEMS), predictor.predict_proba(ITEMS)
-        pd.testing.assert_frame_equal(told, tuned, rtol=0, atol=self.case.reloaded, check_exact=self.case.reloaded == 0)
+        loaded, saved_one = again.predict_proba(ITEMS), predictor.predict_proba(ITEMS)
+        difference = self.case.reloaded
+        pd.testing.assert_frame_equal(loaded, saved_one, rtol=0, atol=difference, check_exact=difference == 0)
         assert (list(again.classes), list(again.views)) == (list(predictor.classes), list(predictor.views))
 
     def test_several_classes_have_a_column_each(self, name: str) -> None:
-        probs = self.fit(training(30, ("tea", "oil", "ore"))).predict_proba(ITEMS)
+        probs = self.quick_fit(training(18, ("tea", "oil", "ore"))).predict_proba(ITEMS)
         assert set(probs.columns) == {"tea", "oil", "ore"}
         assert_rows_sum_to_one(probs)
 
     def test_a_class_that_one_view_never_saw_has_no_probability_there(self, name: str) -> None:
-        train = training(30, ("tea", "oil", "ore"))
+        train = training(18, ("tea", "oil", "ore"))
         train.loc[train["label"] == "ore", "json"] = None
-        probs = self.fit(train).predict_proba(ITEMS)
+        probs = self.quick_fit(train).predict_proba(ITEMS)
         assert probs.notna().all(axis=None)
         assert_rows_sum_to_one(probs)
 
@@ -219,13 +276,9 @@ class TestStudent:
         with made.refused("model:"):
             self.fit(training().iloc[:0])
 
-    def test_items_without_any_known_view_have_no_probabilities(self, name: str) -> None:
-        probs = self.fit(training()).predict_proba(ITEMS.assign(json=None, text=None))
+    def test_items_without_any_known_view_have_no_probabilities(
+        self, name: str, tuned: Callable[[str], Predictor]
+    ) -> None:
+        probs = tuned(name).predict_proba(ITEMS.assign(json=None, text=None))
         assert probs.empty
         assert list(probs.index.names) == ["item_id", "view"]
-
-    def test_the_training_set_is_left_as_it_was(self, name: str) -> None:
-        train = training()
-        before = train.copy(deep=True)
-        self.fit(train)
-        pd.testing.assert_frame_equal(train, before)
