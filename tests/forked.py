@@ -37,8 +37,14 @@ LIBRARIES = [
     "torch",
     "transformers",
     "google.cloud.storage",
+    "silvertune.__main__",
+    "silvertune.study.compare",
     "silvertune.study.job_container",
     "silvertune.study.sweep",
+    "silvertune.tracking.serving",
+    "silvertune.models",
+    "silvertune.labelers",
+    "silvertune.backends",
 ]
 
 CONTEXT = multiprocessing.get_context("forkserver")

@@ -163,8 +163,19 @@ def from_command_line() -> None:
     """
     # Hydra prints a traceback for what is not its own; with this it hands every exception on to us.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    with mistakes_in_one_line():
+    with mistakes_in_one_line(), _modes_not_asked():
         hydra.main(version_base=VERSION_BASE, config_path=CONFIG_FOLDER, config_name=CONFIG_NAME)(job)()
+
+
+@contextmanager
+def _modes_not_asked() -> Iterator[None]:
+    """Hydra composes a whole configuration to learn its mode; here every command is a sweep, or is refused by it."""
+    get_mode = Hydra.get_mode
+    setattr(Hydra, "get_mode", lambda *asked, **named: RunMode.MULTIRUN)  # noqa: B010
+    try:
+        yield
+    finally:
+        setattr(Hydra, "get_mode", get_mode)  # noqa: B010
 
 
 def job(cfg: DictConfig) -> str:
