@@ -13,14 +13,13 @@ from tests import blank_figures, fake_storage, made, postgres, stores
 
 from silvertune import import_path
 from silvertune.schema import Task
-from silvertune.tracking import database
 
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_database() -> Iterator[None]:
     """A new MLflow database is a copy of one that was made."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(database, "_open", stores.copy_or_open)
+        stores.be_quick(patched)
         yield
 
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+import mlflow.store.db.utils
 from tests import blank_figures, stores
 
 from silvertune.tracking import database
@@ -48,7 +49,7 @@ LIBRARIES = [
 ]
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload([*LIBRARIES, "tests.forked"])
+CONTEXT.set_forkserver_preload([*LIBRARIES, "tests.forked", "tests.warmed_up"])
 
 
 def run(
@@ -116,6 +117,7 @@ def _main(
     sys.path.insert(0, os.getcwd())
     blank_figures.draw(drawn=blank_figures.DRAWN in environment)
     database._open = partial(stores.copy_or_open, database_made=database_made)
+    mlflow.store.db.utils._get_latest_schema_revision = stores.last_migration
     try:
         importlib.import_module(module).main()
     finally:

@@ -1,4 +1,7 @@
-"""MLflow's database, made once and copied: each of its hundred migrations costs CPU time, a second in all."""
+"""MLflow's database, made once and copied: each of its hundred migrations costs CPU time, a second in all.
+
+To learn which migration is the last, MLflow imports all of them for each database that it opens: here once a process.
+"""
 
 import shutil
 import sqlite3
@@ -6,6 +9,9 @@ import tempfile
 from contextlib import closing
 from functools import cache
 from pathlib import Path
+
+import mlflow.store.db.utils
+import pytest
 
 from silvertune.tracking import database
 
@@ -21,6 +27,15 @@ def copy_or_open(path: Path, artifacts: str, database_made: Path | None = None) 
         shutil.copy(database_made or made(), path)
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("UPDATE experiments SET artifact_location = ?", (f"{artifacts}/0",))
+
+
+def be_quick(patched: pytest.MonkeyPatch) -> None:
+    """Have this process make and open databases quickly."""
+    patched.setattr(database, "_open", copy_or_open)
+    patched.setattr(mlflow.store.db.utils, "_get_latest_schema_revision", last_migration)
+
+
+last_migration = cache(mlflow.store.db.utils._get_latest_schema_revision)
 
 
 def write(folder: Path) -> None:

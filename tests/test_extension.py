@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from mlflow.entities import Run
-from tests import cli, stores
+from tests import cli
 
 EXTENSIONS = Path(__file__).parent / "extensions"
 FILES = {
@@ -35,7 +35,6 @@ def folder(tmp_path: Path) -> Path:
         words = ["visit", "screening"] if soe else ["dose", "mg"]
         lines.append(f"group{number % 8}\t{'soe' if soe else 'other'}\t{' '.join(rng.choices(words, k=3 + 9 * soe))}\n")
     (tmp_path / "lines.tsv").write_text("".join(lines))
-    stores.write(tmp_path)
     return tmp_path
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from tests import blank_figures, cli, stores
+from tests import blank_figures, cli
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +18,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
             folder.mkdir()
             cli.write_tables(folder)
             cli.write_study(folder)
-            stores.write(folder)
             done = cli.silvertune(folder, "experiments=tiny", **{blank_figures.DRAWN: "1"})
             assert done.returncode == 0, done.stderr
             (folder / "stdout.txt").write_text(done.stdout)

@@ -20,7 +20,6 @@ def folder(tmp_path: Path) -> Path:
     """An empty folder of a user's: made-up tables, a study, no conf of its own."""
     cli.write_tables(tmp_path)
     cli.write_study(tmp_path)
-    stores.write(tmp_path)
     return tmp_path
 
 
@@ -124,7 +123,10 @@ def test_on_error_stop_starts_nothing_after_the_first_failure(folder: Path) -> N
 @pytest.mark.parametrize("which", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)])
 def test_an_interrupted_sweep_leaves_nothing_running_and_goes_on_later(folder: Path, which: signal.Signals) -> None:
     _hold_the_second(folder)
-    process = cli.start(folder, "experiments=tiny", "study.seeds=1")
+    stores.write(folder)
+    command = ("experiments=tiny", "study.seeds=1", "evaluation.folds=2", "evaluation.replicates=20",
+               "tracking.save_models=false")  # fmt: skip
+    process = cli.start(folder, *command)
     _wait_for((folder / "held").exists)
     process.send_signal(which)
     process.communicate(timeout=60)
@@ -135,7 +137,7 @@ def test_an_interrupted_sweep_leaves_nothing_running_and_goes_on_later(folder: P
     assert set(statuses) <= {"FINISHED", "KILLED"}
     assert cli.parents(folder, "tiny")[0].info.status == "KILLED"
 
-    resumed = cli.silvertune(folder, "experiments=tiny", "study.seeds=1")
+    resumed = cli.silvertune(folder, *command)
     assert resumed.returncode == 0, resumed.stderr
     finished = [run for run in cli.runs(folder, "tiny") if run.info.status == "FINISHED"]
     assert sorted(cli.names(finished)) == FIRST_SEED
@@ -275,16 +277,16 @@ def test_ad_hoc_sweeps_are_named_by_their_parts_and_held_against_the_unfiltered_
         "+dataset.annotations.machine={column:machine,confidence:sure,values:{0:other,1:soe}}",
         "labeler=recorded",
         "labeler.annotators=[machine]",
-        "filter=none,[agreement,confidence],random_matched",
     )
-    done = cli.silvertune(folder, *command, "filter.random_matched.like=confidence")
+    filters = "filter=none,[agreement,confidence]"
+    done = cli.silvertune(folder, *command, "filter=none,random_matched", "filter.random_matched.like=confidence")
     assert done.returncode == 1
     assert "filter.random_matched.like" in done.stderr  # no such key where the filter is another: told before any run
     settings = ("evaluation.threshold=0.4,0.5", "evaluation.replicates=50", "evaluation.folds=2")
-    done = cli.silvertune(folder, *command, *settings, "tracking.save_models=false")
+    done = cli.silvertune(folder, *command, filters, *settings, "tracking.save_models=false")
     assert done.returncode == 0, done.stderr
     by_name = {run.info.run_name: run for run in cli.runs(folder, "silvertune")}
-    assert len(by_name) == 6
+    assert len(by_name) == 4
     run = by_name["recorded/agreement+confidence/tfidf_logreg/s0/evaluation.threshold=0.4"]
     other = by_name["recorded/none/tfidf_logreg/s0/evaluation.threshold=0.4"]
     gap = run.data.metrics["test/f1"] - other.data.metrics["test/f1"]
