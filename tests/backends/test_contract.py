@@ -116,7 +116,7 @@ class TestBackend:
             case.backend.check(object())
 
     def test_an_estimate_is_an_upper_bound(self, name: str, case: Case) -> None:
-        sets = training_sets()
+        sets = training_sets(2)
         estimate = case.backend.estimate(case.model, sets)
         assert isinstance(estimate, Estimate)
         assert estimate.calls == len(sets)
@@ -135,4 +135,4 @@ class TestBackend:
                 return getattr(case.model, method)
 
         with made.refused("model.views"):
-            list((case.broken or case.backend).tune(Broken(), training_sets()))
+            list((case.broken or case.backend).tune(Broken(), training_sets(1)))

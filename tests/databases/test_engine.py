@@ -43,7 +43,7 @@ def _opens_and_writes(url: str, key: str, start: Any, words: Any) -> None:
 
 def test_eight_processes_open_a_new_database_at_once(new_database: Callable[[], str]) -> None:
     fork = multiprocessing.get_context("fork")
-    for _ in range(3):
+    for _ in range(2):
         url, start, words = new_database(), fork.Event(), fork.Queue()
         processes = [fork.Process(target=_opens_and_writes, args=(url, f"k{i}", start, words)) for i in range(8)]
         for process in processes:
