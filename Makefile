@@ -15,9 +15,10 @@ demo: .venv/installed
 	$(BIN)/silvertune experiments=demo
 	@echo "To see the runs: make ui, then open the address above."
 
-# A process for each core, each with one thread: many tests wait, for a process of their own or for a server.
+# A process for each core, each with one thread: many tests wait, for a process of their own or for a server. They keep
+# what Python compiles, whatever the shell says: processes of tests would each compile silvertune anew.
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not soak' --numprocesses auto --maxprocesses 8 --dist worksteal
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not soak' --numprocesses auto --maxprocesses 8 --dist worksteal
 
 lint: .venv/installed
 	$(BIN)/ruff check .
