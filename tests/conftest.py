@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 from tests import blank_figures, fake_storage, made, postgres, stores
 
@@ -20,6 +21,17 @@ def quick_database() -> Iterator[None]:
     """A new MLflow database is a copy of one that was made."""
     with pytest.MonkeyPatch.context() as patched:
         stores.be_quick(patched)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Clients of providers trust one authority: each client reads the file anew, and that of certifi has 140."""
+    first = Path(certifi.where()).read_text(encoding="utf-8").partition("-----END CERTIFICATE-----")
+    file = tmp_path_factory.mktemp("authority") / "one.pem"
+    file.write_text("".join(first[:2]) + "\n", encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("SSL_CERT_FILE", str(file))
         yield
 
 
