@@ -10,7 +10,7 @@ from typing import Any
 
 import certifi
 import pytest
-from tests import blank_figures, fake_storage, made, postgres, stores
+from tests import blank_figures, fake_storage, finished_study, made, postgres, stores
 
 from silvertune import import_path
 from silvertune.schema import Task
@@ -33,6 +33,20 @@ def one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("SSL_CERT_FILE", str(file))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def study_begun(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, worker_id: str, quick_database: None
+) -> Iterator[None]:
+    """The first of several processes makes the finished study at once, where tests will look at it."""
+    is_looked_at = any("finished" in getattr(item, "fixturenames", ()) for item in request.session.items)
+    if worker_id != "gw0" or not is_looked_at:
+        yield
+        return
+    making = finished_study.begin(finished_study.folder(tmp_path_factory.getbasetemp(), worker_id))
+    yield
+    making.join()
 
 
 @pytest.fixture(scope="module", autouse=True)
