@@ -15,12 +15,10 @@ demo: .venv/installed
 	$(BIN)/silvertune experiments=demo
 	@echo "To see the runs: make ui, then open the address above."
 
-# Processes of one thread each, one more than cores: many tests wait, for a process of their own or for a server. They keep
+# A process for each core, each with one thread: many tests wait, for a process of their own or for a server. They keep
 # what Python compiles, whatever the shell says: processes of tests would each compile silvertune anew.
-TEST_PROCESSES := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
-
 test: .venv/installed
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not soak' --numprocesses $(TEST_PROCESSES) --maxprocesses 8 --dist worksteal
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not soak' --numprocesses auto --maxprocesses 8 --dist worksteal
 
 lint: .venv/installed
 	$(BIN)/ruff check .
