@@ -30,10 +30,10 @@ class SilvertuneSearchPath(SearchPathPlugin):
         main.path = f"conf://{main.path.removeprefix('file://')}"
         search_path.prepend("silvertune", "schema://silvertune.schema")
         search_path.prepend("silvertune", f"experiments://{SHIPPED / 'experiments'}")
-        for folder, scheme in (("experiments", "experiments"), ("conf", "groups")):
+        for folder in ("experiments", "conf"):
             users = Path.cwd() / folder
             if users.is_dir() and users.resolve() != (SHIPPED / folder).resolve():
-                search_path.prepend("user", f"{scheme}://{users}")
+                search_path.prepend("user", f"{folder}://{users}")
 
 
 def _is_ours(path: str) -> bool:
@@ -70,11 +70,15 @@ class SchemaSource(ConfigSource):
 
 
 class ConfSource(ConfigSource):
-    """The shipped folder of configs, whose files are parsed once."""
+    """A folder of configs: the shipped one, or a user's, of which the groups count and nothing that stands beside them.
+
+    The user's `./conf` may hold the `config.yaml` of another application, which must not replace silvertune's.
+    """
 
     def __init__(self, provider: str, path: str) -> None:
         super().__init__(provider=provider, path=path)
         self.files = _files(provider, self.path)
+        self.is_shipped = _is_ours(self.path)
 
     @staticmethod
     def scheme() -> str:
@@ -90,41 +94,13 @@ class ConfSource(ConfigSource):
         return self.files.is_group(config_path)
 
     def is_config(self, config_path: str) -> bool:
-        return self.files.is_config(config_path)
-
-    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        return self.files.list(config_path, results_filter)
-
-
-class GroupsSource(ConfigSource):
-    """The groups of a folder of configs, and nothing that stands beside them.
-
-    The user's `./conf` may hold the `config.yaml` of another application, which must not replace silvertune's.
-    """
-
-    def __init__(self, provider: str, path: str) -> None:
-        super().__init__(provider=provider, path=path)
-        self.files = _files(provider, self.path)
-
-    @staticmethod
-    def scheme() -> str:
-        return "groups"
-
-    def load_config(self, config_path: str) -> ConfigResult:
-        return _loaded(self.files, config_path)
-
-    def available(self) -> bool:
-        return self.files.available()
-
-    def is_group(self, config_path: str) -> bool:
-        return self.files.is_group(config_path)
-
-    def is_config(self, config_path: str) -> bool:
         # `hydra/config` is Hydra's own main config.
-        return "/" in config_path and config_path != "hydra/config" and self.files.is_config(config_path)
+        counts = self.is_shipped or ("/" in config_path and config_path != "hydra/config")
+        return counts and self.files.is_config(config_path)
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        return self.files.list(config_path, ObjectType.GROUP if config_path == "" else results_filter)
+        only_groups = config_path == "" and not self.is_shipped
+        return self.files.list(config_path, ObjectType.GROUP if only_groups else results_filter)
 
 
 class ExperimentsSource(ConfigSource):

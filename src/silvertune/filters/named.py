@@ -27,7 +27,7 @@ def _configs(names: Any, key: str, sources: list[Any]) -> dict[str, Any]:
     """The filters' configs as their yamls have them: overrides of the same filter elsewhere do not reach them."""
     if isinstance(names, dict):
         return names
-    folders = [Path(source["path"]) / "filter" for source in sources if source["schema"] in ("conf", "file", "groups")]
+    folders = [Path(source["path"]) / "filter" for source in sources if source["schema"] in ("conf", "file")]
     configs: dict[str, Any] = {}
     for name in [names] if isinstance(names, str) else list(names):
         file = next((folder / f"{name}.yaml" for folder in folders if (folder / f"{name}.yaml").is_file()), None)
