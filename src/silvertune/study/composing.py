@@ -1,6 +1,6 @@
 """Composes the jobs of a sweep: those that choose the same configs of groups share all but their values."""
 
-import copy
+import pickle
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +9,27 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
+
+
+class _Shared:
+    """What jobs share, to be copied for each: from pickles, six times as fast as by `copy.deepcopy`.
+
+    Args:
+        sweep: The sweep's configuration, kept so that its id stays its own.
+        composed: What the jobs share, composed by Hydra; it is changed.
+    """
+
+    def __init__(self, sweep: DictConfig, composed: DictConfig) -> None:
+        self._sweep = sweep
+        self._hydra = _put_hydra(composed, None)
+        self._hydra_pickled = pickle.dumps(self._hydra)
+        self._rest_pickled = pickle.dumps(composed)
+
+    def copy(self, has_own_hydra: bool) -> DictConfig:
+        """Make a job's own configuration; Hydra's settings in it are its own too, or those of all copies."""
+        config: DictConfig = pickle.loads(self._rest_pickled)
+        _put_hydra(config, pickle.loads(self._hydra_pickled) if has_own_hydra else self._hydra)
+        return config
 
 
 class Composer:
@@ -27,7 +48,7 @@ class Composer:
     def _forget(self) -> None:
         self._overrides: dict[str, Override] = {}
         self._is_group: dict[str, bool] = {}
-        self._by_choices: dict[tuple[int, tuple[str, ...]], tuple[DictConfig, DictConfig]] = {}
+        self._by_choices: dict[tuple[int, tuple[str, ...]], _Shared] = {}
 
     def __getattr__(self, name: str) -> Any:
         if name == "loader":  # while it is unpickled
@@ -51,15 +72,9 @@ class Composer:
         Returns:
             The job's configuration, but for what Hydra notes in it of the job (`hydra.overrides`).
         """
-        composed, values = self._shared(config, texts)
+        shared, values = self._shared(config, texts)
         is_changed = any(_is_of_hydra(self._parsed(text)) for text in values)
-        hydra = composed._get_node("hydra")
-        assert isinstance(hydra, DictConfig)
-        cfg: DictConfig = copy.deepcopy(composed, {} if is_changed else {id(hydra): hydra})
-        if not is_changed:
-            hydra._set_parent(cfg)  # so that what it says of other settings is true of this job
-        ConfigLoaderImpl._apply_overrides_to_config([self._parsed(text) for text in values], cfg)
-        return cfg
+        return self._with_values(shared.copy(has_own_hydra=is_changed), values)
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """Compose a job for a launcher, as Hydra's loader would.
@@ -74,12 +89,9 @@ class Composer:
         parsed = [self._parsed(text) for text in sweep_overrides]
         if any(_is_of_hydra(override) for override in parsed):
             return self.loader.load_sweep_config(master_config, sweep_overrides)
-        cfg = self.compose(master_config, sweep_overrides)
-        shared = cfg._get_node("hydra")
-        assert isinstance(shared, DictConfig)
-        hydra = copy.deepcopy(shared, {id(cfg): cfg})
-        cfg.__dict__["_content"]["hydra"] = hydra
-        hydra._set_parent(cfg)
+        shared, values = self._shared(master_config, sweep_overrides)
+        cfg = self._with_values(shared.copy(has_own_hydra=True), values)
+        hydra = cfg.hydra
         hydra.overrides.task = list(sweep_overrides)
         settings = hydra.job.config.override_dirname
         hydra.job.override_dirname = get_overrides_dirname(
@@ -87,24 +99,28 @@ class Composer:
         )
         return cfg
 
-    def _shared(self, config: DictConfig, texts: Sequence[str]) -> tuple[DictConfig, list[str]]:
+    def _with_values(self, config: DictConfig, texts: Sequence[str]) -> DictConfig:
+        ConfigLoaderImpl._apply_overrides_to_config([self._parsed(text) for text in texts], config)
+        return config
+
+    def _shared(self, config: DictConfig, texts: Sequence[str]) -> tuple[_Shared, list[str]]:
         """What a job shares with others, and its values that are not in it: the sweep's configuration where it can."""
         parsed = [self._parsed(text) for text in config.hydra.overrides.task]
         typed = tuple(str(override.input_line) for override in parsed if not override.is_sweep_override())
         rest = list(texts[len(typed) :])
         if tuple(texts[: len(typed)]) == typed and not any(map(self._chooses, rest)):
             if (id(config), typed) not in self._by_choices:
-                self._by_choices[id(config), typed] = config, copy.deepcopy(config)
-            return self._by_choices[id(config), typed][1], rest
+                self._by_choices[id(config), typed] = _Shared(config, pickle.loads(pickle.dumps(config)))
+            return self._by_choices[id(config), typed], rest
         chosen = tuple(text for text in texts if self._chooses(text))
         return self._with_choices(config, chosen), [text for text in texts if text not in chosen]
 
-    def _with_choices(self, config: DictConfig, texts: tuple[str, ...]) -> DictConfig:
+    def _with_choices(self, config: DictConfig, texts: tuple[str, ...]) -> _Shared:
         """What the jobs with these choices share, composed by Hydra."""
         key = id(config), texts
-        if key not in self._by_choices:  # the sweep's configuration is kept, so that its id stays its own
-            self._by_choices[key] = config, self.loader.load_sweep_config(config, list(texts))
-        return self._by_choices[key][1]
+        if key not in self._by_choices:
+            self._by_choices[key] = _Shared(config, self.loader.load_sweep_config(config, list(texts)))
+        return self._by_choices[key]
 
     def _parsed(self, text: str) -> Override:
         if text not in self._overrides:
@@ -117,6 +133,20 @@ class Composer:
         if name not in self._is_group:
             self._is_group[name] = bool(self.loader.get_group_options(name))
         return self._is_group[name]
+
+
+def _put_hydra(config: DictConfig, hydra: DictConfig | None) -> DictConfig:
+    """Put other settings of Hydra's into a configuration, or none for now.
+
+    Returns:
+        Those that it had.
+    """
+    content = config.__dict__["_content"]
+    before: DictConfig = content["hydra"]
+    before._set_parent(None)
+    content["hydra"] = DictConfig(None) if hydra is None else hydra
+    content["hydra"]._set_parent(config)
+    return before
 
 
 def _is_of_hydra(override: Override) -> bool:
