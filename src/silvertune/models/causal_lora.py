@@ -21,7 +21,7 @@ from silvertune.errors import UserError, check_choice, check_number, check_whole
 from silvertune.llms import answer_scores, prompts
 from silvertune.llms.pretrained import Pretrained, deciding_files
 from silvertune.llms.prompts import Prompt
-from silvertune.models import hardware, training_loop
+from silvertune.models import hardware, several_devices, training_loop
 from silvertune.models.causal_predictor import CausalPredictor, quantized
 from silvertune.models.encoder_predictor import peft_without_warnings
 from silvertune.models.prompt_reader import PromptReader
@@ -66,6 +66,7 @@ class CausalLora:
         dtype: Of the weights: `float32`, `bfloat16` or `float16`. Adapters are in float32.
         quantization: `nf4` (four bits, on a GPU) or null.
         device: Of torch; null is a GPU if there is one, else the CPU.
+        devices: How many GPUs share every batch, each with the whole model; without a GPU, how many processes.
 
     Raises:
         UserError: A setting is out of range, the model can't be loaded or tuned as asked, the task's words can't be
@@ -102,6 +103,7 @@ class CausalLora:
     dtype: str
     quantization: str | None
     device: str | None
+    devices: int
 
     not_in_identity: ClassVar[frozenset[str]] = frozenset({"cache_gb"})
 
@@ -117,12 +119,13 @@ class CausalLora:
             raise UserError(
                 f"model.target_modules={self.target_modules}: want a list of names, such as [q_proj, v_proj]"
             )
-        for key in ("epochs", "batch_size", "accumulation", "rank", "max_tokens"):
+        for key in ("epochs", "batch_size", "accumulation", "rank", "max_tokens", "devices"):
             check_whole_number(f"model.{key}", vars(self)[key], 1)
         check_number("model.validation_fraction", self.validation_fraction, most=1, below=True)
         check_number("model.dropout", self.dropout, most=1, below=True)
         check_number("model.cache_gb", self.cache_gb)
         device = hardware.device(self.device)
+        several_devices.check(self.devices, device, self.device)
         if self.quantization is not None and device.type != "cuda":
             raise UserError(
                 f"model.quantization={self.quantization}: needs a GPU, and this would run on {device}; want null"
@@ -168,6 +171,9 @@ class CausalLora:
 
         views, classes = training_loop.learnable(train, self.views)
         device = hardware.device(self.device)
+        if self.devices > 1:
+            _pretrained.cache_clear()  # its memory is theirs
+            weights, history = several_devices.tune(self, train, validation, seed)
         base = _pretrained(self.pretrained, self.pretrained.identity(), self.dtype, self.quantization, device)
         # Everything random comes from the seed, and nothing outside of this fit notices.
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -188,6 +194,9 @@ class CausalLora:
                 checkpointing=self.gradient_checkpointing,
                 ran_on=hardware.ran_on(device, self.quantization or self.dtype),
             )
+            if self.devices > 1:
+                training_loop.take_over(predictor, train, weights, history)
+                return predictor
             training_loop.tune(
                 predictor,
                 train,

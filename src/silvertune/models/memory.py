@@ -18,7 +18,7 @@ def in_parts(
 
     Args:
         run: Runs some of the rows; it gets their share (0-1) of the batch as well.
-        rows: The batch.
+        rows: The batch; of an empty one nothing is run.
         parts: How many parts, from 1; no part is empty.
         before: Called before the first part, also when it is run again.
 
@@ -31,7 +31,7 @@ def in_parts(
     while True:
         before()
         try:
-            pieces = np.array_split(rows, min(parts, len(rows)))
+            pieces = np.array_split(rows, min(parts, len(rows))) if len(rows) else []
             return [run(piece, len(piece) / len(rows)) for piece in pieces], parts
         except (RuntimeError, MemoryError) as error:
             if not is_exhausted(error):

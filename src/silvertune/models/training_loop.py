@@ -12,7 +12,7 @@ import pandas as pd
 from silvertune import progress_bar
 from silvertune.errors import UserError
 from silvertune.items import chosen_views
-from silvertune.models import memory
+from silvertune.models import memory, several_devices
 from silvertune.votes import one_hot, prob_columns
 
 if TYPE_CHECKING:
@@ -174,6 +174,8 @@ def tune(
 ) -> None:
     """Tune the predictor's network in place, in the order of torch's random generator.
 
+    In one of several processes that tune together (`silvertune.models.several_devices`), it takes the steps of all.
+
     The predictor's `history` gets one dict an epoch: `loss`, and where there is a validation set `validation_loss` and,
     unless a class is missing in it, `validation_auprc`. With a validation set the weights are those of the best epoch:
     the one of the highest AUPRC, of the lowest loss where no AUPRC is known. An epoch whose validation loss is not
@@ -213,7 +215,7 @@ def tune(
     history = predictor.history
     best_score: tuple[float, float] = (-np.inf, -np.inf)
     best_weights: list[torch.Tensor] = []
-    epochs_since_best, parts = 0, accumulation
+    epochs_since_best, parts, group = 0, accumulation, several_devices.group()
 
     def with_gradients(rows: np.ndarray, share: float) -> float:
         loss = _loss(predictor.forward(inputs, rows), training.target[rows], importance[rows]) * share
@@ -223,14 +225,16 @@ def tune(
     for epoch in range(epochs):
         total = 0.0
         with inputs.network(), _with_dropout(network):
-            steps = _shuffled(inputs, len(training.texts), batch_size)
+            steps = group.of_first(lambda: _shuffled(inputs, len(training.texts), batch_size))
             shown = f"tuning on {len(training.texts)} texts, epoch {epoch + 1} of at most {epochs}"
             for rows in progress_bar.over(steps, shown):
-                losses, parts = memory.in_parts(with_gradients, rows, parts, before=optimizer.zero_grad)
+                share = group.share(rows)
+                losses, parts = memory.in_parts(with_gradients, share, parts, before=optimizer.zero_grad)
+                loss = group.add_up(weights, sum(losses), len(share) / len(rows))
                 torch.nn.utils.clip_grad_norm_(weights, 1.0)
                 optimizer.step()
                 schedule.step()
-                total += sum(losses) * len(rows)
+                total += loss * len(rows)
         if not math.isfinite(total):
             raise UserError(
                 f"model.learning_rate={learning_rate}: the loss was {total} in epoch {epoch + 1}; want a lower rate"
@@ -238,7 +242,7 @@ def tune(
         history.append({"loss": total / len(training.texts)})
         if held_out is None or not held_out.texts:
             continue
-        history[-1] |= _validated(predictor, held_out, class_weight)
+        history[-1] |= group.of_first(lambda: _validated(predictor, held_out, class_weight))
         score = (history[-1].get("validation_auprc", -np.inf), -history[-1]["validation_loss"])
         if math.isfinite(score[1]) and score > best_score:
             best_score, best_weights = score, [weight.detach().clone() for weight in weights]
@@ -252,8 +256,31 @@ def tune(
             f"model.learning_rate={learning_rate}: the validation loss was {history[-1]['validation_loss']} in every "
             f"epoch up to {len(history)}; want a lower rate"
         )
+    if best_weights:
+        _put(best_weights, weights)
+
+
+def take_over(
+    predictor: Tunable, train: pd.DataFrame, tuned: "Sequence[torch.Tensor]", history: Sequence[dict[str, float]]
+) -> None:
+    """Make a predictor what `tune` made of it in another process.
+
+    Args:
+        predictor: As it was before.
+        train: The items that it was tuned on, whose texts it reads.
+        tuned: The weights that were tuned.
+        history: What `tune` put into its history.
+    """
+    predictor.sample.extend(examples(train, predictor).texts[:4])
+    predictor.history.extend(history)
+    _put(tuned, [weight for weight in predictor.network.parameters() if weight.requires_grad])
+
+
+def _put(values: "Sequence[torch.Tensor]", weights: "Sequence[torch.Tensor]") -> None:
+    import torch
+
     with torch.no_grad():
-        for weight, value in zip(weights, best_weights, strict=False):
+        for weight, value in zip(weights, values, strict=True):
             weight.copy_(value)
 
 
