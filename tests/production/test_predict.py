@@ -296,6 +296,45 @@ def test_a_command_that_was_killed_while_it_tidied_up_has_done_its_work(
     assert not (tmp_path / "out.csv.parts").exists()
 
 
+@pytest.mark.parametrize("change", ["input", "model", "option", "file of the user"])
+def test_an_output_of_another_command_is_not_taken_for_this_ones(
+    folder: Path, undisturbed: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    with monkeypatch.context() as patched:  # killed between writing the output and removing the parts
+        patched.setattr("silvertune.production.parts.Parts.remove", lambda parts: None)
+        assert status_of(folder, tmp_path / "rows.csv", "--out", tmp_path / "out.csv") == 0
+    rows, options = tmp_path / "rows.csv", list[str]()
+    if change == "input":
+        rows = write_rows(tmp_path / "others.csv", 12)
+    elif change == "model":
+        folder = save(tmp_path / "other", Task(name="tea", classes=["tea", "oil"], positive="oil"))
+    elif change == "option":
+        options = ["--abstain", "0.2", "0.8"]
+    else:
+        shutil.rmtree(tmp_path / "out.csv.parts")
+    said = status_of(folder, rows, "--out", tmp_path / "out.csv", *options)
+    assert (
+        said == f"silvertune-predict: --out={tmp_path / 'out.csv'}: is there already; name another file, or remove it"
+    )
+    assert (tmp_path / "out.csv").read_bytes() == undisturbed
+    (tmp_path / "out.csv").unlink()
+    assert status_of(folder, rows, "--out", tmp_path / "out.csv", *options) == 0
+    assert not (tmp_path / "out.csv.parts").exists()
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_an_id_keeps_every_character(folder: Path, tmp_path: Path, form: str) -> None:
+    ids = ["a\rb", "a\nb", "a\r\nb", 'a"b', "a,b", "007", "-", "x\u2028x", "=1+1"]
+    rows = [{"id": name, "a": "hot cup", "b": "green leaf"} for name in ids]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert status_of(folder, tmp_path / "rows.jsonl", "--out", tmp_path / f"out.{form}") == 0
+    if form == "csv":
+        written = read(tmp_path / "out.csv")
+    else:
+        written = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().split("\n")[:-1]]
+    assert [row["id"] for row in written] == ids
+
+
 def test_two_commands_do_not_write_one_output(folder: Path, undisturbed: bytes, tmp_path: Path) -> None:
     (tmp_path / "out.csv.parts").mkdir()
     with FileLock(tmp_path / "out.csv.parts" / "lock"):

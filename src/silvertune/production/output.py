@@ -82,12 +82,25 @@ def part(table: pd.DataFrame, form: Form, columns: Columns) -> bytes:
     rows = zip(*({**texts, **probs}[name] for name in columns.names), strict=True)
     text = io.StringIO()
     if form.kind == "csv":
-        csv.writer(text, lineterminator="\n").writerows(rows)
+        csv.writer(_Lines(text), lineterminator="\r\n").writerows(rows)
     else:
         for row in rows:
             shown = {name: None if value == "" else value for name, value in zip(columns.names, row, strict=True)}
             text.write(json.dumps(shown, ensure_ascii=False) + "\n")
     return _compressed(text.getvalue().encode("utf-8"), form.compression)
+
+
+class _Lines:
+    """Lines of a CSV that end in a line feed; a text with a carriage return is quoted as if both ended them.
+
+    A `csv.writer` quotes only what its own ends of lines contain, and who reads the file takes either for an end.
+    """
+
+    def __init__(self, text: io.StringIO) -> None:
+        self._text = text
+
+    def write(self, line: str) -> int:
+        return self._text.write(line[:-2] + "\n")
 
 
 def join(file: "IO[bytes]", parts: Sequence[Path], form: Form, columns: Columns) -> None:

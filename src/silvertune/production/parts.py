@@ -16,6 +16,7 @@ from silvertune.errors import UserError
 from silvertune.production import output
 
 FINISHED = "finished.json"
+IS_THERE = "is there already; name another file, or remove it"
 
 
 @dataclass
@@ -106,19 +107,26 @@ class Parts:
             output.join(file, [self._file(name) for name in names], output.form_of(self.out), columns)
             file.flush()
             os.fsync(file.fileno())
-        replace(self.folder / FINISHED, json.dumps(asdict(counts)).encode())
+        finished = {"parts": list(names), "counts": asdict(counts)}
+        replace(self.folder / FINISHED, json.dumps(finished).encode())
         os.replace(joined, self.out)
         self.remove()
 
-    def finished(self) -> Counts | None:
-        """What the output holds, where a command was stopped after writing it and before removing the parts."""
+    def finished(self) -> tuple[list[str], Counts] | None:
+        """The names of the parts of the output and what they hold, where a command wrote it and was then stopped.
+
+        None where no command was stopped between writing the output and removing the parts.
+        """
         try:
-            return Counts(**json.loads((self.folder / FINISHED).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            content = json.loads((self.folder / FINISHED).read_text(encoding="utf-8"))
+            return list(content["parts"]), Counts(**content["counts"])
+        except (OSError, ValueError, LookupError, TypeError):
             return None
 
     def remove(self) -> None:
-        """Remove the parts."""
+        """Remove the parts; what says that the output is written goes last."""
+        for path in self.folder.glob("*.part"):
+            path.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _file(self, name: str) -> Path:

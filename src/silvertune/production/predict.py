@@ -111,11 +111,11 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _check_place(out: Path) -> None:
     """Refuse an output that is there or can't be written, before anything is predicted."""
-    from silvertune.production.parts import FINISHED
+    from silvertune.production.parts import FINISHED, IS_THERE
 
     folder = out.absolute().parent
     if out.exists() and not (out.with_name(f"{out.name}.parts") / FINISHED).is_file():
-        raise UserError(f"--out={out}: is there already; name another file, or remove it")
+        raise UserError(f"--out={out}: {IS_THERE}")
     if not folder.is_dir():
         raise UserError(f"--out={out}: {folder} is no folder")
     if not os.access(folder, os.W_OK):

@@ -24,7 +24,7 @@ from silvertune.errors import UserError
 from silvertune.production import deferring, output
 from silvertune.production.deferring import Cascade
 from silvertune.production.model import LoadedModel, from_folder
-from silvertune.production.parts import Counts, Parts
+from silvertune.production.parts import IS_THERE, Counts, Parts
 from silvertune.votes import prob_columns
 
 STATUSES = ("ok", "abstained", "no_text", "bad_row", "deferred", "no_answer")
@@ -156,14 +156,13 @@ def run(
         What all rows are.
 
     Raises:
-        UserError: An input can't be read, or a process was killed.
+        UserError: An input can't be read, the output is there already, or a process was killed.
         OSError: The output can't be written.
     """
     parts = Parts(work.out, work.out.with_name(f"{work.out.name}.parts"))
     with parts.locked():
-        if (counts := parts.finished()) is not None and work.out.exists():
-            parts.remove()
-            return counts
+        if work.out.exists():
+            return _of_earlier_command(work, parts, inputs)
         total, names = Counts(), []
         for name, counts, is_new, consumed in _done(model, work, parts, inputs, processes):
             total.add(counts)
@@ -171,6 +170,15 @@ def run(
             on_batch(counts, counts.rows if is_new else 0, consumed)
         parts.join(names, columns_of(model, work.cascade), total)
     return total
+
+
+def _of_earlier_command(work: Work, parts: Parts, inputs: Sequence[tuple[str, str]]) -> Counts:
+    """What an output holds that this command wrote before it was stopped. UserError where another one wrote it."""
+    finished = parts.finished()
+    if finished is None or [name for _, name, _, _ in _batches(work, inputs)] != finished[0]:
+        raise UserError(f"--out={work.out}: {IS_THERE}")
+    parts.remove()
+    return finished[1]
 
 
 Done = tuple[str, Counts, bool, float]
