@@ -87,4 +87,6 @@ def test_more_devices_than_there_are_is_told(monkeypatch: pytest.MonkeyPatch) ->
         several_devices.check(3, torch.device("cuda"), None)
     with pytest.raises(UserError, match=r"model\.device=cuda:1: is one GPU, and model\.devices=2"):
         several_devices.check(2, torch.device("cuda:1"), "cuda:1")
+    with pytest.raises(UserError, match=r"model\.devices=2: mps can't be shared"):
+        several_devices.check(2, torch.device("mps"), "mps")
     several_devices.check(3, torch.device("cpu"), None)

@@ -23,7 +23,6 @@ import numpy as np
 import pandas as pd
 
 from silvertune.errors import UserError
-from silvertune.models import hardware
 
 if TYPE_CHECKING:
     import torch
@@ -122,12 +121,14 @@ def check(devices: int, device: Any, setting: str | None) -> None:
         setting: `model.device`.
 
     Raises:
-        UserError: There are fewer GPUs, or `model.device` names one of them.
+        UserError: There are fewer GPUs, `model.device` names one of them, or is of another kind.
     """
     import torch
 
-    if devices == 1 or device.type != "cuda":
+    if devices == 1 or device.type == "cpu":
         return
+    if device.type != "cuda":
+        raise UserError(f"model.devices={devices}: {device.type} can't be shared; want 1")
     if device.index is not None:
         raise UserError(f"model.device={setting}: is one GPU, and model.devices={devices}; want model.device=cuda")
     if devices > torch.cuda.device_count():
@@ -239,7 +240,9 @@ def _joined(rank: int, student: Student, folder: Path) -> Iterator[None]:
     from accelerate.utils import check_cuda_p2p_ib_support
 
     count = student.devices
-    has_gpu = hardware.device(student.device).type == "cuda"
+    has_gpu = (
+        torch.cuda.is_available() and student.device != "cpu"
+    )  # asks no GPU for memory: this one's is chosen below
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
     os.environ |= {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # else accelerate chooses, and warns
     if has_gpu and not check_cuda_p2p_ib_support():  # as `accelerate launch` does for cards that can't

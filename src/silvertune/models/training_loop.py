@@ -216,6 +216,8 @@ def tune(
     best_score: tuple[float, float] = (-np.inf, -np.inf)
     best_weights: list[torch.Tensor] = []
     epochs_since_best, parts, group = 0, accumulation, several_devices.group()
+    if group.rank:
+        torch.manual_seed(torch.initial_seed() + group.rank)  # other texts, so another dropout; the first one shuffles
 
     def with_gradients(rows: np.ndarray, share: float) -> float:
         loss = _loss(predictor.forward(inputs, rows), training.target[rows], importance[rows]) * share
