@@ -117,7 +117,7 @@ def test_on_error_stop_starts_nothing_after_the_first_failure(folder: Path) -> N
     )
     assert stopped.returncode == 1
     assert cli.names(cli.runs(folder, "silvertune")) == ["expert/broken/tfidf_logreg/s0"]
-    assert "expert/none/tfidf_logreg/s1: was not started: on_error=stop" in stopped.stderr
+    assert "expert/broken/tfidf_logreg/s1 and 2 more: not started: on_error=stop" in stopped.stderr
 
 
 @pytest.mark.parametrize("which", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)])

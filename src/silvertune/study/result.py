@@ -77,6 +77,24 @@ class SweepWaitsError(UserError):
         self.result = result
 
 
+def in_few_lines(failures: Sequence[Failure]) -> list[str]:
+    """Say what failed; failures for one reason, such as those of an arm's seeds, share a line.
+
+    Args:
+        failures: In the study's order.
+
+    Returns:
+        A line for each reason, with the first name that it befell and how many others.
+    """
+    names_by_error: dict[str, list[str]] = {}
+    for failure in failures:
+        names_by_error.setdefault(failure.error, []).append(failure.name)
+    return [
+        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {error}"
+        for error, names in names_by_error.items()
+    ]
+
+
 def _in_words(state: str, runs: Sequence[tuple[str, str]]) -> str:
     """How many runs are in a state, and the first of them, with what is said of it."""
     (name, words), n_more = runs[0], len(runs) - 1

@@ -29,7 +29,7 @@ from silvertune.llms import answer_store
 from silvertune.study import awaited, check, comparing, expand, launchers, overrides, plan, progress, registering
 from silvertune.study.console import open_console
 from silvertune.study.job import Job, handed_over
-from silvertune.study.result import Failure, SweepError, SweepResult, SweepWaitsError, Waiting
+from silvertune.study.result import Failure, SweepError, SweepResult, SweepWaitsError, Waiting, in_few_lines
 from silvertune.study.state import Sweep
 from silvertune.tracking import disk, lock, processes, runs, store, unlogged
 
@@ -393,5 +393,5 @@ def _print_failures(sweep: Sweep, failures: list[Failure]) -> None:
     lines = [f"{failure.name}: {failure.error}" for failure in failures]
     sweep.client.log_text(sweep.parent, "\n".join([*lines, ""]), "failures.txt")
     print(f"silvertune: {len(failures)} failed (tracebacks are with the runs, as traceback.txt)", file=sys.stderr)
-    for line in lines:
+    for line in in_few_lines(failures):
         print(f"  {line}", file=sys.stderr)
