@@ -157,7 +157,7 @@ def test_a_lost_machine_loses_its_own_job_and_those_that_nothing_else_could_do( 
     assert [answer.status for answer in answers] == [JobStatus.FAILED] * 3
     with made.refused("its machine was lost"):
         answers[0].return_value  # noqa: B018
-    with made.refused("was not started", "1 far left the Ray cluster"):
+    with made.refused("not started", "1 far left the Ray cluster"):
         answers[2].return_value  # noqa: B018
     assert not Path("started2").exists()
     Path("first").unlink()

@@ -141,7 +141,7 @@ def _answers(settings: Settings, ray: Any, tasks: Sequence[Any]) -> list[Any]:
             last_fit = time.monotonic()
         elif time.monotonic() - last_fit > PATIENCE_S:
             needs = _in_words(settings.needs)
-            lost = UserError(f"was not started: the machines that have {needs} left the Ray cluster")
+            lost = UserError(f"not started: the machines that have {needs} left the Ray cluster")
             by_task |= dict.fromkeys(waiting, lost)
             for one in waiting:
                 ray.cancel(one, force=True)

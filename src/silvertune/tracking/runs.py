@@ -57,7 +57,7 @@ def sweep_of(tracking: Mapping[str, Any]) -> "tuple[MlflowClient, Run]":
         client = store.client(tracking)
         sweep = client.get_run(tracking["parent_run_id"])
     if sweep.info.lifecycle_stage != "active":
-        raise UserError(f"was not started: the sweep's own run {sweep.info.run_id} was deleted in MLflow")
+        raise UserError(f"not started: the sweep's own run {sweep.info.run_id} was deleted in MLflow")
     if sweep.data.tags.get("stop"):
         raise UserError("not started: on_error=stop, and another job failed")
     return client, sweep
