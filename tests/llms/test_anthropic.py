@@ -111,6 +111,9 @@ def test_each_form_of_an_answer_is_read(double: Double, changed: dict[str, Any],
         (lambda: web.Response(status=502, text="<html>bad gateway</html>"), TransientError, "502"),
         (lambda: web.Response(text='{"content": [{"ty'), TransientError, "not as the API's should be"),
         (lambda: web.json_response({"content": None}), TransientError, "not as the API's should be"),
+        (lambda: web.Response(text=f"who has {SECRET}?"), TransientError, "who has [hidden]?"),
+        (lambda: web.json_response({"content": [], "stop_reason": "engine_overloaded"}), TransientError,
+         "the provider ended the answer: engine_overloaded"),
     ],
 )  # fmt: skip
 def test_an_error_says_what_it_means(double: Double, fixed: Any, kind: type[Exception], words: str) -> None:
@@ -121,6 +124,13 @@ def test_an_error_says_what_it_means(double: Double, fixed: Any, kind: type[Exce
     assert len(double.requests) == 1
     if isinstance(caught.value, TransientError):
         assert caught.value.retry_after == (17.0 if "slower" in words else None)
+
+
+def test_tokens_that_are_none_are_not_told(double: Double) -> None:
+    said = anthropic_double.message("YES", usage={"input_tokens": 0, "output_tokens": 0})
+    double.fixed = lambda: web.json_response(text=said)
+    found = answer(double)
+    assert (found.tokens_in, found.tokens_out) == (None, None)
 
 
 def test_an_empty_answer_is_worth_another_try_and_paid_for(double: Double) -> None:
@@ -134,7 +144,8 @@ def test_an_empty_answer_is_worth_another_try_and_paid_for(double: Double) -> No
 @pytest.mark.parametrize(
     "fixed",
     [lambda: error(413, "request_too_large", "Request exceeds the maximum size"),
-     lambda: error(400, "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum")],
+     lambda: error(400, "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"),
+     lambda: error(400, "invalid_request_error", "input length and `max_tokens` exceed context limit: 199990 + 50")],
 )  # fmt: skip
 def test_a_text_that_is_too_long_is_its_items_matter(double: Double, fixed: Any) -> None:
     double.fixed = fixed

@@ -1,5 +1,6 @@
 """Answers of servers whose API is not quite OpenAI's: each costs its item at most, and says why."""
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -249,6 +250,45 @@ def test_a_server_that_can_not_send_its_log_probabilities_is_asked_without_them(
 def test_a_page_in_place_of_an_answer_is_told(task: Task, tmp_path: Path) -> None:
     table, _ = votes_of(task, tmp_path, lambda _: web.Response(text="<html><h1>Bad gateway</h1></html>"), n=2)
     assert set(table["raw"]) == {"an answer that is not as the API's should be: 'Bad gateway'"}
+
+
+@pytest.mark.parametrize("form", ["201", "mark of the byte order"])
+def test_an_answer_is_read_whatever_success_it_comes_with(task: Task, tmp_path: Path, form: str) -> None:
+    def says(_: Body) -> web.Response:
+        if form == "201":
+            return web.json_response(completion(), status=201)
+        return web.Response(body=json.dumps(completion()).encode("utf-8-sig"), content_type="application/json")
+
+    table, requests = votes_of(task, tmp_path, says)
+    assert set(table["status"]) == {"ok"}
+    assert len(requests) == 6
+
+
+@pytest.mark.parametrize("status", [200, 400, 500])
+def test_a_page_that_repeats_the_key_is_told_without_it(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    key = "sk-a1b2c3d4e5f6"
+    monkeypatch.setenv("KEY_OF_TEST", key)
+
+    def says(_: Body) -> web.Response:
+        return web.Response(text=f"who has {key}?", status=status)
+
+    table, _ = votes_of(task, tmp_path, says, n=2, api_key_env="KEY_OF_TEST")
+    assert table["raw"].str.contains("who has \\[hidden").all()
+    assert not table["raw"].str.contains(key[3:9]).any()
+
+
+def test_a_flagged_text_is_refused_and_the_others_are_labelled(task: Task, tmp_path: Path) -> None:
+    odd = made.items(6)["text"].iloc[2]
+
+    def says(body: Body) -> Body | web.Response:
+        error = {"error": {"code": 403, "message": "This model requires moderation and your input was flagged for x"}}
+        return web.json_response(error, status=403) if odd in str(body["messages"]) else completion()
+
+    table, requests = votes_of(task, tmp_path, says)
+    assert table["status"].tolist() == ["ok", "ok", "refused", "ok", "ok", "ok"]
+    assert len(requests) == 6
 
 
 # ---------------------------------------------------------------------------------------------- what answers cost

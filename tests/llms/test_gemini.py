@@ -155,6 +155,21 @@ def test_what_google_blocks_or_cuts_off_is_told(double: Double, changed: dict[st
     assert found.text
 
 
+def test_an_answer_that_google_ended_is_worth_another_try(double: Double) -> None:
+    reason = types.FinishReason.MALFORMED_FUNCTION_CALL
+    text = gemini_double.answer("YES", ["YES", "NO"], False, candidate={"content": None, "finish_reason": reason})
+    double.fixed = lambda: web.Response(text=text, content_type="application/json")
+    with pytest.raises(TransientError, match="MALFORMED_FUNCTION_CALL") as caught:
+        answer(double, top_logprobs=None)
+    assert caught.value.tokens_in == 100
+
+
+def test_a_text_that_is_too_long_is_its_items_matter(double: Double) -> None:
+    words = "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."
+    double.fixed = lambda: error(400, words, "INVALID_ARGUMENT")
+    assert answer(double, top_logprobs=None).finish == "length"
+
+
 def test_thoughts_are_no_part_of_an_answer(double: Double) -> None:
     thought = types.Part(text='{"label": "NO"}', thought=True)
     said = types.Part(text='{"label": "YES"}', thought_signature=b"x")

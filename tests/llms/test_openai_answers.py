@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from typing import Any
 
 import pytest
@@ -107,7 +108,10 @@ def test_an_ending_is_known_in_any_spelling(reason: Any, finish: str) -> None:
         ({"input_tokens": 7, "output_tokens": 2}, (7, 2)), (None, (None, None)), ([], (None, None)),
         (["x"], (None, None)),
         ({"prompt_tokens": None, "completion_tokens": "n/a"}, (None, None)),
-        ({"prompt_tokens": -5, "completion_tokens": math.inf}, (None, None)), ({"prompt_tokens": 0}, (0, None)),
+        ({"prompt_tokens": -5, "completion_tokens": math.inf}, (None, None)), ({"prompt_tokens": 0}, (None, None)),
+        ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, (None, None)),
+        ({"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 309}, (7, 302)),  # with thoughts
+        ({"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 0}, (7, 2)),
     ],
 )  # fmt: skip
 def test_a_count_of_tokens_that_can_not_be_read_is_not_told(usage: Any, tokens: Any) -> None:
@@ -177,6 +181,12 @@ SPENT = "Insufficient credits"
         {"error": "insufficient_quota", "message": SPENT, "code": "insufficient_quota"},
         {"choices": [{"message": {"content": ""}, "finish_reason": "error", "error": {"message": SPENT, "code": 402}}]},
         {"choices": [{"error": {"message": SPENT, "code": "402"}}]},
+        {"choices": [{"message": {"content": ""}}], "error": {"message": SPENT, "code": 402}},
+        {"error": {"message": SPENT, "type": "insufficient_quota", "code": 429}},
+        {"error": {"message": SPENT, "type": "new_api_error", "code": "insufficient_user_quota"}},
+        {"error": {"message": SPENT, "type": "exceeded_current_quota_error"}},
+        {"error": {"message": SPENT, "code": "Arrearage"}}, {"error": {"message": SPENT, "code": "billing_not_active"}},
+        {"error": {"message": SPENT, "code": "AllocationQuota.FreeTierOnly"}},
     ],
     ids=str,
 )  # fmt: skip
@@ -201,6 +211,40 @@ def test_an_error_is_told_in_the_servers_words(told: Any, message: str) -> None:
     error = openai_answers.error_of(503, told)
     assert error is not None
     assert (error.status, error.message) == (503, message)
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "meaning"),
+    [
+        (400, {"code": "context_length_exceeded"}, "length"), (400, {"type": "exceed_context_size_error"}, "length"),
+        (400, {"message": "This model's maximum context length is 4096 tokens. However, you requested 5210"}, "length"),
+        (500, {"message": "the request exceeds the available context size, try increasing it"}, "length"),
+        (400, {"message": "prompt is too long: 208310 tokens > 200000 maximum"}, "length"),
+        (400, {"message": "input length and `max_tokens` exceed context limit: 199000 + 2000 > 200000"}, "length"),
+        (400, {"message": "The input token count (1200000) exceeds the maximum number of tokens allowed"}, "length"),
+        (413, {"message": "Request Entity Too Large"}, "length"),
+        (400, {"message": "max_tokens is too large: 5200. This model's maximum context length is 4096"}, ""),
+        (429, {"message": "too many tokens this minute"}, ""), (400, {"message": "temperature must be below 2"}, ""),
+        (400, {"code": "content_filter"}, "refused"), (400, {"code": "data_inspection_failed"}, "refused"),
+        (400, {"code": "invalid_prompt", "type": "invalid_request_error"}, "refused"),
+        (403, {"code": 403, "message": "Your chosen model requires moderation and your input was flagged"}, "refused"),
+        (403, {"message": "no access to this model"}, ""), (400, {"message": "a text about moderation"}, ""),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_error_that_is_about_the_text_is_told_from_others(status: int, told: Any, meaning: str) -> None:
+    error = openai_answers.error_of(status, {"error": {"message": "no"} | told})
+    assert error is not None
+    assert not error.is_of_quota
+    assert (error.is_of_length, error.is_refusal) == (meaning == "length", meaning == "refused")
+
+
+@pytest.mark.parametrize("text", ["<" * 1_000_000, "x" * 30_000_000])
+def test_a_large_page_is_read_fast(text: str) -> None:
+    started = time.perf_counter()
+    openai_answers.error_of(500, openai_answers.body_of(text))
+    openai_answers.error_of(500, {"error": {"message": text}})
+    assert time.perf_counter() - started < 2
 
 
 @given(st.sampled_from([200, 400, 500]), JSON)

@@ -150,7 +150,7 @@ def told(status: int, message: str = "m", code: str = "", headers: dict[str, str
         (told(404, "The model `x` does not exist"), UnusableError, "does not exist"),
         (told(301), UnusableError, "base_url"),
         (told(400, "temperature must be below 2"), RejectedError, "temperature must be below 2"),
-        (told(413), RejectedError, "413"),
+        (told(421), RejectedError, "421"),
         (told(429), TransientError, "429"),
         (told(500), TransientError, "500"),
         (lambda: web.Response(status=503, text="<html><body>bad <b>gateway</b></body></html>"), TransientError,

@@ -156,7 +156,11 @@ class Anthropic:
         """What an answer's status and body mean."""
         if status != 200:
             return self._failed(status, headers, body, without, key)
-        return replace(anthropic_answers.answer_of(body), asked=self.accept_model or self.model)
+        try:
+            return replace(anthropic_answers.answer_of(body), asked=self.accept_model or self.model)
+        except TransientError as error:
+            words = credentials.hidden(str(error), key)
+            raise TransientError(words, error.retry_after, error.tokens_in, error.tokens_out) from None
 
     def _body(self, request: Request, without: frozenset[str]) -> dict[str, Any]:
         """The body of a request, without some optional members."""
@@ -189,12 +193,12 @@ class Anthropic:
         self, status: int, headers: Mapping[str, str], body: Any, without: frozenset[str], key: str | None
     ) -> Answer:
         """What an error answer means: raised, unless it says something about the item itself."""
-        error = openai_answers.error_of(status, body) or openai_answers.ServerError(status, "", str(body)[:200])
+        error = openai_answers.error_of(status, body) or openai_answers.ServerError(status, (), str(body)[:200])
         message = credentials.hidden(error.message, key)
         self._stop_where_nothing_more_is_answered(status, body, message)
         if status in (408, 409, 425, 429) or status >= 500:  # 529: overloaded
             raise TransientError(f"{status}: {message}", openai_answers.retry_after(headers))
-        if status == 413 or message.startswith("prompt is too long"):
+        if error.is_of_length:
             return Answer(message, "length", self.model, 0, 0)
         failure = RejectedError(f"{status}: {message}")
         if status == 400:

@@ -2,14 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
+from silvertune.llms.endings import ending
 from silvertune.llms.interface import Answer, TransientError
 
-_FINISHES: dict[str, Literal["stop", "length", "refused"]] = {
-    "max_tokens": "length", "model_context_window_exceeded": "length", "refusal": "refused",
-}  # fmt: skip
-"""Why an answer ended; every other reason is an answer that is whole."""
 _SENT = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 _UNPAID = ("enforced_spend_limit_reached", "contract_spend_limit_reached", "linked_organization_spend_limit_reached",
            "linked_organization_billing_unavailable", "organization_on_hold")  # fmt: skip
@@ -32,11 +29,17 @@ def answer_of(body: Any) -> Answer:
     calls = [block.get("input") for block in blocks if block.get("type") == "tool_use"]
     if not text and len(calls) == 1:
         text = json.dumps(calls[0], ensure_ascii=False)
-    finish = _FINISHES.get(str(body.get("stop_reason")), "stop")
+    finish = ending(body.get("stop_reason"))
+    if finish == "error":
+        raise TransientError(f"the provider ended the answer: {_why(body)}", None, sent, received)
     if not text and finish == "stop":
         raise TransientError("an empty answer", None, sent, received)
     return Answer(
-        text=text or _why(body), finish=finish, model=str(body.get("model") or ""), tokens_in=sent, tokens_out=received
+        text=text or _why(body),
+        finish=finish,
+        model=str(body.get("model") or ""),
+        tokens_in=sent or None,  # none are told where none are counted
+        tokens_out=received or (None if text else 0),
     )
 
 

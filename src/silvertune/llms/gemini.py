@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from silvertune.errors import UserError, check_number, either
 from silvertune.interfaces import CheckResult
-from silvertune.llms import credentials, gemini_answers, retired
+from silvertune.llms import credentials, gemini_answers, openai_answers, retired
 from silvertune.llms.gemini_batches import GeminiBatches
 from silvertune.llms.interface import (
     Answer,
@@ -176,7 +176,7 @@ class Gemini:
         from google.genai import errors, types
 
         if result.status != 200:
-            self._failed(errors.APIError(result.status, result.body), key)
+            return self._failed(errors.APIError(result.status, result.body), key)
         answer = gemini_answers.answer_of(types.GenerateContentResponse.model_validate(result.body), self.model)
         return replace(answer, asked=self.accept_model or self.model)
 
@@ -240,7 +240,7 @@ class Gemini:
                 model=self.model, contents=contents, config=self._config(request, logprobs)
             )
         except errors.APIError as error:
-            self._failed(error, key)
+            return self._failed(error, key)
         except GoogleAuthError:
             raise UnusableError(f"{_KEY}.project={self.project}: Google's credentials do not work; log in anew: "
                                 "gcloud auth application-default login") from None  # fmt: skip
@@ -270,8 +270,8 @@ class Gemini:
             logprobs=self.top_logprobs if logprobs else None,
         )
 
-    def _failed(self, error: "errors.APIError", key: str | None) -> NoReturn:
-        """Raise what an error answer means."""
+    def _failed(self, error: "errors.APIError", key: str | None) -> Answer:
+        """What an error answer means: raised, unless it says something about the item itself."""
         message = credentials.hidden(" ".join(str(error.message or error.status).split()), key)[:200]
         if error.code in (401, 403) or "API_KEY_INVALID" in str(error.details):
             setting = f"{_KEY}.api_key_env={self.api_key_env}" if key else f"{_KEY}.project={self.project}"
@@ -290,6 +290,8 @@ class Gemini:
             )
         if error.code in (408, 409, 425, 429) or error.code >= 500:
             raise TransientError(f"{error.code}: {message}", gemini_answers.retry_after(error.details))
+        if openai_answers.ServerError(error.code, (), message).is_of_length:
+            return Answer(message, "length", self.model, 0, 0)
         raise RejectedError(f"{error.code}: {message}")
 
     def check(self) -> list[CheckResult]:

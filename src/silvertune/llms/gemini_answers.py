@@ -3,12 +3,11 @@
 import re
 from typing import TYPE_CHECKING, Any
 
+from silvertune.llms.endings import ending
 from silvertune.llms.interface import Answer, Token, TransientError
 
 if TYPE_CHECKING:
     from google.genai import types
-
-_REFUSALS = ("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE")
 
 
 def answer_of(response: "types.GenerateContentResponse", model: str) -> Answer:
@@ -31,14 +30,17 @@ def answer_of(response: "types.GenerateContentResponse", model: str) -> Answer:
     parts = (candidate.content.parts if candidate.content else None) or []
     text = "".join(part.text or "" for part in parts if not part.thought)
     reason = candidate.finish_reason.value if candidate.finish_reason else "STOP"
+    finish = ending(reason)
+    if finish == "error":
+        raise TransientError(f"Google ended the answer: {reason}", None, tokens_in or 0, tokens_out or 0)
     if not text and reason == "STOP":
         raise TransientError("an empty candidate", None, tokens_in or 0, tokens_out or 0)
     return Answer(
         text=text or reason,
-        finish="refused" if reason in _REFUSALS else "length" if reason == "MAX_TOKENS" else "stop",
+        finish=finish,
         model=said,
-        tokens_in=tokens_in,
-        tokens_out=tokens_out,
+        tokens_in=tokens_in or None,  # none are told where none are counted
+        tokens_out=tokens_out or (None if text else tokens_out),
         tokens=_tokens(candidate.logprobs_result),
     )
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _KEY = "labeler.llm.<name>"
 Response = tuple[int, Mapping[str, str], str]
-"""Status, headers, body."""
+"""Status (200 for every kind of success), headers, body."""
 
 
 def check_address(base_url: str) -> None:
@@ -57,7 +57,8 @@ async def send(
         raise UnusableError(f"{_KEY}.base_url: is no address") from None
     except (aiohttp.ClientError, OSError) as error:
         raise TransientError(f"{type(error).__name__} on the way to {_KEY}.base_url") from None
-    return status, received, content.decode(errors="replace")
+    # Some servers and proxies answer 201 or 203, or put a mark of the byte order before the JSON.
+    return 200 if 200 <= status < 300 else status, received, content.decode("utf-8-sig", "replace")
 
 
 def _proxy(url: str) -> str | None:

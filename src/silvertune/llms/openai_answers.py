@@ -7,20 +7,28 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal
+from typing import Any
 
+from silvertune.llms.endings import Ending, ending
 from silvertune.llms.interface import Answer, Token, TransientError
 
-_FINISHES: dict[Literal["length", "refused", "error"], tuple[str, ...]] = {
-    "length": ("length", "maxtokens", "maxlength", "maxoutputtokens", "maxcompletiontokens", "modellength",
-               "modelcontextwindowexceeded", "tokenlimit", "errorlimit"),
-    "refused": ("contentfilter", "contentfiltered", "refusal", "refused", "safety", "imagesafety", "recitation",
-                "blocklist", "prohibitedcontent", "spii", "guardrailintervened", "sensitive", "errortoxic"),
-    "error": ("error", "failed", "malformedfunctioncall", "networkerror", "abort", "aborted", "cancelled"),
-}  # fmt: skip
-"""Why an answer ended -> the words of providers and proxies for it, letters only and in lower case."""
+_SAID = ("content", "reasoning_content", "reasoning", "thinking")
 _SENT, _RECEIVED = ("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens")
-_QUOTA = ("insufficient_quota", "billing_hard_limit_reached", "402")
+_QUOTA = re.compile(
+    "insufficient.*(?:quota|balance|credit|fund)|currentquota|billing|arrear|overdue|freetieronly|payment|^402$"
+)
+_REFUSAL = re.compile("contentfilter|contentpolicy|moderation|inspection|sensitive|invalidprompt|responsibleai|safety")
+_TOO_LONG = re.compile("context.*(?:length|size|window)|stringabovemaxlength")
+"""What stands in a provider's codes of errors, letters and digits only and in lower case."""
+_FLAGGED = re.compile("flagged|moderation", re.IGNORECASE)
+_TOO_LONG_WORDS = re.compile(
+    "context (?:length|size|window|limit)|(?:prompt|input|request) (?:is )?too long|too many (?:input |prompt )?tokens"
+    "|maximum (?:number of )?(?:input |prompt )?(?:length|tokens)",
+    re.IGNORECASE,
+)
+_LIMIT_OF_THE_ANSWER = re.compile("max_(?:completion_|output_|new_)?tokens is too (?:large|high)", re.IGNORECASE)
+_MOST_READ = 100_000
+"""Characters of an error or a page: the rest of it says nothing."""
 
 
 @dataclass(frozen=True)
@@ -29,26 +37,41 @@ class ServerError:
 
     Attributes:
         status: The HTTP status, or the one that the body names where the answer came as 200.
-        code: The provider's code or type of the error; empty where it names none.
+        codes: The provider's codes and types of the error.
         message: Its words, at most 200 characters.
     """
 
     status: int
-    code: str
+    codes: tuple[str, ...]
     message: str
 
     @property
     def is_of_quota(self) -> bool:
         """Whether nothing more will be answered until somebody pays."""
-        return self.status == 402 or self.code in _QUOTA
+        return self.status == 402 or self._has(_QUOTA)
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the provider does not want to read or to answer this text."""
+        return self._has(_REFUSAL) or (self.status == 403 and _FLAGGED.search(self.message) is not None)
+
+    @property
+    def is_of_length(self) -> bool:
+        """Whether this text is too long for the model. A status that is tried again is another matter."""
+        if self.status not in (400, 413, 422, 500) or _LIMIT_OF_THE_ANSWER.search(self.message):
+            return False
+        return self.status == 413 or self._has(_TOO_LONG) or _TOO_LONG_WORDS.search(self.message) is not None
+
+    def _has(self, pattern: re.Pattern[str]) -> bool:
+        return any(pattern.search(re.sub("[^a-z0-9]", "", code.lower())) for code in self.codes)
 
 
 def body_of(text: str) -> Any:
-    """The JSON of an answer; where it is none, its text without tags."""
+    """The JSON of an answer; where it is none, the beginning of its text without tags."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        return " ".join(re.sub(r"<[^>]*>", " ", text).split())
+        return " ".join(re.sub(r"<[^<>]*>", " ", text[:_MOST_READ]).split())
 
 
 def error_of(status: int, body: Any) -> ServerError | None:
@@ -62,21 +85,28 @@ def error_of(status: int, body: Any) -> ServerError | None:
     if status != 200:
         error = _innermost(body) or {"message": str(body)}
     elif isinstance(body, Mapping) and body.get("choices"):
-        error = _choice_error(body["choices"])
+        error = _choice_error(body)
     else:
         error = _innermost(body)
     if error is None:
         return None
-    code = str(error.get("code") or error.get("type") or error.get("status") or "")
-    message = error.get("message") or error.get("detail") or error.get("msg") or error
-    return ServerError(status if status != 200 else _status(error), code, " ".join(str(message).split())[:200])
+    codes = tuple(str(error[name]) for name in ("code", "type", "status") if error.get(name))
+    message = next((error[name] for name in ("message", "detail", "msg") if name in error), error)
+    words = " ".join(str(message)[:_MOST_READ].split())[:200]
+    return ServerError(status if status != 200 else _status(error), codes, words or "no word about it")
 
 
-def _choice_error(choices: Any) -> Mapping[str, Any] | None:
-    choice = choices[0] if isinstance(choices, list) else None
-    if not isinstance(choice, Mapping) or not (choice.get("error") or _finish(choice) == "error"):
+def _choice_error(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The error that stands in a choice, or beside a choice that says nothing."""
+    choice = body["choices"][0] if isinstance(body["choices"], list) else None
+    if not isinstance(choice, Mapping):
         return None
-    error = _innermost({"error": choice.get("error")}) or {}
+    inner = choice.get("error")
+    if not inner and _finish(choice) != "error":
+        message = choice.get("message")
+        said = isinstance(message, Mapping) and any(message.get(name) for name in (*_SAID, "tool_calls", "refusal"))
+        return None if said or choice.get("text") else _innermost({"error": body.get("error")})
+    error = _innermost({"error": inner}) or {}
     return {**error, "message": f"the provider ended the answer with an error: {error.get('message') or 'error'}"}
 
 
@@ -122,8 +152,8 @@ def answer_of(body: Any) -> Answer:
 
 def tokens_paid(body: Any) -> tuple[int, int]:
     """Tokens sent and received that a body tells of, though it is no answer."""
-    usage = _usage(body)
-    return _count(usage, *_SENT) or 0, _count(usage, *_RECEIVED) or 0
+    sent, received = _tokens_told(_usage(body))
+    return sent or 0, received or 0
 
 
 def _usage(body: Any) -> Mapping[str, Any]:
@@ -138,22 +168,30 @@ def _answer(body: Any) -> Answer:
     message, usage = choice.get("message") or {"content": choice["text"]}, _usage(body)
     refusal = _text(message.get("refusal")) or _refusal_part(message.get("content"))
     # Some servers put all that a reasoning model says into the field of its thoughts, or into the call of a tool.
-    said = (_text(message.get(name)) for name in ("content", "reasoning_content", "reasoning", "thinking"))
+    said = (_text(message.get(name)) for name in _SAID)
     content = next(said) or _called(message) or next((thought for thought in said if thought), "")
+    sent, received = _tokens_told(usage)
+    # A server that reports no tokens of a text does not count them.
     return Answer(
         text=refusal or content,
         finish="refused" if refusal else _finish(choice),  # type: ignore[arg-type]  # an error is told before
-        model=str(body.get("model") or ""),
-        tokens_in=_count(usage, *_SENT),
-        tokens_out=_count(usage, *_RECEIVED),
+        model=model if isinstance(model := body.get("model"), str) else "",
+        tokens_in=sent or None,
+        tokens_out=received or (None if refusal or content else received),
         tokens=_tokens(choice.get("logprobs")),
     )
 
 
-def _finish(choice: Mapping[str, Any]) -> Literal["stop", "length", "refused", "error"]:
-    """The provider's word for why the answer ended, in whatever spelling, as one of ours."""
-    reason = re.sub("[^a-z]", "", str(choice.get("finish_reason") or "stop").lower()).removeprefix("finishreason")
-    return next((finish for finish, reasons in _FINISHES.items() if reason in reasons), "stop")
+def _tokens_told(usage: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """Tokens sent and received. Some servers leave the thoughts out of the answer's, and have them in the total."""
+    sent, received, total = _count(usage, *_SENT), _count(usage, *_RECEIVED), _count(usage, "total_tokens")
+    if sent is None or received is None or total is None:
+        return sent, received
+    return sent, max(received, total - sent)
+
+
+def _finish(choice: Mapping[str, Any]) -> Ending:
+    return ending(choice.get("finish_reason"))
 
 
 def _text(content: Any) -> str:

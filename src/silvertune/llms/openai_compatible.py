@@ -41,6 +41,10 @@ _OPTIONAL = {
 """Members of a request that a server may refuse, and by which words it names them there."""
 
 
+_MOST_SEARCHED = 100_000
+"""Characters of an error that may name a member."""
+
+
 @dataclass(frozen=True)
 class OpenAICompatible:
     """A model behind a base URL.
@@ -165,11 +169,11 @@ class OpenAICompatible:
         """What an answer's status and body mean."""
         try:
             if failure := openai_answers.error_of(status, body):
-                return self._failed(failure, headers, credentials.hidden(str(body), key), without, key)
+                return self._failed(failure, headers, str(body)[:_MOST_SEARCHED], without, key)
             return replace(openai_answers.answer_of(body), asked=self.accept_model or self.model)
         except TransientError as error:
-            error.tokens_in, error.tokens_out = openai_answers.tokens_paid(body)
-            raise
+            words = credentials.hidden(str(error), key)
+            raise TransientError(words, error.retry_after, *openai_answers.tokens_paid(body)) from None
 
     def _body(self, request: Request, without: frozenset[str]) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -203,16 +207,17 @@ class OpenAICompatible:
         self, error: ServerError, headers: Mapping[str, str], text: str, without: frozenset[str], key: str | None
     ) -> Answer:
         """What an error answer means: raised, unless it says something about the item itself."""
-        status, code, message = error.status, error.code, credentials.hidden(error.message, key)
-        if status in (401, 403):
-            # The server's own words are left out: many repeat the key.
-            raise UnusableError(
-                f"{_KEY}.api_key_env={self.api_key_env}: the server refused the key ({status}); check that it is "
-                f"valid and may use {self.model}"
-            )
+        status, message = error.status, credentials.hidden(error.message, key)
         if error.is_of_quota:
             raise UnusableError(
                 f"{_KEY}: the account's quota is used up ({status}: {message}); add credit, or wait until it renews"
+            )
+        if status in (401, 403) and not error.is_refusal:
+            # The server's own words are left out: many repeat the key.
+            codes = "".join(f", {credentials.hidden(code, key)}" for code in error.codes if not code.isdigit())
+            raise UnusableError(
+                f"{_KEY}.api_key_env={self.api_key_env}: the server refused the key ({status}{codes}); check that it "
+                f"is valid and may use {self.model}"
             )
         if status == 404 or status in (301, 302, 307, 308, 405):
             raise UnusableError(
@@ -226,9 +231,9 @@ class OpenAICompatible:
             for member, names in _OPTIONAL.items():
                 if member in self._optional(without) and any(name in text for name in names):
                     raise SuspectError(member, failure)
-        if code in ("content_filter", "content_policy_violation"):
+        if error.is_refusal:
             return Answer(message, "refused", self.model, 0, 0)
-        if code == "context_length_exceeded":
+        if error.is_of_length:
             return Answer(message, "length", self.model, 0, 0)
         raise failure
 
@@ -260,7 +265,7 @@ class OpenAICompatible:
         async with http.session(self.base_url, headers) as session, asyncio.timeout(20):
             status, _, content = await http.send(session, "GET", f"{self.base_url.rstrip('/')}/models")
         if status in (401, 403):
-            self._failed(ServerError(status, "", ""), {}, "", frozenset(), key)
+            self._failed(ServerError(status, (), ""), {}, "", frozenset(), key)
         try:
             return [str(entry["id"]) for entry in json.loads(content)["data"]] if status == 200 else []
         except (ValueError, KeyError, TypeError):

@@ -88,7 +88,9 @@ class RateLimiter:
     def _count_failure(self, failure: str) -> None:
         self._failed_in_row += 1
         if self._failed_in_row >= max(10, 2 * self.limits.concurrency):
-            raise UnusableError(f"the last {self._failed_in_row} requests failed, the last with: {failure}")
+            raise UnusableError(
+                f"labeler.llm.<name>: the last {self._failed_in_row} requests failed, the last with: {failure}"
+            )
 
 
 class _Rate:
