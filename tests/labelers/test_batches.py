@@ -1,5 +1,6 @@
 """Labelling by a provider's batches: each is made once, whatever is killed, lost or refused on the way."""
 
+import json
 import multiprocessing
 import os
 from collections import Counter
@@ -57,6 +58,7 @@ def each_double(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 def served(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Double]:
     monkeypatch.setattr(batches, "GATHER_S", 0.05)
+    monkeypatch.setattr(batches, "LOOK_AGAIN_S", 0.02)
     monkeypatch.setenv("BATCH_KEY", "AIzaSyTest-4f9a8b7c6d5e4f3a2b1c")
     provider = PROVIDERS[request.param]
     with provider.serving(provider.Double()) as running:
@@ -223,6 +225,86 @@ def test_a_batch_whose_results_are_gone_is_made_anew_and_it_is_said(
     assert statuses(labeler(task, double, tmp_path).label(made.items(N))) == {"ok": N}
     assert len(double.batches) == 2
     assert "does not have the results of batch" in capsys.readouterr().err
+
+
+def _with_marks(lines: list[str]) -> list[str]:
+    """Marks that Unicode takes for ends of lines, in the lines."""
+    told = ({"more": "a\u2028b\x85c"} | json.loads(line) for line in lines)
+    return [json.dumps(line, ensure_ascii=False) + "\n" for line in told]
+
+
+@pytest.mark.parametrize(
+    ("alter", "unread"),
+    [
+        (lambda lines: [lines[0], "no JSON\n", "[]\n", "{}\n", *lines[1:]], 3),
+        (lambda lines: [part for line in lines for part in (line, "\n")], 0), (_with_marks, 0),
+        (lambda lines: [*lines, *lines[:2]], 0),
+    ],
+    ids=["other lines", "blank lines", "marks of lines in lines", "twice"],
+)  # fmt: skip
+def test_results_are_taken_from_a_file_that_has_other_lines_too(
+    task: Task,
+    double: Double,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    alter: Callable[[list[str]], list[str]],
+    unread: int,
+) -> None:
+    assert not isinstance(double, gemini_batches_double.Double)
+    double.alter = alter
+    assert statuses(labeler(task, double, tmp_path).label(made.items(N))) == {"ok": N}
+    assert len(double.batches) == 1
+    told = f"{unread} of the {N + unread} results of batch"
+    assert (told in capsys.readouterr().err) == (unread > 0)
+
+
+def test_a_result_that_can_not_be_read_costs_its_request_alone(
+    task: Task, double: Double, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not isinstance(double, gemini_batches_double.Double)
+    double.alter = lambda lines: [*lines[:-1], lines[-1][:60]] if len(lines) == N else lines
+    assert statuses(labeler(task, double, tmp_path).label(made.items(N))) == {"ok": N}
+    assert sorted(double.sizes()) == [1, N]
+    assert "without 1 result(s)" in capsys.readouterr().err
+
+
+def test_results_that_are_not_there_at_the_first_look_are_paid_for_once(
+    task: Task, double: Double, tmp_path: Path
+) -> None:
+    assert not isinstance(double, gemini_batches_double.Double)
+    double.not_yet = 3
+    assert statuses(labeler(task, double, tmp_path).label(made.items(N))) == {"ok": N}
+    assert len(double.batches) == 1
+
+
+@pytest.fixture
+def of_openai(monkeypatch: pytest.MonkeyPatch) -> Iterator[openai_batches_double.Double]:
+    monkeypatch.setattr(batches, "GATHER_S", 0.05)
+    monkeypatch.setattr(batches, "LOOK_AGAIN_S", 0.02)
+    with openai_batches_double.serving(openai_batches_double.Double()) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    "states",
+    [{"in_progress": "queued"}, {"in_progress": "IN_PROGRESS", "completed": "COMPLETED"}, {"completed": "succeeded"},
+     {"completed": "all_done"}],
+    ids=str,
+)  # fmt: skip
+def test_a_state_by_another_name_makes_no_second_batch(
+    task: Task, of_openai: openai_batches_double.Double, tmp_path: Path, states: dict[str, str]
+) -> None:
+    of_openai.looks, of_openai.states = 2, states
+    assert statuses(labeler(task, of_openai, tmp_path).label(made.items(N))) == {"ok": N}
+    assert len(of_openai.batches) == 1
+
+
+def test_a_batch_that_names_its_results_late_is_paid_for_once(
+    task: Task, of_openai: openai_batches_double.Double, tmp_path: Path
+) -> None:
+    of_openai.late = 4
+    assert statuses(labeler(task, of_openai, tmp_path).label(made.items(N))) == {"ok": N}
+    assert len(of_openai.batches) == 1
 
 
 def test_a_process_that_dies_before_the_request_leaves_leaves_no_batch(

@@ -29,6 +29,8 @@ class Double(anthropic_double.Double):
         self.fails: Callable[[str], bool] = lambda text: False
         self.says: Callable[[str], str] = label_of
         self.answered: Counter[str] = Counter()
+        self.alter: Callable[[list[str]], list[str]] = lambda lines: lines
+        self.not_yet = 0
         self.batches: dict[str, dict[str, Any]] = {}
 
     @property
@@ -94,9 +96,10 @@ class Double(anthropic_double.Double):
 
     async def results(self, request: web.Request) -> web.Response:
         lines = self.batches[request.match_info["name"]]["results"]
-        if lines is None:
+        if lines is None or self.not_yet:
+            self.not_yet -= self.not_yet > 0
             return error(404, "not_found_error", "No results")
-        return web.Response(text="".join(json.dumps(line) + "\n" for line in lines))
+        return web.Response(text="".join(self.alter([json.dumps(line) + "\n" for line in lines])))
 
     def forget_results(self) -> None:
         """As Anthropic does after some weeks."""

@@ -23,6 +23,10 @@ class Double(openai_double.Double):
         lost: So many of the next batches are made, and the answer is lost.
         fails: The text of a request -> whether it fails with status 500.
         answered: How often each request was answered in a batch, by its custom_id.
+        alter: The lines of a file of results -> those that it has.
+        not_yet: At so many of the next looks, a file of results is not there.
+        late: So many of the next answers call a batch completed and name no file of results.
+        states: OpenAI's name of a state -> this server's.
     """
 
     tokens = (100, 5)
@@ -35,6 +39,9 @@ class Double(openai_double.Double):
         self.lost = 0
         self.fails: Callable[[str], bool] = lambda text: False
         self.answered: Counter[str] = Counter()
+        self.alter: Callable[[list[str]], list[str]] = lambda lines: lines
+        self.not_yet = self.late = 0
+        self.states: dict[str, str] = {}
         self.files: dict[str, str] = {}
         self.batches: dict[str, dict[str, Any]] = {}
 
@@ -101,7 +108,10 @@ class Double(openai_double.Double):
 
     async def content(self, request: web.Request) -> web.Response:
         text = self.files.get(request.match_info["name"])
-        return error(404, "No such File object") if text is None else web.Response(text=text)
+        if text is None or self.not_yet:
+            self.not_yet -= self.not_yet > 0
+            return error(404, "No such File object")
+        return web.Response(text="".join(self.alter(text.splitlines(keepends=True))))
 
     def forget_results(self) -> None:
         """As OpenAI does after some weeks."""
@@ -152,7 +162,11 @@ class Double(openai_double.Double):
         batch["status"] = batch["fate"]
 
     def _told(self, name: str) -> web.Response:
-        return web.json_response(text=self._text(name))
+        told = json.loads(self._text(name))
+        if self.late and told["status"] == "completed":
+            self.late -= 1
+            told["output_file_id"] = None
+        return web.json_response(told | {"status": self.states.get(told["status"], told["status"])})
 
     def _text(self, name: str) -> str:
         told = {key: value for key, value in self.batches[name].items() if key not in ("looks", "fate")}

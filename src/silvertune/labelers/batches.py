@@ -44,6 +44,8 @@ from silvertune.llms.interface import (
 
 GATHER_S = 1.0
 """A batch is sent when no further request has come for so long, or when it is full."""
+LOOK_AGAIN_S = 1.0
+"""A provider that does not answer, or has no results yet, is asked again after so long; each further pause doubles."""
 _KEY = "labeler.llm.<name>.batch"
 _AT_ONCE = 20_000
 """So many requests wait for their batches at a time."""
@@ -200,7 +202,7 @@ class _Run:
                 for batch in await asyncio.to_thread(self._grouped, asked):
                     self.running.add(batch.key)
                     threading.Thread(target=self._watch, args=(batch,), daemon=True).start()
-            except Exception as error:  # a fault of a database, or of ours, must not leave others waiting for ever
+            except Exception as error:  # a fault of a database, or of ours: others must not wait for ever
                 self._fail(asked, error)
 
     def _grouped(self, asked: Mapping[str, Any]) -> list[_Batch]:
@@ -296,12 +298,13 @@ class _Run:
             else:
                 future.set_exception(TransientError(f"its batch ended without it ({entry and entry.message})"))
         self.llm.requests.drop(without)
+        if without:
+            self._say(f"batch {entry and entry.job} ended ({entry and entry.message}) without {len(without)} result(s)")
 
     def _fail(self, names: Collection[str], error: Exception) -> None:
         """Nothing further is answered."""
-        message = (
-            str(error) if isinstance(error, UserError) else f"{_KEY}: {type(error).__name__}: {in_one_line(error)}"
-        )
+        of_ours = f"{_KEY}: {type(error).__name__}: {in_one_line(error)}"
+        message = str(error) if isinstance(error, UserError) else of_ours
         self.failure = error if isinstance(error, UnusableError) else UnusableError(message)
         for name in names:
             if name in self.futures and not self.futures[name].done():
@@ -323,9 +326,7 @@ class _Service:
             raise RefusedError("not all of its requests are known here")
         try:
             return self.batches.submit(label, batch.bodies)
-        except BatchRefusedError as error:
-            raise RefusedError(str(error)) from error
-        except UnusableError as error:
+        except (BatchRefusedError, UnusableError) as error:
             raise RefusedError(str(error)) from error
 
     def find(self, label: str) -> str | None:
@@ -342,7 +343,7 @@ class _Service:
 
     def collect(self, job: str, model: Any, batch: _Batch) -> Predictor:
         try:
-            return cast(Predictor, self._patiently(lambda: self.batches.collect(job)))
+            return cast(Predictor, self._patiently(lambda: self.batches.collect(job), though_refused=True))
         except BatchRefusedError as error:
             if error.is_busy:
                 raise
@@ -350,13 +351,14 @@ class _Service:
                   "go with another", file=sys.stderr)  # fmt: skip
             return cast(Predictor, {})
 
-    def _patiently(self, call: Callable[[], T]) -> T:
+    def _patiently(self, call: Callable[[], T], *, though_refused: bool = False) -> T:
         """What a call that costs nothing gives, though the provider may not answer at once."""
         for attempt in range(_ATTEMPTS - 1):
             try:
                 return call()
             except (TransientError, BatchRefusedError) as error:
-                if (isinstance(error, BatchRefusedError) and not error.is_busy) or self.stop.wait(2**attempt):
+                is_final = isinstance(error, BatchRefusedError) and not error.is_busy and not though_refused
+                if is_final or self.stop.wait(LOOK_AGAIN_S * 2**attempt):
                     raise
         return call()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from silvertune.llms import batch_http
+from silvertune.llms import batch_http, openai_answers
 from silvertune.llms.interface import Answer, BatchRefusedError, BatchResult, BatchStatus, Request
 
 _PAGES = 50
@@ -80,33 +80,38 @@ class AnthropicBatches:
         if not batch.get("results_url") or batch.get("archived_at"):
             return False
         try:
-            lines = self._text("GET", f"/{batch['id']}/results").splitlines()
+            lines = self._text("GET", f"/{batch['id']}/results").split("\n")
         except BatchRefusedError as error:
             if error.is_busy:
                 raise
             return False  # Anthropic keeps results for some weeks
-        return bool(lines) and str(json.loads(lines[0])["custom_id"]).endswith(f"-{_mark(label)}")
+        first = openai_answers.body_of(lines[0])
+        return isinstance(first, Mapping) and str(first.get("custom_id")).endswith(f"-{_mark(label)}")
 
     def status(self, batch: str) -> BatchStatus:
         """How a batch is; one that expired or was cancelled has ended with what was answered until then."""
         batch_now = json.loads(self._text("GET", f"/{batch}"))
         if batch_now["processing_status"] != "ended":
             return BatchStatus("running", str(batch_now["processing_status"]))
-        counts = batch_now["request_counts"]
-        ends = {"cancelled": counts["canceled"], "expired": counts["expired"]}
+        counts = batch_now.get("request_counts") or {}
+        ends = {"cancelled": counts.get("canceled"), "expired": counts.get("expired")}
         return BatchStatus("ended", next((end for end, number in ends.items() if number), "ended"))
 
     def collect(self, batch: str) -> Mapping[str, BatchResult]:
         """What was answered, and what was refused."""
         results: dict[str, BatchResult] = {}
-        for line in self._text("GET", f"/{batch}/results").splitlines():
-            entry = json.loads(line)
-            name, result = entry["custom_id"].partition("-")[0], entry["result"]
-            if result["type"] == "succeeded":
-                results[name] = BatchResult(200, result["message"])
-            elif result["type"] == "errored":
-                kind = (result["error"].get("error") or {}).get("type")
-                results[name] = BatchResult(_STATUSES.get(str(kind), 500), result["error"])
+        for entry in batch_http.entries(self._text("GET", f"/{batch}/results"), batch):
+            result = entry.get("result")
+            if not isinstance(result, Mapping):
+                continue
+            name = entry["custom_id"].partition("-")[0]
+            if result.get("type") == "succeeded":
+                batch_http.take(results, name, BatchResult(200, result.get("message")))
+            elif result.get("type") == "errored":
+                error = result.get("error")
+                inner = error.get("error") if isinstance(error, Mapping) else None
+                kind = inner.get("type") if isinstance(inner, Mapping) else None
+                batch_http.take(results, name, BatchResult(_STATUSES.get(str(kind), 500), error))
         return results
 
     def _text(self, method: str, path: str, body: Any = None) -> str:

@@ -2,16 +2,39 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from silvertune.llms import anthropic_answers, credentials, http, openai_answers
-from silvertune.llms.interface import BatchRefusedError, TransientError, UnusableError
+from silvertune.llms.interface import BatchRefusedError, BatchResult, TransientError, UnusableError
 
 if TYPE_CHECKING:
     import aiohttp
 
 TIMEOUT_S = 600.0
+
+
+def entries(text: str, batch: str) -> list[Mapping[str, Any]]:
+    """The objects of a file of results, one a line. What can't be read is left out, and said.
+
+    Args:
+        text: The file. Answers may hold marks that Unicode takes for ends of lines.
+        batch: The batch's name, for what is said.
+    """
+    lines = [line for line in text.split("\n") if line.strip()]
+    found = [entry for line in lines if isinstance(entry := openai_answers.body_of(line), Mapping)]
+    named = [entry for entry in found if isinstance(entry.get("custom_id"), str)]
+    if len(named) < len(lines):
+        print(f"silvertune: {len(lines) - len(named)} of the {len(lines)} results of batch {batch} can't be read",
+              file=sys.stderr)  # fmt: skip
+    return named
+
+
+def take(results: dict[str, BatchResult], name: str, result: BatchResult) -> None:
+    """Put a result to the others; of two for one request, the one that has an answer counts."""
+    if name not in results or results[name].status != 200:
+        results[name] = result
 
 
 def text(

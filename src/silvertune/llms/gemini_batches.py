@@ -1,5 +1,6 @@
 """The Gemini API's batches, at half the price."""
 
+import sys
 from collections.abc import Callable, Collection, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -95,15 +96,20 @@ class GeminiBatches:
         with self._errors():
             job = self.client.batches.get(name=batch)
         results: dict[str, BatchResult] = {}
+        unnamed = 0
         for entry in (job.dest.inlined_responses if job.dest else None) or []:
             name = (entry.metadata or {}).get(_NAME)
             if name is None:
-                raise UserError(f"{_KEY}: {batch}: Google's answers do not say which requests they answer")
-            if entry.response is not None:
+                unnamed += 1
+            elif entry.response is not None:
                 results[name] = BatchResult(200, entry.response.model_dump(mode="json", exclude_none=True))
             elif entry.error is not None:
                 status = _STATUSES.get(entry.error.code or 0, 500)
                 results[name] = BatchResult(status, {"error": {"code": status, "message": entry.error.message}})
+        if unnamed and not results:
+            raise UserError(f"{_KEY}: {batch}: Google's answers do not say which requests they answer")
+        if unnamed:
+            print(f"silvertune: {unnamed} result(s) of batch {batch} do not say what they answer", file=sys.stderr)
         return results
 
     @contextmanager

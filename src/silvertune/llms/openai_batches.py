@@ -1,6 +1,7 @@
 """OpenAI's batches: a file of requests goes up, a file of answers comes down, at half the price."""
 
 import json
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,13 @@ _LABEL = "silvertune"
 _KEPT_S = 30 * 86400
 """OpenAI deletes the file of requests after so long."""
 _PAGES = 50
-_GOES_ON = ("validating", "in_progress", "finalizing", "cancelling")
-_ENDED = ("completed", "expired", "cancelled")
+_GOES_ON = ("validating", "inprogress", "finalizing", "cancelling")
+_ENDS = {
+    **dict.fromkeys(("completed", "complete", "succeeded", "success", "done", "finished", "ended"), "completed"),
+    **dict.fromkeys(("expired", "timeoutexceeded"), "expired"), **dict.fromkeys(("cancelled", "canceled"), "cancelled"),
+    **dict.fromkeys(("failed", "failure", "error", "rejected", "invalid"), "failed"),
+}  # fmt: skip
+"""How servers call the end of a batch, letters only and in lower case -> how OpenAI does."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +80,13 @@ class OpenAIBatches:
         """How a batch is; one that expired or was cancelled has ended with what was answered until then."""
         batch_now = self._send("GET", f"/batches/{batch}")
         state = str(batch_now["status"])
-        if state in _GOES_ON:
+        word = re.sub("[^a-z]", "", state.lower())
+        end, has_files = _ENDS.get(word), any(_files(batch_now))
+        if word in _GOES_ON or not (end or has_files):
+            # What nobody knows the name of goes on: a second batch would be paid for again.
             return BatchStatus("running", state)
-        if state in _ENDED:
-            return BatchStatus("ended", state)
+        if end != "failed" or has_files:
+            return BatchStatus("ended", state if end in (None, "failed") else end)
         errors = (batch_now.get("errors") or {}).get("data") or []
         messages = (f"{error.get('code') or ''}: {error.get('message') or ''}" for error in errors)
         return BatchStatus("failed", "; ".join(messages)[:500] or state)
@@ -85,15 +94,14 @@ class OpenAIBatches:
     def collect(self, batch: str) -> Mapping[str, BatchResult]:
         """What was answered, and what was refused; what expired with the batch is in neither."""
         batch_now = self._send("GET", f"/batches/{batch}")
+        files = _files(batch_now)
+        if not any(files) and self.status(batch).message == "completed":
+            raise TransientError("it is completed, and its results are not there yet")
         results: dict[str, BatchResult] = {}
-        for file in (batch_now.get("output_file_id"), batch_now.get("error_file_id")):
-            for line in self._text("GET", f"/files/{file}/content").splitlines() if file else ():
-                entry = json.loads(line)
-                response, error = entry.get("response"), entry.get("error")
-                if response:
-                    results[entry["custom_id"]] = BatchResult(int(response["status_code"]), response["body"])
-                elif error and error.get("code") not in ("batch_expired", "batch_cancelled"):
-                    results[entry["custom_id"]] = BatchResult(400, {"error": error})
+        for file in files:
+            for entry in batch_http.entries(self._text("GET", f"/files/{file}/content"), batch) if file else ():
+                if result := _result(entry):
+                    batch_http.take(results, entry["custom_id"], result)
         return results
 
     def _send(
@@ -107,6 +115,23 @@ class OpenAIBatches:
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         url = f"{self.base_url.rstrip('/')}{path}"
         return batch_http.text(url, headers, method, secret=self.key, body=body, form=form)
+
+
+def _files(batch_now: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The files with what was answered, and with what was not."""
+    return batch_now.get("output_file_id"), batch_now.get("error_file_id")
+
+
+def _result(entry: Mapping[str, Any]) -> BatchResult | None:
+    """What a line of a file says of its request; None where it ended with its batch."""
+    response, error = entry.get("response"), entry.get("error")
+    if isinstance(response, Mapping) and response:
+        status = response.get("status_code")
+        return BatchResult(status if isinstance(status, int) else 200, response.get("body"))
+    error = error if isinstance(error, Mapping) else {"message": str(error)} if error else {}
+    if not error or error.get("code") in ("batch_expired", "batch_cancelled"):
+        return None
+    return BatchResult(400, {"error": error})
 
 
 def _upload(label: str, data: bytes) -> "Callable[[], aiohttp.FormData]":
