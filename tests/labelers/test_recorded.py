@@ -218,12 +218,12 @@ def test_a_votes_file_that_is_none_is_told_in_one_line(
     task: Task, tmp_path: Path, name: str, content: str, said: str
 ) -> None:
     (tmp_path / name).write_text(content)
-    with made.refused(f"labeler.path={tmp_path / name}", said):
+    with made.refused("labeler.path", str(tmp_path / name), said):
         labeler_of(task, tmp_path / name)
 
 
 def test_a_votes_file_that_is_not_there_is_told_in_one_line(task: Task, tmp_path: Path) -> None:
-    with made.refused(f"labeler.path={tmp_path / 'gone.csv'}", "can't be read"):
+    with made.refused(f"labeler.path={tmp_path / 'gone.csv'}: can't be read"):
         labeler_of(task, tmp_path / "gone.csv")
 
 

@@ -22,7 +22,14 @@ def labelled(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = random.Random(0)
     path = tmp_path_factory.mktemp("labelled") / "rows.csv"
     rows = [
-        {"id": f"r{k}", "a": "", "b": f"{rng.choice(SURE if k % 4 else UNSURE)} {k}", "g": k // 4} for k in range(400)
+        {
+            "id": f"r{k}",
+            "a": "",
+            "b": f"{rng.choice(SURE if k % 4 else UNSURE)} {k}",
+            "g": k // 4,
+            "h": "" if k < 2 else k,
+        }
+        for k in range(400)
     ]
     pd.DataFrame(rows).to_csv(path, index=False)
     loaded = model.from_folder(folder)
@@ -125,7 +132,8 @@ def test_groups_make_fewer_items_count(
         (("--labels-in", "llm", "--target", "1"), "--target=1.0: want a number above 0"),
         (("--labels-in", "llm", "--group", "nowhere"), "--group"),
         (("--labels-in", "llm", "--out", "c.txt"), "--out=c.txt: want a .json file"),
-        (("--votes", "nowhere.csv"), "nowhere.csv"),
+        (("--votes", "nowhere.csv"), "--votes=nowhere.csv: can't be read"),
+        (("--labels-in", "llm", "--group", "h"), "rows.csv:3: --group=h: the item has a label and no group"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -148,8 +156,74 @@ def test_items_that_the_model_was_tuned_on_do_not_count(
     assert status_of(*arguments) == 0
     assert json.loads((tmp_path / "c.json").read_text())["items"] == 300
     assert "99 that the model was tuned on" in capsys.readouterr().out
+    assert "is not known here" not in capsys.readouterr().out
     monkeypatch.setattr(models, "tuned_on", lambda *_: frozenset(f"r{k}" for k in range(400)))
-    assert "the model was tuned on 400 of them" in str(status_of(*arguments))
+    assert "the model was tuned on 400 of them" in (said := str(status_of(*arguments)))
+    assert said.endswith("; want labelled items that it was not tuned on")
+    monkeypatch.setattr(models, "tuned_on", lambda *_: frozenset(map(str, range(1, 401))))
+    assert "name a column of ids with --id" in str(status_of(*arguments, "--id", ""))
+    monkeypatch.setattr(models, "tuned_on", lambda *_: None)
+    assert status_of(*arguments) == 0
+    assert "which items" in (said := capsys.readouterr().out)
+    assert "was tuned on is not known here, so none is left out" in said
+
+
+def test_items_that_the_model_was_tuned_on_are_known_by_the_number_that_a_spreadsheet_made_of_their_id(
+    folder: Path, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = model.from_folder(folder)
+    monkeypatch.setattr(model, "load", lambda *_: loaded)
+    monkeypatch.setattr(models, "tuned_on", lambda *_: frozenset(f"{k:04d}" for k in range(100)))
+    rows = pd.read_csv(labelled, keep_default_na=False)
+    rows.assign(id=range(len(rows))).to_csv(tmp_path / "rows.csv", index=False)
+    out = tmp_path / "c.json"
+    assert status_of("models:/tea/1", tmp_path / "rows.csv", "--labels-in", "llm", "--out", out) == 0
+    assert json.loads(out.read_text())["items"] == 300
+
+
+@pytest.mark.parametrize("form", ["semicolons", "utf-16", "no ending", "parquet", "standard"])
+def test_labels_and_groups_are_read_as_the_items_are(
+    folder: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    rows = pd.read_csv(labelled, keep_default_na=False).replace({"llm": {"tea": "thé"}})
+    file, options = tmp_path / "rows.csv", list[str]()
+    if form == "semicolons":
+        rows.to_csv(file, index=False, sep=";")
+        options = ["--separator", ";"]
+    elif form == "utf-16":
+        rows.to_csv(file, index=False, encoding="utf-16")
+        options = ["--encoding", "utf-16"]
+    elif form == "no ending":
+        file = tmp_path / "rows"
+        rows.to_csv(file, index=False)
+        options = ["--format", "csv"]
+    elif form == "parquet":
+        file = tmp_path / "rows.parquet"
+        rows.replace({"llm": {"": None}}).to_parquet(file)
+    else:
+        rows.to_csv(file, index=False)
+    command = (folder, file, "--labels-in", "llm", "--value", "thé=tea", "--group", "g", "--target", 0.8)
+    assert status_of(*command, "--out", tmp_path / "c.json", *options) == 0
+    assert json.loads((tmp_path / "c.json").read_text())["items"] == 399
+    assert pd.read_csv(tmp_path / "c.csv")["effective"].iloc[-1] <= 399
+
+
+def test_rows_that_can_not_be_read_are_left_out_and_told(
+    folder: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = pd.read_csv(labelled, keep_default_na=False, dtype=str).to_dict("records")
+    lines = [json.dumps({name: value or None for name, value in row.items()}) + "\n" for row in rows]
+    lines[5:5] = ["\n", "no JSON\n"]
+    (tmp_path / "rows.jsonl").write_text("".join(lines))
+    chosen = []
+    for names in ((), ("--id", "")):  # rows that are numbered keep their labels behind one that can't be read
+        command = (folder, tmp_path / "rows.jsonl", "--labels-in", "llm", *names)
+        assert status_of(*command, "--out", tmp_path / "c.json") == 0
+        assert "1 row(s) that can't be read (the first: " in (said := capsys.readouterr().out)
+        assert "rows.jsonl:7: not JSON" in said
+        chosen.append(json.loads((tmp_path / "c.json").read_text()))
+    assert chosen[0]["items"] == 399
+    assert chosen[0] == chosen[1]
 
 
 def test_confidence_is_the_distance_from_the_decisions_threshold() -> None:
@@ -178,4 +252,4 @@ def test_a_run_tells_its_votes_and_the_items_that_a_fold_was_tuned_on(tmp_path: 
     client.create_registered_model("tea")
     client.create_model_version("tea", str(tmp_path / "artifacts" / run_id / "artifacts" / "model" / "fold0"), run_id)
     assert models.tuned_on("models:/tea/1", place, tmp_path) == {"a", "b"}
-    assert models.tuned_on("runs:/none", place, tmp_path) == frozenset()
+    assert models.tuned_on("runs:/none", place, tmp_path) is None

@@ -155,11 +155,13 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "thresholds in the wrong order": (["--abstain", "0.8", "0.2"], "--abstain=0.8 0.2: want LOW and HIGH"),
     "one threshold for two classes": (["--abstain", "0.8"], "--abstain=0.8: want LOW and HIGH from 0 to 1"),
     "a view that there isn't": (["--view", "html={a}"], "--view=html={a}: want NAME=TEMPLATE; {model} reads json"),
-    "a column that there isn't": (["--view", "text={q}"], "text='{q}': no field 'q'; there is a, b, c, id"),
-    "an id that there isn't": (["--id", "key"], "id=key: no such column in rows.csv"),
+    "a column that there isn't": (["--view", "text={q}"], "--view text='{q}': no field 'q'; there is a, b, c, id"),
+    "an id that there isn't": (["--id", "key"], "--id=key: no such column in rows.csv"),
     "an output of another kind": (["--out", "out.xlsx"], "--out=out.xlsx: want a .csv, .jsonl or .parquet file"),
     "an output that exists": (["--out", "there.csv"], "--out=there.csv: is there already; name another file"),
     "an output in no folder": (["--out", "no/out.csv"], "is no folder"),
+    "an encoding that is none": (["--encoding", "utf-ate"], ": --encoding=utf-ate: no such encoding"),
+    "a separator that is none": (["--separator", ";;"], ": --separator=;;: want one character"),
     "an encoding that it hasn't": (["--encoding", "ascii"], "rows.csv: line 11 is not ascii"),
 }  # fmt: skip
 
@@ -186,7 +188,13 @@ def test_what_is_wrong_is_said_in_one_line(
 def test_input_that_can_not_be_read_is_said_in_one_line(folder: Path, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "rows.csv", 9)
     (tmp_path / "rows.csv.gz").write_bytes(gzip.compress(rows.read_bytes())[:-9])
-    for file, words in ((tmp_path / "no.csv", "no such file"), (tmp_path / "rows.csv.gz", "not a whole .gz file")):
+    (tmp_path / "indented.json").write_text(json.dumps({"id": "r1", "a": "cup", "b": "leaf"}, indent=1))
+    wanted = {
+        "no.csv": "no such file",
+        "rows.csv.gz": "not a whole .gz file",
+        "indented.json": "indented.json:1: not JSON (",
+    }
+    for file, words in ((tmp_path / name, words) for name, words in wanted.items()):
         said = status_of(folder, file, "--out", tmp_path / "out.csv")
         assert isinstance(said, str)
         assert words in said

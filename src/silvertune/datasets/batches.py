@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -116,13 +116,14 @@ def kind_of(file: str, said: str | None) -> str:
     return kind
 
 
-def read(file: str, kind: str, mapping: ColumnMapping) -> Iterator[Batch]:
+def read(file: str, kind: str, mapping: ColumnMapping, also: Collection[str] = ()) -> Iterator[Batch]:
     """Read the rows of a file, batch by batch.
 
     Args:
         file: The file; `-` is the standard input.
         kind: One of `KINDS`.
         mapping: Which columns are needed, how text is encoded, and what separates the columns of a CSV.
+        also: Further columns, and paths into columns, that are wanted where the file has them.
 
     Yields:
         The batches. One ends after `ROWS` rows, or earlier at `CHARACTERS` characters.
@@ -132,14 +133,18 @@ def read(file: str, kind: str, mapping: ColumnMapping) -> Iterator[Batch]:
     """
     text_format = TextFormat(mapping.encoding, mapping.separator, key=None)
     if kind == "parquet":
-        yield from _parquet(file, mapping)
+        yield from _parquet(file, mapping, also)
         return
     with _opened(file) as (stream, consumed), _told(file):
         lines = _Lines(file, stream, text_format, consumed, newline="\n" if kind == "jsonl" else "")
         batches = _json(lines) if kind == "jsonl" else _csv(lines, text_format, "\t" if kind == "tsv" else ",")
         fields = None
         for batch in batches:
-            fields = mapping.fields_in(batch.columns()[0], file) if fields is None else fields
+            if fields is None:
+                columns, bad_rows = batch.columns()
+                if len(bad_rows) == len(batch.numbers):
+                    raise UserError(f"{bad_rows[0]}; none of the first {len(bad_rows):,} row(s) can be read")
+                fields = mapping.fields_in(columns, file)
             yield replace(batch, fields=fields)
 
 
@@ -320,7 +325,7 @@ def _refuse_other_separator(header: str, separator: str, where: str) -> None:
         )
 
 
-def _parquet(file: str, mapping: ColumnMapping) -> Iterator[Batch]:
+def _parquet(file: str, mapping: ColumnMapping, also: Collection[str]) -> Iterator[Batch]:
     import pyarrow
     import pyarrow.parquet
 
@@ -334,8 +339,9 @@ def _parquet(file: str, mapping: ColumnMapping) -> Iterator[Batch]:
         if head is None:
             return
         fields = mapping.fields_in(Batch("parquet", head, range(1, len(head) + 1), place).columns()[0], file)
+        wanted = [*fields, *also]
         needed = [
-            name for name in source.schema_arrow.names if any(f"{text}.".startswith(f"{name}.") for text in fields)
+            name for name in source.schema_arrow.names if any(f"{text}.".startswith(f"{name}.") for text in wanted)
         ]
         start = 0
         for rows in source.iter_batches(ROWS, columns=needed):

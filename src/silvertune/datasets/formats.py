@@ -36,7 +36,7 @@ class TextFormat:
     Attributes:
         encoding: The name of a codec of Python, such as `utf-8`, `utf-16` or `cp1252`.
         separator: What separates the columns of a CSV, one character or `tab`; None: as the ending of the file says.
-        key: Where the configuration says so, for messages; None where it can't.
+        key: Where the configuration says so, for messages; None where options of a command line do, or nothing can.
     """
 
     encoding: str = "utf-8"
@@ -45,14 +45,15 @@ class TextFormat:
 
     def check(self) -> None:
         """Raises UserError for an encoding that is none or a separator of more than one character."""
+        key = "--" if self.key is None else f"{self.key}."
         try:
             codecs.lookup(self.encoding)
         except LookupError:
             raise UserError(
-                f"{self.key}.encoding={self.encoding}: no such encoding; want utf-8, utf-16, cp1252 ..."
+                f"{key}encoding={self.encoding}: no such encoding; want utf-8, utf-16, cp1252 ..."
             ) from None
         if self.separator is not None and (len(self.character) != 1 or self.character in '"\r\n'):
-            raise UserError(f"{self.key}.separator={self.separator}: want one character, such as ';', or tab")
+            raise UserError(f"{key}separator={self.separator}: want one character, such as ';', or tab")
 
     def advice(self, setting: str, value: str, without: str) -> str:
         """What to do about a file: say a setting, or where there is none, save it in another way."""

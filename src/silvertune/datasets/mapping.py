@@ -86,7 +86,7 @@ class ColumnMapping:
         """
         rows = Rows([(None, columns)], files, "")
         fields = set()
-        for key, column in {"id": self.id, **self._parts()}.items():
+        for key, column in {"--id": self.id, **self._parts()}.items():
             if column is not None:
                 rows.require(column, key)
                 fields.add(column)
@@ -100,7 +100,7 @@ class ColumnMapping:
         try:
             views_of_rows(none, self.views, self._parts(), self.captions, has)
         except UserError as error:
-            raise UserError(f"{files}: {str(error).removeprefix('dataset.views.')}") from None
+            raise UserError(f"{files}: {str(error).replace('dataset.views.', '--view ', 1)}") from None
         return frozenset(fields)
 
     def texts(self, columns: Columns, fields: Collection[str], first: int = 1) -> ItemTexts:

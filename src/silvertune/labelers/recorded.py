@@ -84,7 +84,7 @@ class Recorded:
 def _read(path: str, task: Task, item_ids: pd.Index | None) -> pd.DataFrame:
     """The votes of a file, about items by the ids of the dataset."""
     key = f"labeler.path={path}"
-    rows = read_file(path, key)
+    rows = read_file(path, "labeler.path")
     if missing := [name for name in ("item_id", "annotator", "label") if name not in rows.columns]:
         raise UserError(f"{key}: votes need the column {missing[0]!r}; there is {', '.join(sorted(rows.columns))}")
     written_ids, annotators = (_names(rows, column, key) for column in ("item_id", "annotator"))

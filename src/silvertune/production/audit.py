@@ -118,7 +118,8 @@ def _audited(
     from silvertune.votes import prob_columns
 
     inputs, mapping = command_line.inputs_of(options, read_twice=True), command_line.mapping_of(options, model)
-    everything = populations.predict(model, mapping, inputs).table
+    population = populations.predict(model, mapping, inputs)
+    everything = population.table
     table = everything[everything["label"].notna()]
     if table.empty:
         raise UserError(f"{options.inputs[0]}: no row has a text that the model reads")
@@ -162,7 +163,9 @@ def _audited(
             labeler.item_ids = further.index
             labeler.label(further)
     _write(result, sheet)
-    _tell(result, options.confidence, len(everything) - len(table), int((~names_a_class).sum()), sheet)
+    left_out = [f"{len(everything) - len(table)} rows without text"] * (len(everything) > len(table))
+    left_out += [population.unread] * bool(population.unread)
+    _tell(result, options.confidence, " and ".join(left_out), int((~names_a_class).sum()), sheet)
     return 0
 
 
@@ -228,7 +231,7 @@ def _write(result: "Audit", sheet: Path) -> None:
     result.strata.to_csv(sheet.with_name(f"{sheet.name}.strata.csv"), index=False)
 
 
-def _tell(result: "Audit", level: float, without_text: int, unknown: int, sheet: Path) -> None:
+def _tell(result: "Audit", level: float, left_out: str, unknown: int, sheet: Path) -> None:
     for _, row in result.table.iterrows():
         name = f"{row['measure']} {row['class']}".strip()
         if row.isna().any():
@@ -249,7 +252,7 @@ def _tell(result: "Audit", level: float, without_text: int, unknown: int, sheet:
     notes = [f"{result.answers} answers"]
     notes += [f"{unknown} answered ? and left out, as if they were like the others of their stratum"] * bool(unknown)
     notes += [f"{result.merged} strata without an answer are taken to be like their neighbours"] * bool(result.merged)
-    notes += [f"{without_text} rows without text are not in the estimates"] * bool(without_text)
+    notes += [f"{left_out} are not in the estimates"] * bool(left_out)
     print("; ".join(notes))
     places = [
         f"{row['next']} where it says {row['predicted']} with {row['confidence']:.2f}"

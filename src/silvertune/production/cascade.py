@@ -5,7 +5,8 @@ Nothing is imported before the arguments are read, so that `--help` answers at o
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,10 @@ from silvertune.errors import UserError
 from silvertune.production import command_line
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
+    from silvertune.datasets.mapping import ColumnMapping
     from silvertune.production.model import LoadedModel
     from silvertune.stats.agreement_bounds import Choice
 
@@ -34,6 +37,33 @@ threshold, OUT.csv the dollars as well. The bound holds for new items like those
 
 exit status: 0 a threshold is chosen; {NO_THRESHOLD} none keeps the bound, and the curve alone is written; 1 one line
 says what is wrong."""
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The groups of the items of some files.
+
+    Attributes:
+        column: The column that names them.
+        names: Item -> its group, "" where it names none.
+        places: Item -> its file and row.
+    """
+
+    column: str
+    names: Mapping[str, str]
+    places: Mapping[str, str]
+
+    def of(self, item_ids: "pd.Index") -> "np.ndarray":
+        """The group of each item. UserError where one has none."""
+        import numpy as np
+
+        groups = [self.names[name] for name in item_ids]
+        if "" in groups:
+            place = self.places[item_ids[groups.index("")]]
+            raise UserError(
+                f"{place}: --group={self.column}: the item has a label and no group; want one, or no --group"
+            )
+        return np.array(groups, dtype=object)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -81,31 +111,35 @@ def _cascade(options: argparse.Namespace) -> int:
 
 
 def _chosen(options: argparse.Namespace, model: "LoadedModel", out: Path, folder: Path) -> int:
+    from silvertune.datasets.item_ids import matched
     from silvertune.production import populations
     from silvertune.stats import agreement_bounds
 
     inputs, mapping = command_line.inputs_of(options, read_twice=True), command_line.mapping_of(options, model)
     population = populations.predict(model, mapping, inputs)
     table = population.table
-    given, groups = _of_columns(options, model, table.index, mapping.id)
+    given, groups = _of_columns(options, model, mapping, inputs)
     dollars = options.labeler_dollars
     if options.votes:
         given, of_votes = _of_votes(options, model, table.index, folder)
         dollars = of_votes if dollars is None else dollars
     labels = given.reindex(table.index)
     has_label = labels.notna()
-    tuned_on = table.index.isin(list(_tuned_on(options, folder)))
+    training = _tuned_on(options, folder)
+    tuned_on = table.index.isin(list(matched(training or (), table.index).values()))
     used = (has_label & ~tuned_on).to_numpy()
     if not used.any():
-        why = f"; the model was tuned on {int(tuned_on.sum()):,} of them" if tuned_on.any() else ""
-        raise UserError(f"{options.inputs[0]}: none of {len(table):,} items has a label to compare with{why}")
+        raise UserError(
+            f"{options.inputs[0]}: none of {len(table):,} items has a label to compare with"
+            + _why_not_others(int(tuned_on.sum()), mapping.id)
+        )
     table, labels = table[used], labels[used]
     choice = agreement_bounds.choose(
         table["confidence"].to_numpy(dtype=float),
         (table["label"] == labels).to_numpy(),
         target=options.target,
         level=options.confidence,
-        group=None if groups is None else groups.reindex(table.index).to_numpy(),
+        group=None if groups is None else groups.of(table.index),
     )
     curve = choice.curve
     seconds = 1000 * population.seconds / max(len(population.table), 1)
@@ -117,7 +151,13 @@ def _chosen(options: argparse.Namespace, model: "LoadedModel", out: Path, folder
     _write_curve(curve, choice, options, out)
     left = [f"{int((~has_label).sum()):,} items without a label"] * bool((~has_label).sum())
     left += [f"{int((tuned_on & has_label).sum()):,} that the model was tuned on"] * bool((tuned_on & has_label).sum())
+    left += [population.unread] * bool(population.unread)
     print(f"{len(table):,} items" + (f" (left out: {', '.join(left)})" if left else ""))
+    if training is None:
+        print(
+            f"which items {model.name} was tuned on is not known here, so none is left out: the bound holds only if it "
+            "was tuned on none of these"
+        )
     if groups is None:
         _tell_of_copies(populations.texts(mapping, inputs, table.index))
     if choice.chosen is None or choice.threshold is None:
@@ -171,15 +211,14 @@ def _why_none(choice: "Choice", options: argparse.Namespace) -> str:
 
 
 def _of_columns(
-    options: argparse.Namespace, model: "LoadedModel", item_ids: "pd.Index", id_column: str | None
-) -> "tuple[pd.Series, pd.Series | None]":
-    """The label of each item that has one in a column of the files, and the group of each; None without groups."""
+    options: argparse.Namespace, model: "LoadedModel", mapping: "ColumnMapping", inputs: Sequence[tuple[str, str]]
+) -> "tuple[pd.Series, Groups | None]":
+    """The label of each item that has one in a column of the files, and the groups; None without groups."""
     import pandas as pd
 
-    from silvertune.datasets.item_ids import matched
     from silvertune.datasets.label_values import LabelValues
-    from silvertune.datasets.rows import read_file
     from silvertune.datasets.values import names_of
+    from silvertune.production import populations
 
     meant = {name: name for name in model.task.classes}
     for text in options.value:
@@ -187,26 +226,24 @@ def _of_columns(
         if not is_said or name not in meant:
             raise UserError(f"--value={text}: want VALUE=CLASS, of {', '.join(model.task.classes)}")
         meant[value] = name
+    wanted = {"--labels-in": options.labels_in, "--group": options.group}
+    columns = {option: column for option, column in wanted.items() if column}
+    of_items = populations.values(mapping, inputs, columns) if columns else {}
+    ids, places = list(of_items), [place for _, place in of_items.values()]
+
+    def column(option: str) -> list[Any]:
+        return [of_item[option] for of_item, _ in of_items.values()]
+
     labels: dict[str, str] = {}
-    groups: dict[str, str] = {}
-    first = 1
-    for file in options.inputs if options.labels_in or options.group else ():
-        rows = read_file(file, "INPUT")
-        ids = [str(number) for number in range(first, first + len(rows))]
-        if id_column is not None:
-            ids = names_of(rows.values(id_column), rows.places, f"column {id_column!r}")
-        first += len(rows)
-        if options.labels_in:
-            rows.require(options.labels_in, "--labels-in")
-            reader = LabelValues(meant, f"--labels-in={options.labels_in}", ignore=options.ignore)
-            for name, meaning in zip(ids, reader.read(rows.values(options.labels_in), rows.places), strict=True):
-                labels[name] = meaning if isinstance(meaning, str) else ""
-        if options.group:
-            rows.require(options.group, "--group")
-            groups |= dict(zip(ids, names_of(rows.values(options.group), rows.places, "--group"), strict=True))
-    id_of = matched(list(labels), item_ids)
-    given = pd.Series({id_of[name]: label for name, label in labels.items() if label and name in id_of}, dtype=object)
-    return given, pd.Series(groups, dtype=object) if options.group else None
+    if options.labels_in:
+        reader = LabelValues(meant, f"--labels-in={options.labels_in}", ignore=options.ignore)
+        meanings = reader.read(column("--labels-in"), places)
+        labels = {name: meaning for name, meaning in zip(ids, meanings, strict=True) if isinstance(meaning, str)}
+    given = pd.Series(labels, dtype=object)
+    if not options.group:
+        return given, None
+    groups = names_of(column("--group"), places, f"--group={options.group}")
+    return given, Groups(options.group, dict(zip(ids, groups, strict=True)), dict(zip(ids, places, strict=True)))
 
 
 def _of_votes(
@@ -224,9 +261,13 @@ def _of_votes(
             raise UserError(f"--votes={path}: the run has no votes.parquet")
         path = str(file)
     nothing = votes.table([], model.task.classes)
-    recorded = Recorded(
-        model.task, nothing, item_ids, annotators=options.annotator, path=path, defer_to=None, first_only=False
-    )
+    try:
+        recorded = Recorded(
+            model.task, nothing, item_ids, annotators=options.annotator, path=path, defer_to=None, first_only=False
+        )
+    except UserError as error:
+        words = str(error).replace("labeler.path", "--votes").replace("labeler.annotators", "--annotator")
+        raise UserError(words) from None
     cast = recorded.votes[recorded.votes["annotator"].isin(recorded.annotators)]
     if options.aggregation not in ("majority", "any_view"):
         raise UserError(f"--aggregation={options.aggregation}: want majority or any_view")
@@ -234,10 +275,20 @@ def _of_votes(
     return labels[labels.notna()], 1000 * float(cast["cost_usd"].sum()) / max(cast["item_id"].nunique(), 1)
 
 
-def _tuned_on(options: argparse.Namespace, folder: Path) -> frozenset[str]:
-    """The items that the model was tuned on, as far as its run knows them."""
+def _why_not_others(n_tuned_on: int, id_column: str | None) -> str:
+    """What to do where the model was tuned on all items that have a label; "" where it was tuned on none."""
+    if not n_tuned_on:
+        return ""
+    advice = f"; the model was tuned on {n_tuned_on:,} of them, and agreement on those says nothing of new ones"
+    if id_column is None:
+        advice += " (rows are numbered; if they are other rows under the same numbers, name a column of ids with --id)"
+    return f"{advice}; want labelled items that it was not tuned on"
+
+
+def _tuned_on(options: argparse.Namespace, folder: Path) -> frozenset[str] | None:
+    """The items that the model was tuned on; None where they are not known."""
     if ":/" not in options.model:
-        return frozenset()
+        return None
     from silvertune.tracking import models
 
     return models.tuned_on(options.model, command_line.tracking(options), folder)

@@ -85,7 +85,7 @@ def _file_of(client: "MlflowClient", run_id: str, name: str, download_to: Path) 
         return None
 
 
-def tuned_on(address: str, tracking: Mapping[str, Any], download_to: Path) -> frozenset[str]:
+def tuned_on(address: str, tracking: Mapping[str, Any], download_to: Path) -> frozenset[str] | None:
     """The items from which a model's training set was chosen, as far as its run tells them.
 
     Args:
@@ -94,7 +94,8 @@ def tuned_on(address: str, tracking: Mapping[str, Any], download_to: Path) -> fr
         download_to: A folder to download to where the artifacts are not on this disk.
 
     Returns:
-        Their ids: of the model of one fold, those of its training pool.
+        Their ids: of the model of one fold, those of its training pool. None where there is no such run, or the run
+        does not tell them.
 
     Raises:
         UserError: The registry has no such model, or the store can't be reached.
@@ -105,7 +106,7 @@ def tuned_on(address: str, tracking: Mapping[str, Any], download_to: Path) -> fr
     run_id, source = _run_and_source(client, address)
     file = _file_of(client, run_id, "decisions.parquet", download_to)
     if file is None:
-        return frozenset()
+        return None
     decisions = pd.read_parquet(file, columns=["item_id", "fold"])
     fold = re.search(r"fold(\d+)/?$", source)
     if fold is not None:
