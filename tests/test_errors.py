@@ -5,7 +5,15 @@ import pandas as pd
 import pytest
 from tests import made
 
-from silvertune.errors import UserError, cause_and_place, check_choice, check_number, check_whole_number, in_one_line
+from silvertune.errors import (
+    UserError,
+    cause_and_place,
+    check_choice,
+    check_number,
+    check_truth_value,
+    check_whole_number,
+    in_one_line,
+)
 
 
 def test_a_failure_is_placed_where_our_code_called_the_library() -> None:
@@ -13,7 +21,7 @@ def test_a_failure_is_placed_where_our_code_called_the_library() -> None:
         pd.Series([1, 2]) <= "abc"  # noqa: B015
     told = cause_and_place(caught.value)
     assert told.startswith("TypeError: Invalid comparison")
-    assert told.endswith("(test_errors.py:13)")
+    assert told.endswith("(test_errors.py:21)")
 
 
 def test_what_the_user_has_to_mend_has_no_place() -> None:
@@ -62,6 +70,13 @@ def test_what_is_no_whole_number_from_the_least_on_is_refused(value: object) -> 
     with made.refused(f"my.key={value}: want a whole number from 1"):
         check_whole_number("my.key", value, 1)
     check_whole_number("my.key", 1, 1)
+
+
+@pytest.mark.parametrize("value", ["no", "false", "", 0, 1, None])
+def test_what_is_no_truth_value_is_refused(value: object) -> None:
+    with made.refused("my.key=", "want true or false"):
+        check_truth_value("my.key", value)
+    check_truth_value("my.key", False)
 
 
 def test_a_word_that_is_no_choice_is_refused() -> None:

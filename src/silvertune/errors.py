@@ -94,6 +94,20 @@ def check_whole_number(key: str, value: object, least: int) -> None:
         raise UserError(f"{key}={value}: want a whole number from {least}")
 
 
+def check_truth_value(key: str, value: object) -> None:
+    """Refuse a setting that is neither true nor false, such as the word `no`, which Python takes for true.
+
+    Args:
+        key: The configuration key, for the message.
+        value: The setting.
+
+    Raises:
+        UserError: If `value` is no truth value.
+    """
+    if not isinstance(value, bool):
+        raise UserError(f"{key}={'null' if value is None else value}: want true or false")
+
+
 def check_choice(key: str, value: object, choices: Sequence[str]) -> None:
     """Refuse a setting that is not one of some words.
 
