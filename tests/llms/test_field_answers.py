@@ -340,6 +340,37 @@ def test_a_budget_holds_where_the_server_tells_no_tokens(task: Task, tmp_path: P
     assert 2 <= len(requests) < 100
 
 
+@pytest.mark.parametrize(
+    "said",
+    [completion("", finish_reason="error"), completion("hm", usage={"prompt_tokens": 550, "completion_tokens": 50})],
+    ids=["ended with an error", "unreadable"],
+)
+def test_a_budget_holds_where_attempts_that_fail_are_paid_for(task: Task, tmp_path: Path, said: Body) -> None:
+    said = said | {"usage": {"prompt_tokens": 550, "completion_tokens": 50}}
+    with answering(lambda _: said) as (url, requests):
+        llm = made_llms.openai(url, price=Price(1000.0, 1000.0), limits_=made_llms.limits(retries=6, concurrency=1))
+        labeler = made_llms.labeler(task, {"gpt": llm}, tmp_path, views=["text"], budget_usd=3.5)
+        table = labeler.label(made.items(1))
+    assert table["label"].isna().all()
+    assert 0.6 * len(requests) <= 3.5
+    assert table["cost_usd"].sum() == pytest.approx(0.6 * len(requests))
+
+
+def test_an_answer_dearer_than_what_was_set_aside_is_not_repaired(task: Task, tmp_path: Path) -> None:
+    with answering(lambda _: completion("hm", usage={"prompt_tokens": 550, "completion_tokens": 9000})) as (url, asked):
+        llm = made_llms.openai(url, price=Price(1000.0, 1000.0), limits_=made_llms.limits(concurrency=1))
+        labeler = made_llms.labeler(task, {"gpt": llm}, tmp_path, views=["text"], budget_usd=3.5)
+        assert labeler.label(made.items(1))["status"].tolist() == ["parse_error"]
+    assert len(asked) == 1
+
+
+def test_a_question_of_ours_that_is_answered_is_paid_for(task: Task, tmp_path: Path) -> None:
+    table, requests = votes_of(task, tmp_path, takes_all_but("logprobs"), n=4, price=Price(1000.0, 1000.0))
+    answered = [body for body in requests if "logprobs" not in body]
+    assert len(answered) == 5
+    assert table["cost_usd"].sum() == pytest.approx(5 * 0.110)
+
+
 @pytest.mark.parametrize("price", [(-1.0, 1.0), (1.0, math.inf), ("1", 1.0), (math.nan, 1.0), (True, 1.0)])
 def test_a_price_that_is_none_is_told_before_anything_is_paid(price: Any) -> None:
     with made.refused("labeler.llm.<name>.price."):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from silvertune.errors import UserError
@@ -217,7 +218,9 @@ class _Asking:
         """What became of a question, and the key under which it counts."""
         request, signs = question.render(), question.signs()
         try:
-            answers = [await self.limiter.ask(ask, request, self._tokens(request))]
+            answers = [
+                await self.limiter.ask(ask, request, self._tokens(request), partial(self._has_room, question.key))
+            ]
         except GaveUpError as error:
             cost = self.llm.price.of(error.tokens_in, error.tokens_out)
             return question.key, Outcome(
@@ -228,10 +231,11 @@ class _Asking:
             return question.key_of(served_models.version_of(answers[0].model)), self._paid(
                 request, answers, reading, signs
             )
-        if reading.status == "parse_error" and not self.stopping.is_set():
+        room = partial(self._has_room, question.key, before=_tokens_of(request, answers[0]))
+        if reading.status == "parse_error" and room(0, 0) and not self.stopping.is_set():
             again = prompts.repair(request, answers[0].text)
             try:
-                answers.append(await self.limiter.ask(ask, again, self._tokens(again)))
+                answers.append(await self.limiter.ask(ask, again, self._tokens(again), room))
                 reading = _read(answers[-1], again)
             except GaveUpError:
                 pass  # the first answer is paid for and stands as it is
@@ -324,11 +328,20 @@ class _Asking:
 
     def _reserve(self, key: str) -> float:
         """The most that a question can cost: no token is shorter than a byte, and it may be asked a second time."""
-        if self.store.budget_usd is None:
-            return 0.0
+        return 0.0 if self.store.budget_usd is None else 2 * self._most_of_one(key)
+
+    def _most_of_one(self, key: str) -> float:
+        """The most dollars that an attempt at a question can cost, also where it quotes an answer."""
         request = self.questions[key].render()
         sent = sum(len(turn.content.encode()) + 16 for turn in request.messages)
-        return self.llm.price.of(2 * sent + 2000, 2 * self.llm.max_tokens)
+        return self.llm.price.of(sent + 1000, self.llm.max_tokens)
+
+    def _has_room(self, key: str, sent: int, received: int, before: tuple[int, int] = (0, 0)) -> bool:
+        """Whether what was set aside for a question has room for another attempt, after those that were paid for."""
+        if self.store.budget_usd is None:
+            return True
+        most = self._most_of_one(key)
+        return self.llm.price.of(sent + before[0], received + before[1]) <= most * (1 + 1e-9)
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.thread, function, *arguments)

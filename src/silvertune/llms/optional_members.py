@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 
 from silvertune.llms import untrusted_text
 from silvertune.llms.interface import Answer, Ask, Limits, Message, RejectedError, Request, UnusableError
@@ -51,13 +52,23 @@ class OptionalMembers:
         self.without: set[str] = set()
         self.taken: set[str] = set()
         self.probing = asyncio.Lock()
+        self.probes: list[Answer] = []
 
     async def ask(self, request: Request) -> Answer:
-        """The answer to a request. Raises what `post` raises but SuspectError, and UnusableError."""
+        """The answer to a request. Raises what `post` raises but SuspectError, and UnusableError.
+
+        Questions of ours that were answered are paid for with the next answer.
+        """
         while True:
             sent = frozenset(self.without)
             try:
-                return await self.post(request, sent)
+                answer = await self.post(request, sent)
+                probes, self.probes = self.probes, []
+                return replace(
+                    answer,
+                    failed_in=answer.failed_in + sum(probe.tokens_in or 0 for probe in probes),
+                    failed_out=answer.failed_out + sum(probe.tokens_out or 0 for probe in probes),
+                )
             except SuspectError as error:
                 async with self.probing:
                     if error.member not in self.without | self.taken:
@@ -78,7 +89,7 @@ class OptionalMembers:
         """Whether the server refuses a member of the request: of a question of ours, whose words no item chose."""
         without = frozenset(self.without)
         try:
-            await self.post(PROBE, without)
+            self.probes.append(await self.post(PROBE, without))
         except SuspectError:
             pass
         except RejectedError:
@@ -86,7 +97,7 @@ class OptionalMembers:
         else:
             return False
         try:
-            await self.post(PROBE, without | {member})
+            self.probes.append(await self.post(PROBE, without | {member}))
         except RejectedError:
             return False
         except SuspectError as error:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from silvertune.llms.interface import Answer, Ask, Limits, RejectedError, Request, TransientError, UnusableError
@@ -35,10 +36,13 @@ class RateLimiter:
         self._tokens = _Rate(limits.tokens_per_minute)
         self._failed_in_row = 0
 
-    async def ask(self, ask: Ask, request: Request, tokens: float) -> Answer:
+    async def ask(
+        self, ask: Ask, request: Request, tokens: float, has_room: Callable[[int, int], bool] = lambda *_: True
+    ) -> Answer:
         """The answer, with the tokens of failed attempts that are paid for.
 
         tokens: what the request is expected to take, both ways.
+        has_room: Tokens sent and received in failed attempts -> whether another attempt may be paid for.
 
         Raises GaveUpError where this one has no answer, and UnusableError where no further request makes sense: the
         LLM said so, or nothing came of the last many.
@@ -79,6 +83,9 @@ class RateLimiter:
             # Jitter", AWS 2015). What the server asks for comes first.
             wait = least * random.uniform(1.0, 1.1) + random.uniform(0.0, pause)
             pause = min(2 * pause, self.limits.longest_pause_s)
+            if (paid_in or paid_out) and not has_room(paid_in, paid_out):
+                failure += "; not tried again: attempts that failed have used up what the budget set aside for it"
+                break
             if attempt == self.limits.retries or time.monotonic() + wait > deadline:
                 break
             await asyncio.sleep(wait)
