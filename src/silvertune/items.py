@@ -70,9 +70,9 @@ def chosen_views(items: pd.DataFrame, wanted: Sequence[str] | None, key: str) ->
         UserError: The items have no view of a wanted name.
     """
     views = views_of(items)
-    if missing := set(wanted or ()) - set(views):
+    if missing := set(names := [str(name) for name in wanted or ()]) - set(views):
         raise UserError(f"{key}={wanted}: no view {sorted(missing)[0]!r}; there is {', '.join(views)}")
-    return list(wanted or views)
+    return names or views
 
 
 def copy_keys(items: pd.DataFrame) -> pd.Series:

@@ -37,7 +37,9 @@ def test_a_class_is_called_as_it_is_written(value: object, name: str) -> None:
     ids=repr,
 )
 def test_a_class_whose_spelling_yaml_has_lost_has_to_be_quoted(value: object, reading: str) -> None:
-    with made.refused(f"task.classes={str(value).lower()}: yaml reads {reading}", "; quote it"):
+    with made.refused(
+        f"task.classes={'null' if value is None else str(value).lower()}: yaml reads {reading}", "; quote it"
+    ):
         class_name(value, "task.classes")
 
 
@@ -77,7 +79,7 @@ def test_classes_that_yaml_leaves_alone_need_no_quotes(names: str) -> None:
         ("classes: [NO, SE, DK]", "task.classes[0]=false"),
         ("classes: [a, off]", "task.classes[1]=false"),
         ("classes: [1.1, 1.10]", "task.classes[0]=1.1"),
-        ("classes: [a, null]", "task.classes[1]=none"),
+        ("classes: [a, null]", "task.classes[1]=null"),
         ("classes: ['NO', a]\npositive: NO", "task.positive=false"),
         ("classes: ['NO', a]\ndescriptions: {NO: [x]}", "task.descriptions=false"),
         ("classes: ['NO', a]\ndescriptions: {a: [YES]}", "task.descriptions.a=true"),

@@ -240,9 +240,11 @@ def test_captions_false_takes_the_caption_out_of_views_of_the_raw_columns_too(tm
         ("weight", "{text}", ["dataset.views.weight", "can't name a view"]),
         ("item_id", "{text}", ["dataset.views.item_id", "can't name a view"]),
         ("group_id", "{text}", ["dataset.views.group_id", "can't name a view"]),
+        ("prob:soe", "{text}", ["dataset.views.prob:soe", "can't name a view"]),
+        (True, "{text}", ["dataset.views=true: yaml reads YES, yes, on and true"]),
     ],
 )
-def test_a_bad_view_is_told_in_one_line(tmp_path: Path, name: str, template: str, told: list[str]) -> None:
+def test_a_bad_view_is_told_in_one_line(tmp_path: Path, name: Any, template: str, told: list[str]) -> None:
     message = refused(TEXTS, write(tmp_path, [{"id": 1, "text": "x"}]), views={name: template})
     assert all(part in message for part in told), message
 
@@ -478,6 +480,26 @@ def test_an_id_that_stands_twice_is_refused_with_the_way_to_say_that_rows_are_an
 def test_without_an_id_rows_are_numbered(tmp_path: Path) -> None:
     content = [{"text": "a"}, {"text": "b"}]
     assert read(TEXTS, write(tmp_path, content), id=None).items["text"].to_dict() == {"1": "a", "2": "b"}
+
+
+def test_a_group_in_two_unicode_forms_is_one_group(tmp_path: Path) -> None:
+    names = ["caf\u00e9", "cafe\u0301", "\u200bcafe\u0301 ", "cafe"]
+    content = [{"id": number, "text": "x", "place": name} for number, name in enumerate(names)]
+    items = read(TEXTS, write(tmp_path, content), group="place").items
+    assert items["group_id"].to_list() == ["caf\u00e9"] * 3 + ["cafe"]
+
+
+def test_an_annotator_in_two_unicode_forms_is_one_annotator(tmp_path: Path) -> None:
+    names = ["Ren\u00e9", "Rene\u0301"]
+    content = [{"id": number, "text": "x", "said": "cat", "who": name} for number, name in enumerate(names)]
+    data = read(TEXTS, write(tmp_path, content), annotations={"crowd": {"column": "said", "annotator": "who"}})
+    assert data.annotations["annotator"].to_list() == ["crowd/Ren\u00e9"] * 2
+
+
+def test_the_name_of_annotations_is_a_text_or_a_whole_number(tmp_path: Path) -> None:
+    path = write(tmp_path, [{"id": 1, "text": "x", "said": "cat"}])
+    assert read(TEXTS, path, annotations={7: {"column": "said"}}).annotations["annotator"].to_list() == ["7"]
+    assert "dataset.annotations=false: yaml reads NO" in refused(TEXTS, path, annotations={False: {"column": "said"}})
 
 
 def test_copies_share_a_group_where_it_is_said(tmp_path: Path) -> None:

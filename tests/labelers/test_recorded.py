@@ -1,6 +1,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -239,6 +240,18 @@ def test_a_name_that_is_no_list_is_a_name(task: Task) -> None:
     assert set(labeler(task, "expert").label(ITEMS)["annotator"]) == {"expert"}
 
 
+@pytest.mark.parametrize("named", [7, [7], ["7"]], ids=str)
+def test_a_whole_number_names_an_annotator(task: Task, tmp_path: Path, named: Any) -> None:
+    path = tmp_path / "votes.jsonl"
+    path.write_text('{"item_id": "a", "annotator": 7, "label": "soe"}\n')
+    assert labeler(task, named, path=path).annotators == ["7"]
+
+
+def test_what_yaml_reads_as_no_name_names_no_annotator(task: Task) -> None:
+    with made.refused("labeler.annotators=false: yaml reads NO"):
+        labeler(task, [False])  # type: ignore[list-item]
+
+
 # ----------------------------------------------------------------------------------------- votes files as they come
 
 ENDINGS = ["votes.parquet", "votes.csv", "votes.jsonl", "votes.json", "votes.tsv"]
@@ -291,6 +304,28 @@ def test_ids_are_spelled_as_the_dataset_spells_them(
     rows: list[dict[str, object]] = [{"item_id": item, "annotator": "gpt", "label": "soe"} for item in ids]
     assert of_file(save(rows, tmp_path / name), task, ["007", "008"]).votes["item_id"].to_list() == ["007", "008"]
     assert ("is taken for '007'" in capsys.readouterr().err) == (str(ids[0]).strip() != "007")
+
+
+def test_ids_and_annotators_in_another_unicode_form_are_the_same(
+    task: Task, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spellings = ["\u00e1", "a\u0301"]
+    rows: list[dict[str, object]] = [
+        {"item_id": f"{text}{number}", "annotator": text, "label": "soe"} for number, text in enumerate(spellings)
+    ]
+    path = save(rows, tmp_path / "votes.jsonl")
+    recorded = Recorded(
+        task,
+        votes.table([], task.classes),
+        pd.Index(["\u00e10", "\u00e11"]),
+        annotators=spellings[1],
+        path=str(path),
+        defer_to=None,
+        first_only=False,
+    )
+    assert recorded.annotators == ["\u00e1"]
+    assert recorded.votes["item_id"].to_list() == ["\u00e10", "\u00e11"]
+    assert r"'a\u03011' is taken for '\xe11'" in capsys.readouterr().err
 
 
 def test_votes_on_no_item_are_counted_and_said(task: Task, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

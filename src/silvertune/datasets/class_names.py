@@ -35,7 +35,8 @@ def class_name(value: Any, key: str) -> str:
     reading = "1.10 and 1.1 as one number" if isinstance(value, float) else readings.get(str(value))
     if reading is None:
         raise UserError(f"{key}={value}: want a text or a whole number")
-    raise UserError(f"{key}={str(value).lower()}: yaml reads {reading}; quote it, exactly as it is meant")
+    written = "null" if value is None else str(value).lower()
+    raise UserError(f"{key}={written}: yaml reads {reading}; quote it, exactly as it is meant")
 
 
 def of_task(content: Mapping[str, Any]) -> dict[str, Any]:

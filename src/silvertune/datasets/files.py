@@ -14,7 +14,7 @@ from silvertune.datasets.formats import TextFormat
 from silvertune.datasets.label_columns import annotations_of, gold_of
 from silvertune.datasets.notices import say
 from silvertune.datasets.rows import Rows, read
-from silvertune.datasets.values import names_of, texts_of
+from silvertune.datasets.values import names_of, shared_names_of, texts_of
 from silvertune.datasets.views import rendered
 from silvertune.errors import UserError
 from silvertune.items import Data, groups_with_copies_together
@@ -139,7 +139,7 @@ def _ids(rows: Rows, id: str, row_an_annotation: bool) -> list[str]:
 
 def _groups(rows: Rows, group: str) -> list[str]:
     """The group that each row names."""
-    groups = names_of(rows.values(group), rows.places, f"dataset.group={group}")
+    groups = shared_names_of(rows.values(group), rows.places, f"dataset.group={group}")
     if "" in groups:
         place = rows.places[groups.index("")]
         raise UserError(f"{place}: dataset.group={group}: the item has no group; null would make each item its own")

@@ -9,7 +9,8 @@ from silvertune.datasets.values import normal_form, number_of, without_blanks_ar
 def matched(written_ids: Iterable[str], item_ids: Iterable[str]) -> dict[str, str]:
     """Match ids of a file with those of a dataset.
 
-    Spreadsheets and data frames read 007 as the number 7 and write 7.0. So an id that is no item's is matched as a
+    An id that is no item's is matched in Unicode's composed form and without blanks around it, if exactly one item is
+    spelled so. Spreadsheets and data frames read 007 as the number 7 and write 7.0. So what is left is matched as a
     number, if exactly one item has that number and exactly one spelling of it is among `written_ids`.
 
     Args:
@@ -22,10 +23,13 @@ def matched(written_ids: Iterable[str], item_ids: Iterable[str]) -> dict[str, st
     written, items = list(dict.fromkeys(written_ids)), set(item_ids)
     matches = {name: name for name in written if name in items}
     if len(matches) < len(written):
-        by_text = {without_blanks_around(normal_form(item)): item for item in items}
+        items_by_text: dict[str, list[str]] = {}
+        for item in items:
+            items_by_text.setdefault(without_blanks_around(normal_form(item)), []).append(item)
         for name in written:
-            if name not in items and (text := without_blanks_around(normal_form(name))) in by_text:
-                matches[name] = by_text[text]
+            alike = items_by_text.get(without_blanks_around(normal_form(name)), [])
+            if name not in items and len(alike) == 1:
+                matches[name] = alike[0]
     if len(matches) < len(written):
         items_by_number, written_by_number = _by_number(items), _by_number(written)
         for number, spellings in written_by_number.items():

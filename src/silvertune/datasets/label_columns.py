@@ -12,7 +12,7 @@ from silvertune import votes
 from silvertune.datasets.class_names import class_name
 from silvertune.datasets.label_values import LabelValues, Meaning, NoLabel
 from silvertune.datasets.rows import Rows
-from silvertune.datasets.values import Where, is_null, name_of, names_of, number_of
+from silvertune.datasets.values import Where, is_null, number_of, shared_names_of
 from silvertune.errors import UserError, either
 from silvertune.schema import Task
 
@@ -134,13 +134,14 @@ def annotations_of(
             twice.
     """
     tables = []
-    for annotator, spec in annotations.items():
+    for written, spec in annotations.items():
+        annotator = class_name(written, "dataset.annotations")
         key = f"dataset.annotations.{annotator}"
         labels = specified(spec, key, task)
         rows.require(labels.column, f"{key}.column")
         rows.require(labels.confidence, f"{key}.confidence")
         rows.require(labels.annotator, f"{key}.annotator")
-        tables.append(_votes_of(str(annotator), labels, rows, ids, key, task))
+        tables.append(_votes_of(annotator, labels, rows, ids, key, task))
     if not tables:
         return votes.table([], task.classes)
     joined = pd.concat(tables, ignore_index=True)
@@ -191,13 +192,15 @@ def _cells(annotator: str, labels: Labels, rows: Rows, key: str) -> tuple[Sequen
                     f"{type(labels_by_name).__name__}"
                 )
             for name, value in (labels_by_name or {}).items():
-                cells.append((number, f"{annotator}/{name_of(name, f'{rows.places[number]}: {where}')}", value))
-        return [cell[0] for cell in cells], [cell[1] for cell in cells], [cell[2] for cell in cells]
+                cells.append((number, name, value))
+        numbers = [number for number, _, _ in cells]
+        names = shared_names_of([name for _, name, _ in cells], rows.places.of(numbers), where)
+        return numbers, [f"{annotator}/{name}" for name in names], [value for _, _, value in cells]
     values = rows.values(labels.column)
     if labels.annotator is None:
         return range(len(values)), [annotator] * len(values), values
     where = f"{key}.annotator={labels.annotator}"
-    names = names_of(rows.values(labels.annotator), rows.places, where)
+    names = shared_names_of(rows.values(labels.annotator), rows.places, where)
     for number, (name, value) in enumerate(zip(names, values, strict=True)):
         if not name and not is_null(value):
             raise UserError(f"{rows.places[number]}: {where}: nobody is named who gave {value!r}")

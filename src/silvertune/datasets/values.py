@@ -125,6 +125,25 @@ def names_of(values: Sequence[Any], places: Sequence[str], column: str) -> list[
     ]
 
 
+def shared_names_of(values: Sequence[Any], places: Sequence[str], column: str) -> list[str]:
+    """The names that rows have in common, of groups or annotators: one that is written in two Unicode forms is one.
+
+    Args:
+        values: The values.
+        places: File and row of each, for messages.
+        column: What a message says of the column.
+
+    Returns:
+        The name of each (see `name_of`), in Unicode's composed form and without characters of no width around it.
+
+    Raises:
+        UserError: A value is no name.
+    """
+    names = names_of(values, places, column)
+    shared = {name: without_blanks_around(normal_form(name)) for name in set(names)}
+    return [shared[name] for name in names]
+
+
 class Where:
     """`place: column` of a row, as a text once a message needs it."""
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
+from silvertune.datasets.class_names import class_name
 from silvertune.datasets.values import texts_of
 from silvertune.errors import UserError
 from silvertune.items import RESERVED
@@ -39,16 +40,18 @@ def rendered(
     Raises:
         UserError: A template is none, or names a field that is not there; a field of a row is no text.
     """
-    if not views:
-        raise UserError('dataset.views={}: want at least one view, such as text: "{text}"')
-    templates = {str(name): _template(str(name), text, fields, has) for name, text in views.items()}
+    if not isinstance(views, Mapping) or not views:
+        raise UserError(f'dataset.views={views or {}}: want at least one view, such as text: "{{text}}"')
+    names = {name: class_name(name, "dataset.views") for name in views}
+    templates = {names[name]: _template(names[name], text, fields, has) for name, text in views.items()}
     return {name: _render(template, values, places) for name, template in templates.items()}
 
 
 def _template(view: str, text: Any, fields: Sequence[str], has: Callable[[str], bool]) -> Template:
     key = f"dataset.views.{view}"
-    if view in RESERVED:
-        raise UserError(f"{key}: {view!r} can't name a view (nor can {', '.join(sorted(RESERVED - {view}))})")
+    if view in RESERVED or view.startswith("prob:"):
+        others = ", ".join(sorted(RESERVED - {view}))
+        raise UserError(f"{key}: {view!r} can't name a view (nor can {others}, nor what begins with prob:)")
     if not isinstance(text, str):
         raise UserError(f"{key}={text!r}: not a template; want text with fields in braces, such as '{{text}}'")
     parts: Template = []

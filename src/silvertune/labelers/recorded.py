@@ -1,17 +1,18 @@
 """Labels that were made elsewhere: by people, by a rule, by a run of an LLM."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from silvertune import votes
+from silvertune.datasets.class_names import class_name
 from silvertune.datasets.item_ids import matched
 from silvertune.datasets.label_values import LabelValues
 from silvertune.datasets.notices import say
 from silvertune.datasets.rows import Rows, read_file
-from silvertune.datasets.values import is_null, names_of, number_of
+from silvertune.datasets.values import is_null, names_of, normal_form, number_of, shared_names_of
 from silvertune.errors import UserError
 from silvertune.interfaces import Estimate
 from silvertune.schema import Task
@@ -41,7 +42,7 @@ class Recorded:
         annotations: pd.DataFrame,
         item_ids: pd.Index | None = None,
         *,
-        annotators: Sequence[str] | str | None,
+        annotators: Sequence[str | int] | str | int | None,
         path: str | None,
         defer_to: str | None,
         first_only: bool,
@@ -51,7 +52,8 @@ class Recorded:
         present = list(dict.fromkeys(self.votes["annotator"]))
         if not annotators:
             raise UserError(f"labeler.annotators={annotators}: say whose labels; {votes.who_is_there(present, path)}")
-        patterns = [annotators] if isinstance(annotators, str) else annotators
+        listed = [annotators] if isinstance(annotators, str | int) else annotators
+        patterns = [class_name(name, "labeler.annotators") for name in listed]
         self.annotators = votes.annotators_named(patterns, present, "labeler.annotators", path)
         if defer_to is not None and defer_to not in present:
             abstained = self.votes["annotator"].isin(self.annotators) & (self.votes["status"] == "abstained")
@@ -87,7 +89,7 @@ def _read(path: str, task: Task, item_ids: pd.Index | None) -> pd.DataFrame:
     rows = read_file(path, "labeler.path")
     if missing := [name for name in ("item_id", "annotator", "label") if name not in rows.columns]:
         raise UserError(f"{key}: votes need the column {missing[0]!r}; there is {', '.join(sorted(rows.columns))}")
-    written_ids, annotators = (_names(rows, column, key) for column in ("item_id", "annotator"))
+    written_ids, annotators = _names(rows, "item_id", key, names_of), _names(rows, "annotator", key, shared_names_of)
     items = written_ids if item_ids is None else _items_of(written_ids, item_ids, key)
     meanings = LabelValues({name: name for name in task.classes}, f"{key}, column label").read(
         rows.values("label"), rows.places
@@ -117,9 +119,9 @@ def _read(path: str, task: Task, item_ids: pd.Index | None) -> pd.DataFrame:
     return votes.check(table, task.classes, pd.Index(table["item_id"].unique()), key)
 
 
-def _names(rows: Rows, column: str, key: str) -> list[str]:
+def _names(rows: Rows, column: str, key: str, read: Callable[..., list[str]]) -> list[str]:
     """The names that a column holds. UserError where a row has none."""
-    names = names_of(rows.values(column), rows.places, f"{key}, column {column}")
+    names = read(rows.values(column), rows.places, f"{key}, column {column}")
     if "" in names:
         raise UserError(f"{rows.places[names.index('')]}: {key}: the vote has no {column}; want one in every row")
     return names
@@ -142,10 +144,16 @@ def _items_of(written_ids: list[str], item_ids: pd.Index, key: str) -> list[str 
         )
     if respelled := [name for name in written_ids if matches.get(name, name) != name]:
         say(
-            f"{key}: {len(respelled)} of {len(items)} vote(s) spell their item in another way, and one item alone is "
-            f"that number: {respelled[0]!r} is taken for {matches[respelled[0]]!r}"
+            f"{key}: {len(respelled)} of {len(items)} vote(s) spell their item in another way, which fits one item "
+            f"alone: {_told_apart(respelled[0], matches[respelled[0]])}"
         )
     return items
+
+
+def _told_apart(written: str, item: str) -> str:
+    """`x is taken for y`, with escapes where both look the same on a screen."""
+    show = ascii if normal_form(written) == normal_form(item) else repr
+    return f"{show(written)} is taken for {show(item)}"
 
 
 def _numbers(values: Sequence[Any], places: Sequence[str], where: str) -> np.ndarray:

@@ -217,7 +217,7 @@ def _of_columns(
     import pandas as pd
 
     from silvertune.datasets.label_values import LabelValues
-    from silvertune.datasets.values import names_of
+    from silvertune.datasets.values import shared_names_of
     from silvertune.production import populations
 
     meant = {name: name for name in model.task.classes}
@@ -242,7 +242,7 @@ def _of_columns(
     given = pd.Series(labels, dtype=object)
     if not options.group:
         return given, None
-    groups = names_of(column("--group"), places, f"--group={options.group}")
+    groups = shared_names_of(column("--group"), places, f"--group={options.group}")
     return given, Groups(options.group, dict(zip(ids, groups, strict=True)), dict(zip(ids, places, strict=True)))
 
 
