@@ -163,6 +163,7 @@ def test_a_fallback_and_a_preselection_have_a_labeler_and_an_aggregation_of_thei
         ("backend", {"region": 1}, ["backend: names no _target_"]),
         ("task.classes", ["soe"], ["task.classes=['soe']", "at least two different classes"]),
         ("task.classes", ["soe", "soe"], ["task.classes=", "at least two different classes"]),
+        ("task.classes", ["soe", " "], ["task.classes=['soe', ' ']", "a class without a name"]),
         ("task.positive", "SOE", ["task.positive=SOE", "want other or soe or null"]),
         ("task.descriptions", {"x": ["y"]}, ["task.descriptions.x", "want other or soe"]),
         ("task.colour", "red", ["task.colour: no such setting", "name, classes, positive"]),

@@ -259,6 +259,8 @@ def task_of(content: Mapping[str, Any]) -> Task:
     task = Task(**{**content, **class_names.of_task(content)})
     if len(set(task.classes)) < 2 or len(set(task.classes)) != len(task.classes):
         raise UserError(f"task.classes={task.classes}: want at least two different classes")
+    if not all(name.strip() for name in task.classes):
+        raise UserError(f"task.classes={task.classes}: a class without a name; want a text or a whole number each")
     if task.positive is not None and task.positive not in task.classes:
         raise UserError(f"task.positive={task.positive}: is no class; want {either(task.classes)} or null")
     if strange := set(task.descriptions) - set(task.classes):

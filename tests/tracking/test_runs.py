@@ -223,6 +223,17 @@ def test_undefined_metrics_are_left_out_and_the_others_kept(client: MlflowClient
     assert client.get_run(run).data.metrics == {"test/f1": 0.5, "labels_by_class/a_b_/noise": 0.0}
 
 
+@pytest.mark.parametrize("names", [("C+", "C#"), ("a/../b", ".."), ("", "a//b"), ("x" * 400, "x" * 399 + "y")], ids=str)
+def test_classes_of_any_name_have_metrics_and_params_of_their_own(
+    client: MlflowClient, run: str, names: tuple[str, str]
+) -> None:
+    runs.log_metrics(client, run, {f"labels_by_class/{name}/noise": k + 0.5 for k, name in enumerate(names)})
+    runs.log_config(client, run, {"dataset": {"gold": {"values": {name: str(k) for k, name in enumerate(names)}}}}, [])
+    data = client.get_run(run).data
+    assert sorted(data.metrics.values()) == [0.5, 1.5]
+    assert {"0", "1"} <= set(data.params.values())
+
+
 def test_no_metrics_are_no_error(client: MlflowClient, run: str) -> None:
     runs.log_metrics(client, run, {"test/auroc": float("nan")})
     assert client.get_run(run).data.metrics == {}

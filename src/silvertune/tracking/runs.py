@@ -27,6 +27,7 @@ from silvertune.interfaces import PredictorTraits
 from silvertune.items import Data
 from silvertune.runner import Result
 from silvertune.tracking import disk, processes, result_files, store, unlogged
+from silvertune.tracking.mlflow_names import mlflow_names
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -176,14 +177,9 @@ def log_config(client: "MlflowClient", run: str, config: Mapping[str, Any], over
     client.log_text(run, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), "config.yaml")
     client.log_text(run, yaml.safe_dump(printable_overrides(overrides)), "overrides.yaml")
     shown = {key: value for key, value in config.items() if key not in ("tracking", "study", "experiments")}
-    named: dict[str, str] = {}
-    for key, value in _flat(shown):
-        # MLflow refuses a name twice, and keys that differ in marks alone have one name there.
-        name, number = key[:240], 2
-        while name in named:
-            name, number = f"{key[:240]}_{number}", number + 1
-        named[name] = _short(value)
-    params = [Param(key, value) for key, value in named.items()]
+    flat = list(_flat(shown))
+    names = mlflow_names(key for key, _ in flat)
+    params = [Param(name, _short(value)) for name, (_, value) in zip(names, flat, strict=True)]
     for start in range(0, len(params), 100):
         client.log_batch(run, params=params[start : start + 100])
 
@@ -350,8 +346,12 @@ def log_metrics(client: "MlflowClient", run: str, metrics: Mapping[str, float]) 
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
+    names = mlflow_names(metrics)
     client.log_batch(
-        run, metrics=[Metric(_allowed(name), value, now, 0) for name, value in metrics.items() if value == value]
+        run,
+        metrics=[
+            Metric(name, value, now, 0) for name, value in zip(names, metrics.values(), strict=True) if value == value
+        ],
     )
 
 
@@ -384,12 +384,7 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{prefix}{key}.")
         else:
-            yield _allowed(f"{prefix}{key}"), value
-
-
-def _allowed(name: str) -> str:
-    """MLflow allows letters, digits and _-. :/ in names."""
-    return "".join(letter if letter.isalnum() or letter in "_-. :/" else "_" for letter in name)
+            yield f"{prefix}{key}", value
 
 
 def _short(value: Any) -> str:
