@@ -70,7 +70,7 @@ def test_an_answer_to_another_text_is_refused(tmp_path: Path) -> None:
     spaced = items.assign(text=items["text"].str.replace(" ", "\r\n", n=1))
     assert sheet(path).label(spaced)["label"].tolist() == ["soe", "other"]
     items.loc["i001", "text"] = "of another data set"
-    with made.refused(f"{path}, row 3:", "another text of item 'i001'", "labeler.path"):
+    with made.refused(f"{path}, row 3:", "another text of item 'i001'", "as it was written out"):
         sheet(path).label(items)
     assert sheet(path).label(items.iloc[:1])["label"].tolist() == ["soe"]
 
@@ -122,6 +122,27 @@ def test_what_a_spreadsheet_makes_of_ids_labels_and_commas_is_understood(
     with made.refused("1 of 3 item(s) wait"):
         labeler.label(items)
     assert path.read_text(encoding="utf-8-sig").splitlines() == [*lines, f"010{separator}"]
+
+
+@pytest.mark.parametrize("name", ["answers.csv", "answers.xlsx"])
+def test_empty_rows_are_no_answers_and_count_as_rows(tmp_path: Path, name: str) -> None:
+    lines = [["item_id", "label"], ["i000", "soe"], [], ["", " "], ["i001", "other"], ["", ""]]
+
+    def save() -> None:
+        if name.endswith(".csv"):
+            (tmp_path / name).write_text("".join(";".join(line) + "\n" for line in lines))
+        else:
+            book = openpyxl.Workbook()
+            for line in lines:
+                book.worksheets[0].append(line)
+            book.save(tmp_path / name)
+
+    save()
+    assert sheet(tmp_path / name).label(made.items(2))["label"].tolist() == ["soe", "other"]
+    lines[4][1] = "nothing of the kind"
+    save()
+    with made.refused(f"{name}, row 5: column label"):
+        sheet(tmp_path / name)
 
 
 def test_a_row_for_another_item_of_the_dataset_is_not_taken_for_one_with_the_same_number(tmp_path: Path) -> None:

@@ -298,7 +298,7 @@ def test_an_answer_to_another_text_is_refused(tmp_path: Path) -> None:
     spaced = items.assign(text=items["text"].str.replace(" ", "\r\n", n=1))
     assert studio(tmp_path).label(spaced)["label"].tolist() == ["soe", "other"]
     items.loc["i001", "text"] = "of another data set"
-    with made.refused("task 101", "another text of item 'i001'", "labeler.path"):
+    with made.refused("task 101", "another text of item 'i001'", "as it was written out"):
         studio(tmp_path).label(items)
 
 

@@ -102,6 +102,21 @@ def test_those_who_do_not_know_are_counted(
     fill(sheet, lambda item: "?" if item in asked[:3] else truth(item))
     assert status_of(folder, rows, "--labels", 60, "--sheet", sheet) == 0
     assert "57 answers; 3 answered ?" in capsys.readouterr().out
+    pd.read_csv(sheet).assign(label="?").to_csv(sheet, index=False)
+    said = str(status_of(folder, rows, "--labels", 60, "--sheet", sheet))
+    assert said.endswith("a.csv: 0 of 60 answer(s) name a class, the others say ?; want 2 at least")
+
+
+def test_rows_that_can_not_be_read_are_told(
+    folder: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sheet, more = tmp_path / "a.csv", tmp_path / "more.csv"
+    more.write_text(rows.read_text() + '"ragged, row"\n')
+    status_of(folder, more, "--labels", 60, "--sheet", sheet)
+    fill(sheet)
+    assert status_of(folder, more, "--labels", 60, "--sheet", sheet) == 0
+    assert "1 row(s) that can't be read (the first: " in (said := capsys.readouterr().out)
+    assert "are not in the estimates" in said
 
 
 @pytest.mark.parametrize(
@@ -128,7 +143,7 @@ def test_another_seed_model_or_file_needs_another_sheet(folder: Path, rows: Path
     status_of(folder, rows, "--labels", 60, "--sheet", sheet)
     assert "was drawn with another seed" in str(status_of(folder, rows, "--sheet", sheet, "--seed", 1))
     rows.write_text(rows.read_text() + "new,,hot cup\n")
-    assert "was drawn with another items" in str(status_of(folder, rows, "--sheet", sheet))
+    assert "was drawn with other items" in str(status_of(folder, rows, "--sheet", sheet))
     other = tmp_path / "b.csv"
     other.write_text("item_id,label\n")
     assert "no plan of an audit beside it" in str(status_of(folder, rows, "--sheet", other))

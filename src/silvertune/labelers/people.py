@@ -89,7 +89,7 @@ def _check_texts(answer: Answer, item: str, texts: Mapping[str, object]) -> None
         if view in answer.texts and _words(answer.texts[view]) != _words(text):
             raise UserError(
                 f"{answer.place}: the answer was given to another {view} of item {item!r} than the data have; want "
-                "labeler.path of answers about these data"
+                f"answers about these data, with the {view} as it was written out"
             )
 
 

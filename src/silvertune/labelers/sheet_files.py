@@ -82,11 +82,14 @@ def _csv_rows(path: Path, wanted: Sequence[str]) -> Iterator[SheetRow]:
     try:
         text = path.read_text(encoding="utf-8-sig")  # as spreadsheets save it
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: can't be read as UTF-8 CSV ({error})") from None
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=_separator(text), restval="")
-    _check_columns(path, reader.fieldnames or (), wanted)
+        raise UserError(f"{path}: can't be read as UTF-8 CSV ({error}); save it as CSV UTF-8") from None
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text))
+    header = next(reader, [])
+    _check_columns(path, header, wanted)
     for number, cells in enumerate(reader, start=2):
-        yield SheetRow({name: cell for name, cell in cells.items() if name is not None}, f"{path}, row {number}")
+        if any(cell.strip() for cell in cells):  # a spreadsheet saves empty rows, too
+            columns = dict(zip(header, [*cells, *[""] * len(header)], strict=False))
+            yield SheetRow(columns, f"{path}, row {number}")
 
 
 def _append_to_csv(path: Path, to: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
@@ -132,8 +135,9 @@ def _workbook_rows(path: Path, wanted: Sequence[str]) -> Iterator[SheetRow]:
         _check_columns(path, header, wanted)
         where = f"{path}, sheet {sheet.title}" if len(book.worksheets) > 1 else str(path)
         for number, values in enumerate(cells, start=2):
-            if any(value is not None for value in values):
-                columns = dict(zip(header, map(_written, values), strict=False))
+            written = list(map(_written, values))
+            if any(text.strip() for text in written):
+                columns = dict(zip(header, written, strict=False))
                 yield SheetRow(columns, f"{where}, row {number}", sheet.title if position else "")
 
 

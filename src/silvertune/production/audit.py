@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 
 FURTHER = 50
 """For so many further answers it is told where they would tell most."""
+OTHER = {
+    "model": "another model",
+    "items": "other items, or this model's decisions on them were others",
+    "seed": "another seed",
+}
+"""What is different -> how it is said."""
 PAYS = 1.05
 """A measure for which plain sampling needs less than so many times the answers is said to gain nothing."""
 DESCRIPTION = (
@@ -147,7 +153,10 @@ def _audited(
     given = answered.set_index("item_id")["label"].reindex(table.index[drawn])
     names_a_class = given.notna().to_numpy()
     if names_a_class.sum() < audits.FEWEST:
-        raise UserError(f"{sheet}: {int(names_a_class.sum())} answer(s) name a class; want some more")
+        raise UserError(
+            f"{sheet}: {int(names_a_class.sum())} of {len(given)} answer(s) name a class, the others say ?; want "
+            f"{audits.FEWEST} at least"
+        )
     codes = np.array([classes.index(label) for label in given[names_a_class]])
     result = audits.estimate(
         strata, predicted, probs, drawn[names_a_class], codes, classes, level=options.confidence, further=FURTHER
@@ -191,7 +200,7 @@ def _plan(sheet: Path, made_of: dict[str, Any]) -> dict[str, Any]:
         raise UserError(f"{file}: is no plan of an audit ({type(error).__name__}: {error})") from None
     if different:
         raise UserError(
-            f"{sheet}: was drawn with another {different[0]}; name another one, or give the same model, files and seed"
+            f"{sheet}: was drawn with {OTHER[different[0]]}; name another one, or give the same model, files and seed"
         )
     return plan
 
