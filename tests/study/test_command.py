@@ -115,6 +115,11 @@ def test_what_is_wrong_is_an_exception_of_one_line_and_never_an_exit(folder: Pat
         assert "\n" not in str(caught.value)
 
 
+def test_one_text_in_place_of_a_list_is_told() -> None:
+    with pytest.raises(UserError, match=r"^overrides='filter=none': want a list of them: \['filter=none'\]$"):
+        silvertune.run("filter=none")
+
+
 def test_a_run_that_fails_is_an_exception_with_the_result_of_the_others(folder: Path) -> None:
     module = folder / f"counting_{abs(hash(folder))}.py"
     module.write_text(COUNTING.replace("with open", "raise RuntimeError('fell over')\n        with open"))

@@ -9,6 +9,7 @@ from tests import cli, made
 import silvertune
 from silvertune.study.loaded import LoadedStudy
 from silvertune.study.result import SweepResult
+from silvertune.tracking import store
 
 
 @pytest.fixture
@@ -74,6 +75,15 @@ def test_a_study_is_found_by_its_run_its_folder_and_its_result(
     uri = cli.client(finished).tracking_uri
     assert silvertune.load_study(loaded.run_id, uri=uri).run_ids == loaded.run_ids
     assert silvertune.load_study(SweepResult(uri, "tiny", loaded.run_id)).run_ids == loaded.run_ids
+
+
+def test_an_experiment_is_its_newest_sweep_that_compared_runs_whatever_was_tuned_for_production_since(
+    finished: Path, loaded: LoadedStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = cli.client(finished).get_run(next(iter(loaded.run_ids.values())))  # has no comparison either
+    real = store.runs
+    monkeypatch.setattr(store, "runs", lambda *arguments: [*real(*arguments), later])
+    assert silvertune.load_study("tiny", uri=cli.client(finished).tracking_uri).run_id == loaded.run_id
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,8 @@ def run(overrides: Sequence[str]) -> SweepResult:
         SweepError: A run failed (a UserError with the result of the others).
         SweepWaitsError: No run failed, and some wait for people (a UserError with the result as well).
     """
+    if isinstance(overrides, str):
+        raise UserError(f"overrides={overrides!r}: want a list of them: [{overrides!r}]")
     if os.getcwd() not in sys.path:  # the user's own functions stand in the working directory
         sys.path.append(os.getcwd())
     with _one_at_a_time, _hydra_restored(), mistakes_in_one_line():

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 NAMES = ("arm", "model", "variant")
 """The columns that name an arm; every table of several runs begins with them and the seed."""
+COMPARISON = "comparison.csv"
 TESTS = {"f1": "f1", "f1_low": "low", "f1_high": "high", "f1_p": "p", "f1_p_holm": "p_holm",
          "mcnemar_p": "mcnemar_p", "mcnemar_p_holm": "mcnemar_p_holm"}  # fmt: skip
 """What is computed of each difference -> its column in `LoadedStudy.differences`."""
@@ -141,7 +142,7 @@ class LoadedStudy:
 
     @cached_property
     def _arms(self) -> pd.DataFrame:
-        return self._csv("comparison.csv")
+        return self._csv(COMPARISON)
 
     @cached_property
     def _groups(self) -> pd.DataFrame:
@@ -187,8 +188,8 @@ def load_study(study: str | SweepResult, *, uri: str | None = None, dir: str = "
     """Load a finished study from MLflow.
 
     Args:
-        study: What `run` gave back; the name of an experiment, of which the newest sweep is loaded; or the id of a
-            sweep's own run.
+        study: What `run` gave back; the name of an experiment, of which the newest sweep is loaded that compared its
+            runs (a production run compares none); or the id of a sweep's own run.
         uri: An MLflow tracking URI; None: MLFLOW_TRACKING_URI, else the store in `dir`.
         dir: Folder of the local store.
 
@@ -214,7 +215,8 @@ def load_study(study: str | SweepResult, *, uri: str | None = None, dir: str = "
             sweeps = store.runs(client, experiment, "tags.sweep != ''")
         if not sweeps:
             raise UserError(f"{study}: no sweep in this experiment")
-        parent = sweeps[-1]
+        with store.in_one_line(store.uri(tracking)):
+            parent = next((run for run in reversed(sweeps) if store.text(client, run, COMPARISON)), sweeps[-1])
     with store.in_one_line(store.uri(tracking)):
         content = yaml.safe_load(store.text(client, parent, "study.yaml")) or {}
         runs = _runs_of(client, parent)
