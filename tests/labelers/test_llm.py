@@ -363,7 +363,10 @@ def test_an_estimate_asks_nobody_and_counts_what_is_stored(task: Task, tmp_path:
     assert not (tmp_path / "no").exists()
     assert (first.calls, first.stored, first.seconds) == (20, 0, 1)
     assert first.dollars == pytest.approx(first.tokens / 1e6)
-    assert first.notes == ("gpt: the prices bear no date: set price.as_of",)
+    assert first.notes == (
+        "gpt: the prices bear no date: set price.as_of",
+        "gpt: an answer that can't be read is asked for once more, which is not in these figures",
+    )
     labeler.label(made.items(4))
     second = labeler.estimate(made.items(10))["gpt"]
     assert (second.calls, second.stored) == (20, 8)
@@ -378,7 +381,10 @@ def test_an_estimate_says_how_old_its_prices_are(task: Task, tmp_path: Path) -> 
     }  # fmt: skip
     estimates = made_llms.labeler(task, llms, tmp_path).estimate(made.items(1))
     assert [estimate.notes for estimate in estimates.values()] == [
-        (f"gpt: prices read on {read_on}, 3 day(s) ago",), (),
+        (
+            f"gpt: prices read on {read_on}, 3 day(s) ago",
+            "gpt: an answer that can't be read is asked for once more, which is not in these figures",
+        ), (),
         ("own: labeler.llm.own.price is not set: what it costs is not in the dollars",),
     ]  # fmt: skip
     with made.refused("price.as_of=soon", "want a day such as"):

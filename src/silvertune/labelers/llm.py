@@ -237,6 +237,7 @@ def _notes(name: str, llm: LLM, sent: float, received: float) -> tuple[str, ...]
         singly, by_batches = price.of(sent, received), price.of_batches().of(sent, received)
         choice = f"${by_batches:.2f} by batches (labeler.llm.{name}.batch=true), ${singly:.2f} singly; "
         notes.append(f"{name}: {choice if isinstance(llm, BatchedLLM) else ''}{price.age()}")
+        notes.append(f"{name}: an answer that can't be read is asked for once more, which is not in these figures")
     return tuple(notes)
 
 

@@ -12,15 +12,25 @@ from typing import Literal
 
 from silvertune.llms.interface import Answer, Request, Token
 
-_FENCE = re.compile(r"```(?:json)?\s(.*?)```[^`{}]*\Z", re.DOTALL | re.IGNORECASE)
-"""A fence with the answer, and perhaps words after it that are no other answer."""
+_FENCE = re.compile(r"```(?:json)?\s(.*?)(?:```[^`{}]*)?\Z", re.DOTALL | re.IGNORECASE)
+"""A fence with the answer, and perhaps words after it that are no other answer. Some servers end it there."""
+_THOUGHTS = r"(?:think|thought|reason|reflect|analy|scratch|monologue|deliberat)"
 _END_OF_THINKING = re.compile(
-    r"</[\w:.|-]{0,20}(?:think|thought|reason|reflect|analy)[\w:.|-]{0,20}>"
-    r"|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|END_THINKING\|>"
-    r"|<\|channel\|>\s{0,3}final\s{0,3}(?:<\|constrain\|>\s{0,3}\w{0,10}\s{0,3})?<\|message\|>",
+    rf"<\s?[|｜]?\s?/[\w:.|-]{{0,20}}{_THOUGHTS}[\w:.|-]{{0,20}}>"
+    rf"|<[|｜]?end[\w▁]{{0,10}}{_THOUGHTS}\w{{0,10}}[|｜]?>|<[|｜]?{_THOUGHTS}\w{{0,10}}[_▁]end[|｜]?>"
+    rf"|<[\w:]{{0,10}}{_THOUGHTS}\w{{0,10}}\s?/>"
+    r"|\[/THINK\]|◁/think▷|<channel\|>|<unused95>"
+    r"|<\|channel\|>\s{0,3}final\s{0,3}(?:<\|constrain\|>\s{0,3}\w{0,10}\s{0,3})?<\|message\|>"
+    r"|assistantfinal(?:\s?json)?(?=\s{0,3}[{`])",
     re.IGNORECASE,
 )
-"""What models write between their thinking and their answer. Some chat templates open the block themselves."""
+"""What models write between their thinking and their answer. Some chat templates open the block themselves.
+
+The last three lines: Mistral's and Kimi's, Gemma's and MedGemma's; gpt-oss's, with its marks and without them."""
+_BEGIN_OF_THINKING = re.compile(
+    rf"<[|｜]?(?!end|\w{{0,20}}[_▁]end)[\w:▁]{{0,10}}{_THOUGHTS}\w{{0,10}}[|｜]?>|\[THINK\]|◁think▷", re.IGNORECASE
+)
+_INVISIBLE = "\ufeff\u200b\u2060"
 _MOST_ENDS = 20
 """So many marks of the end of thinking are tried, the first ones: more stand in an answer that repeats a text."""
 _WRAPPED = re.compile(
@@ -29,7 +39,11 @@ _WRAPPED = re.compile(
     r"(?:</\1>|<\|end_of_solution\|>|<\|END_RESPONSE\|>)",
     re.DOTALL | re.IGNORECASE,
 )
-_STOPS = re.compile(r"(?:\s*(?:<\|(?!end_of_solution|END_RESPONSE)\w{1,30}\|>|</s>|<eos>|<end_of_turn>)){1,4}\Z")
+_STOPS = re.compile(
+    r"(?:\s*(?:<[|｜](?!end_of_solution|END_RESPONSE|\w{0,20}think|\w{0,20}thought)[\w▁]{1,30}[|｜]>"
+    r"|</s>|<eos>|\[EOS\]|<end_of_(?:turn|utterance)>|<turn\|>)){1,4}\Z",
+    re.IGNORECASE,
+)
 """Marks of the end of a turn, which some servers leave in the text."""
 
 
@@ -81,9 +95,11 @@ def read(answer: Answer, request: Request) -> Reading:
 
 def _object_in(text: str) -> dict[str, object] | None:
     """The JSON object that an answer is, with or without thinking before it; None where it is none."""
-    text = text.strip().lstrip("\ufeff")
+    text = text.strip().strip(_INVISIBLE).strip()
     text = text[:-200] + _STOPS.sub("", text[-200:])
     ends = [match.end() for match in islice(_END_OF_THINKING.finditer(text), _MOST_ENDS)]
+    if ends and ends[-1] == len(text) and (thoughts := _BEGIN_OF_THINKING.search(text)) and thoughts.start():
+        return _object(text[: thoughts.start()].strip())  # it thinks after it has answered
     return next((content for end in (0, *ends[::-1]) if (content := _object(text[end:].strip())) is not None), None)
 
 
