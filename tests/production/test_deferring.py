@@ -208,6 +208,13 @@ WRONG = {
     "no labeler": (["--cascade", "cascade.json", "--defer-to", "labeler.repeats=2"], "names no labeler"),
     "a labeler that there isn't": (["--cascade", "cascade.json", "--defer-to", "labeler=gemni"], "gemni"),
     "another task": (["--cascade", "cascade.json", "--defer-to", "labeler=openai", "task.name=a"], "task.name=a: the"),
+    **{
+        f"an override of something else: {override}": (
+            ["--cascade", "cascade.json", "--defer-to", "labeler=openai", override],
+            f"--defer-to={override}: decides nothing here; want overrides of labeler, aggregation or tracking alone",
+        )
+        for override in ("mode=plan", "filter=none", "+seed=3", "~dataset.gold", "fallback/labeler=expert")
+    },
     "several processes": (
         ["--processes", "2", "--cascade", "cascade.json", "--defer-to", "labeler=openai"],
         "--processes=2: with --defer-to one process asks",

@@ -1,6 +1,7 @@
 """Who answers a row: the model where it is sure enough, else a labeler, or nobody."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from silvertune.errors import UserError
+from silvertune.errors import UserError, either
 from silvertune.labelers.llm import LLMLabeler
 from silvertune.labelers.source import LabelSource
 from silvertune.production.model import LoadedModel, confidence
 
 ANSWERED_BY = ("model", "labeler", "nobody")
+MEMBERS = ("labeler", "aggregation", "tracking")
+"""What of the configuration a labeler that answers in the model's place is made of."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def labeler_of(overrides: Sequence[str], model: LoadedModel) -> tuple[LabelSourc
         The labeler, and a digest of what decides its labels.
 
     Raises:
-        UserError: An override is wrong, or the labeler is no LLM.
+        UserError: An override is wrong or about something else, or the labeler is no LLM.
     """
     from silvertune.study import command
 
@@ -92,8 +95,11 @@ def labeler_of(overrides: Sequence[str], model: LoadedModel) -> tuple[LabelSourc
     if not any(override.startswith("labeler=") for override in overrides):
         raise UserError(f"--defer-to={said}: names no labeler; want labeler=gemini or another")
     for override in overrides:
-        if override.lstrip("+~").partition("=")[0].partition(".")[0] == "task":
+        member = re.split("[=./@]", override.lstrip("+~"), maxsplit=1)[0]
+        if member == "task":
             raise UserError(f"--defer-to={override}: the task is that of {model.name}; leave it out")
+        if member not in MEMBERS:  # mode=plan, say: it would be left out in silence, and the labeler be paid
+            raise UserError(f"--defer-to={override}: decides nothing here; want overrides of {either(MEMBERS)} alone")
     source, digest = command.label_source_of(overrides, model.task)
     if not isinstance(source.labeler, LLMLabeler):
         raise UserError(f"--defer-to={said}: is no LLM with an answer store; want labeler=gemini or another")
