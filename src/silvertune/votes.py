@@ -81,7 +81,9 @@ def prob_columns(classes: Sequence[str]) -> list[str]:
     return [f"prob:{name}" for name in classes]
 
 
-def check(votes: pd.DataFrame, classes: Sequence[str], item_ids: pd.Index, source: str) -> pd.DataFrame:
+def check(
+    votes: pd.DataFrame, classes: Sequence[str], item_ids: pd.Index, source: str, places: Sequence[str] | None = None
+) -> pd.DataFrame:
     """Check that a table is a votes table.
 
     Args:
@@ -89,6 +91,7 @@ def check(votes: pd.DataFrame, classes: Sequence[str], item_ids: pd.Index, sourc
         classes: The task's classes, which labels must be of.
         item_ids: The items that votes may be about.
         source: Where the votes come from, for messages.
+        places: File and row of each vote, for messages; None where they are in no file.
 
     Returns:
         `votes` itself.
@@ -125,7 +128,8 @@ def check(votes: pd.DataFrame, classes: Sequence[str], item_ids: pd.Index, sourc
             shown = {name: row[name] for name in ("item_id", "annotator", "view", "label", "status")}
             if problem is DISTRIBUTION:
                 shown |= {name: float(row[name]) for name in probs}
-            raise UserError(f"{source}: {int(is_wrong.sum())} vote(s) with {problem}; first: {shown}")
+            place = "" if places is None else f", at {places[int(np.flatnonzero(is_wrong)[0])]}"
+            raise UserError(f"{source}: {int(is_wrong.sum())} vote(s) with {problem}; first{place}: {shown}")
     return votes
 
 

@@ -352,6 +352,15 @@ def test_a_vote_of_nobody_or_on_nothing_is_refused_with_its_row(
         of_file(save(rows, tmp_path / name), task, ["a", "b"])
 
 
+def test_probabilities_of_a_class_in_another_unicode_form_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "v.jsonl"
+    path.write_text(
+        json.dumps({"item_id": "a", "annotator": "gpt", "label": "x", "prob:x": 0.75, "prob:e\u0301": 0.25})
+    )
+    table = of_file(path, Task(name="t", classes=["x", "\u00e9"], positive=None), ["a"]).votes
+    assert table[["prob:x", "prob:\u00e9"]].to_numpy().tolist() == [[0.75, 0.25]]
+
+
 def test_a_byte_order_mark_is_no_part_of_a_votes_file(task: Task, tmp_path: Path) -> None:
     (tmp_path / "v.csv").write_bytes(b"\xef\xbb\xbfitem_id,annotator,label\na,gpt,soe\n")
     (tmp_path / "v.jsonl").write_bytes(b'\xef\xbb\xbf{"item_id": "a", "annotator": "gpt", "label": "soe"}\n')
@@ -369,7 +378,9 @@ def test_a_byte_order_mark_is_no_part_of_a_votes_file(task: Task, tmp_path: Path
         ({"annotator": ["gpt"]}, ["column annotator: holds a list"]),
         ({"item_id": "a\ud800"}, ["column item_id: holds half a character"]),
         ({"label": "dog"}, ["column label: unknown label 'dog'; want other or soe"]),
-        ({"label": None, "status": "done"}, ["a status other than ok"]),
+        ({"label": None, "status": "done"}, ["a status other than ok", "; first, at ", "v.jsonl:1: {'item_id': 'a'"]),
+        ({"prob:soe": 0.9}, ["has prob:soe and no prob:other; want a column for each of other, soe"]),
+        ({"prob:SOE": 0.9, "prob:other": 0.1}, ["has prob:SOE, prob:other and no prob:soe"]),
     ],
     ids=str,
 )

@@ -104,7 +104,15 @@ def _read(path: str, task: Task, item_ids: pd.Index | None) -> pd.DataFrame:
 
     views, statuses = (names_of(values(name), places, f"{key}, column {name}") for name in ("view", "status"))
     probs = votes.prob_columns(task.classes)
-    numbers = [name for name in ("confidence", "cost_usd", *probs) if name in rows.columns]
+    # A class may be written in another Unicode form here too.
+    written_probs = {normal_form(name): name for name in sorted(rows.columns) if name.startswith("prob:")}
+    if written_probs and (missing := [name for name in probs if name not in written_probs]):
+        raise UserError(
+            f"{key}: has {', '.join(written_probs.values())} and no {missing[0]}; want a column for each of "
+            f"{', '.join(task.classes)}, spelled like them, or none"
+        )
+    numbers = {name: name for name in ("confidence", "cost_usd") if name in rows.columns}
+    numbers |= {name: written_probs[name] for name in probs} if written_probs else {}
     columns = {
         "item_id": [items[row] for row in chosen],
         "annotator": [annotators[row] for row in chosen],
@@ -112,11 +120,11 @@ def _read(path: str, task: Task, item_ids: pd.Index | None) -> pd.DataFrame:
         "repeat": _repeats(values("repeat"), places, f"{key}, column repeat"),
         "label": [meaning if isinstance(meaning := meanings[row], str) else None for row in chosen],
         "status": [status or None for status in statuses],
-        **{name: _numbers(values(name), places, f"{key}, column {name}") for name in numbers},
+        **{name: _numbers(values(column), places, f"{key}, column {column}") for name, column in numbers.items()},
     }
     written = pd.DataFrame({name: pd.Series(content, dtype=object) for name, content in columns.items()})
-    table = votes.from_columns(written, task.classes, probs=set(probs) <= rows.columns)
-    return votes.check(table, task.classes, pd.Index(table["item_id"].unique()), key)
+    table = votes.from_columns(written, task.classes, probs=bool(written_probs))
+    return votes.check(table, task.classes, pd.Index(table["item_id"].unique()), key, places)
 
 
 def _names(rows: Rows, column: str, key: str, read: Callable[..., list[str]]) -> list[str]:
