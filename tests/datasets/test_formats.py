@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -111,6 +112,14 @@ def test_compression_and_encoding_do_not_change_the_digest_of_the_same_bytes(tmp
         ("a.csv", table("\t").encode(), ["dataset.separator=tab"]),
         ("a.tsv", table(",").encode(), ['dataset.separator=","']),
         ("a.csv", table().encode("utf-16"), ["begins as UTF-16", "dataset.encoding=utf-16"]),
+        ("a.csv", table().encode("utf-16-le"), ["begins as UTF-16-LE", "dataset.encoding=utf-16-le"]),
+        ("a.jsonl", b'{"id": 1}'.decode().encode("utf-16-be"), ["dataset.encoding=utf-16-be"]),
+        ("a.csv", table().encode("utf-32"), ["begins as UTF-32", "dataset.encoding=utf-32"]),
+        ("a.csv", gzip.compress(table().encode(), mtime=0), ["it is a gzip file; let its name end in .gz"]),
+        ("a.csv", b"PK\x03\x04\x14\x00", ["it is an Excel or zip file; save it as CSV"]),
+        ("a.jsonl", b"PAR1\x15", ["it is a Parquet file"]),
+        ("a.jsonl", b'{"id": 1, "text": ' + b"[" * 10**5 + b"]" * 10**5 + b"}", ["a.jsonl:1", "not JSON", "recursion"]),
+        ("a.json", b"[" * 10**5 + b"]" * 10**5, ["not JSON", "recursion"]),
         ("a.csv", table().encode("cp1252"), ["line 2 is not UTF-8 (byte 0xe9)", "dataset.encoding=cp1252"]),
         ("a.json", b'{"data": [\n{"id": 1}]}', ["a.json:1", "not JSON", "a list of objects, or one object a line"]),
         ("a.json", b'[{"id": 1}, 2]', ["a.json: entry 2", "got int"]),
@@ -137,6 +146,7 @@ def test_what_is_odd_about_a_file_is_told_in_one_line(
     ("text_format", "part"),
     [
         (TextFormat("utf-9"), "dataset.encoding=utf-9: no such encoding"),
+        (TextFormat("hex"), "dataset.encoding=hex: no such encoding"),
         (TextFormat(separator=";;"), "dataset.separator=;;: want one character"),
         (TextFormat(separator='"'), 'dataset.separator=": want one character'),
     ],
@@ -144,6 +154,20 @@ def test_what_is_odd_about_a_file_is_told_in_one_line(
 def test_settings_that_are_none_are_refused(tmp_path: Path, text_format: TextFormat, part: str) -> None:
     with made.refused(part):
         read(tmp_path / "a.csv", text_format)
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
+def test_a_number_of_a_parquet_file_is_the_one_that_a_csv_has(tmp_path: Path, kind: str) -> None:
+    column = pa.array(np.array([0.7, 0.1, 2.0, np.nan], dtype=kind))
+    pq.write_table(pa.table({"score": column}), tmp_path / "a.parquet")
+    assert [row["score"] for row in read(tmp_path / "a.parquet")] == [0.7, 0.1, 2.0, None]
+
+
+def test_a_column_that_stands_twice_in_a_parquet_file_is_told(tmp_path: Path) -> None:
+    twice = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["id", "id"])
+    pq.write_table(twice, tmp_path / "a.parquet")
+    with made.refused("dataset.path", "the column 'id' stands twice"):
+        read(tmp_path / "a.parquet")
 
 
 def test_a_column_may_hold_separators_where_the_separator_is_said(tmp_path: Path) -> None:

@@ -241,5 +241,5 @@ def _grid(cells: Any, where: str) -> list[list[str]]:
         return tables.grid(json.loads(cells) if isinstance(cells, str | bytes) else cells)
     except json.JSONDecodeError:
         raise UserError(f"{where}: a string that is not JSON; want a list of rows") from None
-    except (ValueError, UserError) as error:
+    except (ValueError, RecursionError, UserError) as error:
         raise UserError(f"{where}: {error}") from None

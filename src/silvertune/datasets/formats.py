@@ -12,6 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from silvertune.datasets.values import without_nulls
 from silvertune.errors import UserError
 
@@ -24,6 +26,21 @@ ROWS_AT_ONCE = 10_000
 """So many rows of a text file are held as rows, until they are columns."""
 SEPARATORS = {",": "','", ";": "';'", "\t": "tab", "|": "'|'"}
 """What separates the columns of usual CSV files, and how a configuration writes it."""
+_OTHER_KINDS = {
+    b"PK\x03\x04": "an Excel or zip file; save it as CSV",
+    b"\xd0\xcf\x11\xe0": "an old Excel file; save it as CSV",
+    b"PAR1": "a Parquet file; let its name end in .parquet",
+    b"\x1f\x8b": "a gzip file; let its name end in .gz",
+    b"(\xb5/\xfd": "a Zstandard file; let its name end in .zst",
+    b"\xfd7zXZ\x00": "an xz file; let its name end in .xz",
+}
+"""First bytes of files that are no text -> what they are, and what to do."""
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 ENDINGS = (
     "a .jsonl, .csv or .parquet file (.json, .ndjson and .tsv too, each also with .gz, .bz2, .xz or .zst behind it)"
 )
@@ -47,8 +64,8 @@ class TextFormat:
         """Raises UserError for an encoding that is none or a separator of more than one character."""
         key = "--" if self.key is None else f"{self.key}."
         try:
-            codecs.lookup(self.encoding)
-        except LookupError:
+            "a".encode(self.encoding)
+        except (LookupError, TypeError, UnicodeError):
             raise UserError(
                 f"{key}encoding={self.encoding}: no such encoding; want utf-8, utf-16, cp1252 ..."
             ) from None
@@ -176,10 +193,12 @@ def _decompressed(content: bytes, compression: str, where: str) -> bytes:
 
 def _decoded(file: Path, content: bytes, key: str, text_format: TextFormat) -> str:
     encoding = codecs.lookup(text_format.encoding).name
+    if other := next((words for start, words in _OTHER_KINDS.items() if content.startswith(start)), None):
+        raise UserError(f"{key}={file}: begins as no text does: it is {other}")
     if encoding in ("utf-8", "utf-8-sig"):
-        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            advice = text_format.advice("encoding", "utf-16", "save the file as UTF-8")
-            raise UserError(f"{key}={file}: is not UTF-8, and begins as UTF-16 does; {advice}")
+        if other := _other_unicode(content):
+            advice = text_format.advice("encoding", other, "save the file as UTF-8")
+            raise UserError(f"{key}={file}: is not UTF-8, and begins as {other.upper()} does; {advice}")
         encoding = "utf-8-sig"
     try:
         return content.decode(encoding).removeprefix("\ufeff")
@@ -193,11 +212,25 @@ def _decoded(file: Path, content: bytes, key: str, text_format: TextFormat) -> s
         ) from None
 
 
+def _other_unicode(content: bytes) -> str | None:
+    """The encoding that a text begins as: by its mark, or by the zeros beside its first two letters; or None."""
+    for mark, name in _BYTE_ORDER_MARKS.items():
+        if content.startswith(mark):
+            return name
+    zeros = [byte == 0 for byte in content[:4]]
+    if zeros == [False, True, False, True]:
+        return "utf-16-le"
+    return "utf-16-be" if zeros == [True, False, True, False] else None
+
+
 def _parquet(file: Path, content: bytes, key: str, text_format: TextFormat) -> Columns:
     import pyarrow
     import pyarrow.parquet
 
     try:
+        names = pyarrow.parquet.read_schema(io.BytesIO(content)).names
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise UserError(f"{key}={file}: the column {sorted(twice)[0]!r} stands twice in it")
         # Not through pandas, where a whole number beside a null becomes a float.
         table = pyarrow.parquet.read_table(io.BytesIO(content))
     except (pyarrow.ArrowException, ValueError, OSError) as error:
@@ -211,6 +244,10 @@ def _python_values(column: Any) -> list[Any]:
     import pyarrow.types
 
     values: list[Any] = column.to_pylist()
+    for is_of, short in ((pyarrow.types.is_float16, np.float16), (pyarrow.types.is_float32, np.float32)):
+        if is_of(column.type):
+            # 0.7 of 32 bits is 0.699999988: the number is the shortest that it is written as, as in every other file.
+            values = [None if value is None else float(str(short(value))) for value in values]
     is_plain = pyarrow.types.is_string, pyarrow.types.is_large_string, pyarrow.types.is_integer
     return values if any(check(column.type) for check in is_plain) else [without_nulls(value) for value in values]
 
@@ -274,7 +311,7 @@ def _json(file: Path, content: bytes, key: str, text_format: TextFormat) -> Colu
 def _json_entries(file: Path, text: str, key: str) -> Iterator[tuple[int, Row]]:
     try:
         entries = json.loads(text, parse_constant=json_constant)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file}: {key}: not JSON ({error})") from None
     for number, entry in enumerate(entries, start=1):
         if not isinstance(entry, dict):
@@ -292,7 +329,7 @@ def _json_lines(file: Path, text: str, key: str) -> Iterator[tuple[int, Row]]:
             continue
         try:
             row = json.loads(line.removesuffix("\n"), parse_constant=json_constant)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             hint = "; want a list of objects, or one object a line" if endings_of(file)[0] == ".json" else ""
             raise UserError(f"{file}:{number}: {key}: not JSON ({error}){hint}") from None
         if not isinstance(row, dict):

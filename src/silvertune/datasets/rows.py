@@ -133,7 +133,9 @@ class Rows:
         raise UserError(
             f"{key}={column}: no such column in {self.files}; "
             + (f"did you mean {near[0]!r}? It has " if near else "it has ")
-            + ", ".join(name if name.isprintable() else repr(name) for name in sorted(self.columns))
+            + ", ".join(
+                name if name.isprintable() and name == name.strip() else repr(name) for name in sorted(self.columns)
+            )
         )
 
 

@@ -111,8 +111,9 @@ def _read(path: str, task: Task, item_ids: pd.Index | None) -> pd.DataFrame:
             f"{key}: has {', '.join(written_probs.values())} and no {missing[0]}; want a column for each of "
             f"{', '.join(task.classes)}, spelled like them, or none"
         )
-    numbers = {name: name for name in ("confidence", "cost_usd") if name in rows.columns}
-    numbers |= {name: written_probs[name] for name in probs} if written_probs else {}
+    numbers: dict[str, str] = {name: name for name in ("confidence", "cost_usd") if name in rows.columns}
+    if written_probs:
+        numbers |= {name: written_probs[name] for name in probs}
     columns = {
         "item_id": [items[row] for row in chosen],
         "annotator": [annotators[row] for row in chosen],
