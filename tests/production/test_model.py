@@ -1,5 +1,6 @@
 """A tuned model, loaded from the store, from the registry and from a folder."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -89,6 +90,30 @@ def test_a_folder_without_a_model_is_refused(folder: Path, tmp_path: Path) -> No
     (copy / SETTINGS).write_text("{}")
     with made.refused("decision.json in it can't be read"):
         model.from_folder(copy)
+
+
+@pytest.mark.parametrize("columns", [{"id": None, "views": {}, "of_a_later_version": 1}, {"views": {}}, [1]], ids=str)
+def test_columns_of_another_version_are_refused(folder: Path, tmp_path: Path, columns: object) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    settings = json.loads((copy / SETTINGS).read_text())
+    (copy / SETTINGS).write_text(json.dumps(settings | {"columns": columns}))
+    with made.refused(f"{copy}: ", "decision.json in it can't be read (TypeError"):
+        model.from_folder(copy)
+
+
+@pytest.mark.parametrize("fault", ["a file is gone", "a file is broken", "its module is gone", "its class is gone"])
+def test_a_model_that_can_not_be_loaded_is_told_in_one_line(folder: Path, tmp_path: Path, fault: str) -> None:
+    inner = shutil.copytree(folder, tmp_path / "copy") / IN_MLFLOW_MODEL
+    if fault == "a file is gone":
+        (inner / "pipelines.joblib").unlink()
+    elif fault == "a file is broken":
+        (inner / "pipelines.joblib").write_bytes(b"xxxx")
+    else:
+        about = json.loads((inner / "silvertune.json").read_text())
+        about["loader"] = "my_module.load" if "module" in fault else "silvertune.models.Gone"
+        (inner / "silvertune.json").write_text(json.dumps(about))
+    with made.refused(f"{inner}: the model in it can't be loaded here (", "requirements.txt"):
+        model.from_folder(tmp_path / "copy")
 
 
 # ------------------------------------------------------------------------------------------- in the store and registry

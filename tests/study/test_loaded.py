@@ -51,6 +51,8 @@ def test_tables_of_the_runs_say_of_which_arm_and_seed_they_are(loaded: LoadedStu
     assert len(both) == 2 * len(predictions)
     with made.refused("arms='al'", "base, all, confident or expert"):
         loaded.only("al")
+    with made.refused("seeds=[7]: no run of these arms has such a seed; there are 0 or 1"):
+        loaded.only("all", seeds=[7])
 
 
 def test_a_table_is_the_callers_own(loaded: LoadedStudy) -> None:

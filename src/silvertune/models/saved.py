@@ -77,14 +77,19 @@ def load(folder: Path, base: Path | None = None) -> Predictor:
         base: Where the folder of the model that an adapter was tuned on is now; None is where it was.
 
     Raises:
-        UserError: There is no predictor, what it needs is not on this machine, or it needs no base.
+        UserError: There is no predictor, it can't be loaded here, or it needs no base.
     """
     about = read(folder)
-    loader = import_path.imported(about["loader"])
-    if base is None:
-        predictor: Predictor = loader(folder)
-    elif about.get("adapter"):
-        predictor = loader(folder, base)
-    else:
+    if base is not None and not about.get("adapter"):
         raise UserError(f"labeler.base={base}: the model in {folder} was saved whole and needs no base; want null")
+    try:
+        loader = import_path.imported(about["loader"])
+        predictor: Predictor = loader(folder) if base is None else loader(folder, base)
+    except UserError:
+        raise
+    except Exception as error:  # whatever is wrong in its files, or the module of a user that loads it
+        raise UserError(
+            f"{folder}: the model in it can't be loaded here ({type(error).__name__}: {error}); want all of its files, "
+            "the modules of its own classes on the path, and the packages that requirements.txt of the model names"
+        ) from error
     return predictor

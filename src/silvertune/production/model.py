@@ -154,9 +154,10 @@ def from_folder(folder: Path, name: str | None = None) -> LoadedModel:
         settings = json.loads((folder / saved.SETTINGS).read_text(encoding="utf-8"))
         task = Task(**settings["task"])
         how = Evaluation(split="given", decision=settings["decision"], threshold=settings["threshold"])
+        content = settings.get("columns")
+        columns = None if content is None else ColumnMapping(**content)
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(f"{name}: {saved.SETTINGS} in it can't be read ({type(error).__name__}: {error})") from None
     predictor = saved.load(folder / saved.IN_MLFLOW_MODEL)
-    content = settings.get("columns")
-    columns = ColumnMapping.of_views(predictor.views) if content is None else ColumnMapping(**content)
+    columns = columns or ColumnMapping.of_views(predictor.views)
     return LoadedModel(name, folder, predictor, task, how, columns.only(predictor.views))

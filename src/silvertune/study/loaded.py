@@ -122,7 +122,7 @@ class LoadedStudy:
             A study whose tables have these only.
 
         Raises:
-            UserError: The study has no such arm.
+            UserError: The study has no such arm, or no run of these arms with one of the seeds.
         """
         names = list(dict.fromkeys(run.data.tags["arm"] for run in self._runs))
         if unknown := [name for name in arms if name not in names]:
@@ -132,6 +132,11 @@ class LoadedStudy:
             for run in self._runs
             if (not arms or run.data.tags["arm"] in arms) and (seeds is None or int(run.data.tags["seed"]) in seeds)
         )
+        if not runs:
+            there = sorted({run.data.tags["seed"] for run in self._runs}, key=int)
+            raise UserError(
+                f"seeds={list(seeds or ())}: no run of these arms has such a seed; there are {either(there)}"
+            )
         narrowed = replace(self, _runs=runs, run_ids={str(run.info.run_name): run.info.run_id for run in runs})
         chosen = arms or tuple(names)
         # What is read already is not read again.
