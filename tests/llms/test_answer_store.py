@@ -1,15 +1,18 @@
 import multiprocessing
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from tests import made
 
 from silvertune.llms import answer_store
-from silvertune.llms.answer_store import AnswerStore, Outcome
+from silvertune.llms.answer_store import AnswerStore
+from silvertune.llms.outcomes import Outcome
 
 OK = Outcome("ok", "YES", {"YES": 0.9, "NO": 0.1}, None, '{"label": "YES"}', None, "m-1", 100, 5, 0.25)
 REFUSED = OK._replace(status="refused", word=None, probs=None, raw="no")
@@ -199,3 +202,40 @@ def test_a_place_that_is_none_is_told_without_its_password(url: str) -> None:
     with pytest.raises(Exception) as caught:
         store.spent_usd()
     assert "geheim" not in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------ what fails in it
+
+
+def test_a_store_of_another_version_is_told_before_anything_is_asked(tmp_path: Path) -> None:
+    file = tmp_path / "labels.sqlite"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE TABLE answers (key TEXT PRIMARY KEY, status TEXT, word TEXT)")
+    store = AnswerStore(f"sqlite:///{file}", lease_s=60.0, remember_s=60.0, budget_usd=None)
+    with made.refused("store.url=sqlite:///", "its table answers has no column confidence, cost_usd"):
+        store.read(["a"])
+
+
+def test_what_fails_in_an_opened_store_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "labels.sqlite"
+    store = AnswerStore(f"sqlite:///{file}", lease_s=60.0, remember_s=60.0, budget_usd=None)
+    store.claim(["a"], [0.0])
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON payments BEGIN SELECT RAISE(FAIL, 'disk is full'); END"
+        )
+    with made.refused("store.url=sqlite:///", "can't be read or written", "disk is full"):
+        store.save({"a": Outcome("ok", "YES", None, None, "YES", None, "m", 1, 1, 0.5)})
+
+
+def test_what_others_have_set_aside_is_known(tmp_path: Path) -> None:
+    def opened_store(budget: float) -> AnswerStore:
+        return AnswerStore(f"sqlite:///{tmp_path}/labels.sqlite", lease_s=60.0, remember_s=60.0, budget_usd=budget)
+
+    mine, other = opened_store(5.0), opened_store(5.0)
+    other.claim(["a", "b"], [2.0, 1.0])
+    mine.claim(["c"], [1.0])
+    assert mine.set_aside_usd() == (3.0, 3.0)
+    other.close()
+    assert mine.set_aside_usd() == (0.0, 0.0)
+    mine.close()

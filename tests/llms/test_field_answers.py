@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from tests.llms.openai_double import served
 from silvertune.labelers.llm import StorePlace
 from silvertune.llms.asking import MOST_UNREADABLE_IN_A_ROW
 from silvertune.llms.interface import Price
+from silvertune.llms.outcomes import Outcome
 from silvertune.schema import Task
 
 Body = dict[str, Any]
@@ -362,6 +364,21 @@ def test_an_answer_dearer_than_what_was_set_aside_is_not_repaired(task: Task, tm
         labeler = made_llms.labeler(task, {"gpt": llm}, tmp_path, views=["text"], budget_usd=3.5)
         assert labeler.label(made.items(1))["status"].tolist() == ["parse_error"]
     assert len(asked) == 1
+
+
+def test_a_budget_that_others_have_set_aside_for_now_is_waited_for(task: Task, tmp_path: Path) -> None:
+    """Another process asks something else: what it has set aside is more than what it pays in the end."""
+    other = StorePlace(None, 60.0, 3600.0).open(tmp_path, 3.5)
+    assert other.claim(["theirs"], [3.0]).mine == ["theirs"]
+    threading.Timer(
+        1.0, lambda: other.save({"theirs": Outcome("ok", "NO", None, None, "", None, "m", 1, 1, 0.1)})
+    ).start()
+    with answering(lambda _: completion()) as (url, requests):
+        llm = made_llms.openai(url, price=Price(1000.0, 1000.0), limits_=made_llms.limits(concurrency=1))
+        labeler = made_llms.labeler(task, {"gpt": llm}, tmp_path, views=["text"], budget_usd=3.5)
+        assert labeler.label(made.items(1))["status"].tolist() == ["ok"]
+    other.close()
+    assert len(requests) == 1
 
 
 def test_a_question_of_ours_that_is_answered_is_paid_for(task: Task, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from silvertune.databases.engine import INSERTS, opened, reason, without_password
+from silvertune.databases.engine import INSERTS, opened, told, without_password
 from silvertune.databases.owner import in_words, is_gone, new_owner
 from silvertune.errors import UserError, check_number
 
@@ -127,14 +127,8 @@ class Ledger:
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except sa.exc.SQLAlchemyError as error:
-            raise UserError(
-                f"backend.ledger.url={self.address}: can't be read or written ({reason(error, self.url)}); the same "
-                "command goes on where this one stopped"
-            ) from error
+        with told(self.url, "backend.ledger.url"), self._engine.begin() as connection:
+            yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[sa.Connection]:

@@ -2,7 +2,8 @@
 
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,45 @@ def opened(url: str, key: str, tables: sa.MetaData) -> sa.Engine:
             if not is_sqlite:  # two that make the same table at once: the second would fail
                 connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_LOCK_OF_TABLES})"))
             tables.create_all(connection)
+            _check_columns(connection, tables, f"{key}={without_password(url)}")
     except (sa.exc.SQLAlchemyError, ImportError, OSError, TypeError, ValueError) as error:  # the last two: of a driver
         raise UserError(
             f"{key}={without_password(url)}: can't be opened ({reason(error, url)}); want a URL such as "
             "sqlite:///file.sqlite or postgresql+pg8000://user@host/database"
         ) from None
     return engine
+
+
+def _check_columns(connection: sa.Connection, tables: sa.MetaData, setting: str) -> None:
+    """UserError where a table that was there lacks a column: another version of silvertune made it."""
+    inspector = sa.inspect(connection)
+    for table in tables.tables.values():
+        lacking = set(table.columns.keys()) - {column["name"] for column in inspector.get_columns(table.name)}
+        if lacking:
+            raise UserError(
+                f"{setting}: its table {table.name} has no column {', '.join(sorted(lacking))}, as another version of "
+                "silvertune or another program made it; want another file or database, or that version"
+            )
+
+
+@contextmanager
+def told(url: str, key: str) -> Iterator[None]:
+    """Say in one line what fails in a database that was opened: its disk is full, its file damaged, its server gone.
+
+    Args:
+        url: SQLAlchemy URL.
+        key: The configuration key that it comes from.
+
+    Raises:
+        UserError: In place of SQLAlchemy's errors.
+    """
+    try:
+        yield
+    except sa.exc.SQLAlchemyError as error:
+        raise UserError(
+            f"{key}={without_password(url)}: can't be read or written ({reason(error, url)}); the same command goes on "
+            "where this one stopped"
+        ) from error
 
 
 def exists(url: str) -> bool:

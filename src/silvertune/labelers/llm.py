@@ -15,9 +15,10 @@ from silvertune.interfaces import CheckResult, Estimate
 from silvertune.items import chosen_views, views_of
 from silvertune.labelers import batches
 from silvertune.llms import prompts, served_models, truncation
-from silvertune.llms.answer_store import AnswerStore, Outcome, Outcomes
+from silvertune.llms.answer_store import AnswerStore
 from silvertune.llms.asking import ask_all
 from silvertune.llms.interface import LLM, BatchedLLM, LLMTraits
+from silvertune.llms.outcomes import Outcome, Outcomes
 from silvertune.llms.prompts import Example
 from silvertune.llms.questions import Round, StorePlace
 from silvertune.schema import Task

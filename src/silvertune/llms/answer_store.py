@@ -7,37 +7,24 @@ asked at this moment and by whom: nobody else asks it, until the lease is given 
 
 import json
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 
-from silvertune.databases.engine import INSERTS, opened
+from silvertune.databases.engine import INSERTS, opened, told
 from silvertune.databases.owner import is_gone, new_owner
+from silvertune.llms.outcomes import COLUMNS, Outcome, Outcomes, row_of
 
 _TABLES = sa.MetaData()
-_ANSWERED = (
-    ("status", sa.String(12)),
-    ("word", sa.Text),
-    ("probs", sa.Text),
-    ("confidence", sa.Float),
-    ("raw", sa.Text),
-    ("signs", sa.Text),
-    ("model", sa.Text),
-    ("tokens_in", sa.Integer),
-    ("tokens_out", sa.Integer),
-    ("cost_usd", sa.Float),
-)
 
 
 def _columns() -> list[Any]:
-    return [sa.Column(name, kind) for name, kind in _ANSWERED]
+    return [sa.Column(name, kind) for name, kind in COLUMNS]
 
 
 _answers = sa.Table("answers", _TABLES, sa.Column("key", sa.String(64), primary_key=True), *_columns())
@@ -57,107 +44,7 @@ _leases = sa.Table(
     sa.Column("expires", sa.Float, nullable=False),
     sa.Column("reserved_usd", sa.Float, nullable=False),
 )
-_MODEL = 1 + [name for name, _ in _ANSWERED].index("model")
 _KEYS_AT_A_TIME = 50_000
-_Row = tuple[Any, ...]
-"""Of `answers` or `payments`: the key, then what `_ANSWERED` names; `probs` as JSON."""
-
-
-class Outcome(NamedTuple):
-    """What became of a request.
-
-    Attributes:
-        status: As in `silvertune.votes`.
-        word: The label's word, where it is ok.
-        probs: Word -> probability, where told.
-        confidence: The one the LLM claims.
-        raw: What it said, or why nothing came.
-        signs: See `silvertune.llms.untrusted_text.signs`.
-        tokens_in: Of all that was answered, a repair included.
-        tokens_out: Of all that was answered, a repair included.
-        cost_usd: Of all that was answered, a repair included.
-    """
-
-    status: str
-    word: str | None
-    probs: Mapping[str, float] | None
-    confidence: float | None
-    raw: str
-    signs: str | None
-    model: str
-    tokens_in: int
-    tokens_out: int
-    cost_usd: float
-
-
-class Outcomes(Mapping[str, Outcome]):
-    """Outcomes by key, kept as the rows of the database and decoded when they are looked at.
-
-    A labelling of a hundred thousand votes reads them by column: to make an object of each takes longer than the
-    database does.
-    """
-
-    def __init__(self, rows: Iterable[_Row] = ()) -> None:
-        self._rows = {row[0]: row for row in rows}
-
-    def __getitem__(self, key: str) -> Outcome:
-        _, status, word, probs, *rest = self._rows[key]
-        return Outcome(status, word, None if probs is None else json.loads(probs), *rest)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._rows
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._rows)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def statuses(self) -> Counter[str]:
-        """Status -> how many outcomes have it."""
-        return Counter(row[1] for row in self._rows.values())
-
-    def models(self) -> set[str]:
-        """The models that answered, as they call themselves."""
-        return {row[_MODEL] for row in self._rows.values() if row[_MODEL]}
-
-    def update(self, others: Mapping[str, Outcome]) -> None:
-        """Add the outcomes of `others`, in place of those of the same keys."""
-        if isinstance(others, Outcomes):
-            self._rows |= others._rows
-        else:
-            self._rows |= {key: tuple(_row(key, outcome).values()) for key, outcome in others.items()}
-
-    def lacking(self, keys: Iterable[str]) -> list[str]:
-        """Those of `keys` that have no outcome."""
-        return [key for key in keys if key not in self._rows]
-
-    def columns(self, keys: Sequence[str | None], absent: Outcome, words: Iterable[str]) -> dict[str, list[Any]]:
-        """The outcomes of `keys`, by column.
-
-        Args:
-            keys: One a row; they may repeat.
-            absent: What a key that has no outcome gets, and a key that is None.
-            words: What could be answered.
-
-        Returns:
-            The name of each field of `Outcome` but `probs` -> its values, and `prob:<word>` for each word -> its
-            probabilities or None; one value a key.
-        """
-        blank = tuple(_row("", absent).values())
-        rows = [self._rows.get(key, blank) for key in keys]
-        columns = {name: list(map(itemgetter(place), rows)) for place, (name, _) in enumerate(_ANSWERED, start=1)}
-        return columns | _probs_by_word(columns.pop("probs"), words)
-
-
-def _probs_by_word(texts: Sequence[str | None], words: Iterable[str]) -> dict[str, list[float | None]]:
-    """`prob:<word>` -> probabilities. A thousand objects at a time: that is few calls and never many objects."""
-    columns: dict[str, list[float | None]] = {word: [] for word in words}
-    for start in range(0, len(texts), 1000):
-        probs_by_item = json.loads(f"[{','.join([text or '{}' for text in texts[start : start + 1000]])}]")
-        for word, column in columns.items():
-            column.extend([probs.get(word) for probs in probs_by_item])
-    return {f"prob:{word}": column for word, column in columns.items()}
 
 
 @dataclass(frozen=True)
@@ -245,7 +132,7 @@ class AnswerStore:
             return outcomes
         in_order = sorted(keys)  # as the index is: one page of it serves neighbours
         for start in range(0, len(in_order), _KEYS_AT_A_TIME):
-            with self._connection.begin():
+            with self._transaction():
                 outcomes.update(self._known(in_order[start : start + _KEYS_AT_A_TIME]))
         return outcomes
 
@@ -282,10 +169,10 @@ class AnswerStore:
     def save(self, outcomes: Mapping[str, Outcome]) -> None:
         """Commit outcomes and give their leases back, in one transaction. Only labels become answers."""
         now = time.time()
-        rows = [_row(key, outcome) for key, outcome in outcomes.items()]
+        rows = [row_of(key, outcome) for key, outcome in outcomes.items()]
         answers = [row for row in rows if row["status"] == "ok"]
         paid = [{**row, "at": now} for row in rows if row["status"] != "api_error" or row["cost_usd"]]
-        with self._connection.begin():
+        with self._transaction():
             # First, as a claim locks the leases: it never sees a payment before one with a lower number.
             self._give_back(list(outcomes))
             if answers:
@@ -305,13 +192,18 @@ class AnswerStore:
             self._connection.execute(mine.values(expires=time.time() + self.lease_s))
 
     @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with told(self.url, "store.url"), self._connection.begin():
+            yield
+
+    @contextmanager
     def _writing_leases(self) -> Iterator[None]:
         """A transaction that does not wait for the disk: a loss of power ends the processes that lease, too."""
         connection = self._connection.connection.driver_connection if self._engine.dialect.name == "sqlite" else None
         try:
             if connection is not None:
                 connection.execute("PRAGMA synchronous = NORMAL")
-            with self._connection.begin():
+            with self._transaction():
                 yield
         finally:
             if connection is not None:
@@ -319,8 +211,17 @@ class AnswerStore:
 
     def spent_usd(self) -> float:
         """What was ever paid for what is in this store."""
-        with self._connection.begin():
+        with self._transaction():
             return float(self._connection.execute(sa.select(sa.func.sum(_payments.c.cost_usd))).scalar() or 0.0)
+
+    def set_aside_usd(self) -> tuple[float, float]:
+        """What is set aside for requests of others, and how much of it for those that are asked at this moment."""
+        of_owners = sa.select(_leases.c.owner, sa.func.max(_leases.c.expires), sa.func.sum(_leases.c.reserved_usd))
+        with self._transaction():
+            query = of_owners.where(_leases.c.owner != self.owner).group_by(_leases.c.owner)
+            rows = self._connection.execute(query).all()
+        asked = [usd for owner, expires, usd in rows if expires > time.time() and not is_gone(owner)]
+        return sum(usd for _, _, usd in rows), sum(asked)
 
     def _known(self, keys: Sequence[str]) -> Outcomes:
         outcomes = self._outcomes(_answers, keys)
@@ -336,7 +237,7 @@ class AnswerStore:
             # By the index to the numbers of the rows, then to the rows in the order in which they are on disk.
             number: sa.ColumnClause[int] = sa.literal_column("rowid")
             condition = number.in_(sa.select(number).select_from(table).where(condition))
-        columns = [table.c.key, *(table.c[name] for name, _ in _ANSWERED)]
+        columns = [table.c.key, *(table.c[name] for name, _ in COLUMNS)]
         query = sa.select(*columns).where(condition, *conditions)
         cursor = self._connection.execute(query, {"keys": json.dumps(keys)}).cursor
         # The driver's own tuples: SQLAlchemy's rows take as long as the reading does.
@@ -389,12 +290,3 @@ _KEYS = {
     ),
 }
 """Dialect -> the keys in the parameter `keys`, a JSON array: a parameter a key would have a most, and be slower."""
-
-
-def _row(key: str, outcome: Outcome) -> dict[str, Any]:
-    row = {"key": key, **outcome._asdict()}
-    row["probs"] = None if outcome.probs is None else json.dumps(dict(outcome.probs), ensure_ascii=False)
-    # No database takes half a character, nor PostgreSQL a null one.
-    for name in ("raw", "model"):
-        row[name] = row[name].replace("\x00", "").encode("utf-8", "replace").decode()
-    return row

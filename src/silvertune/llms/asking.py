@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 from silvertune.errors import UserError
 from silvertune.llms import prompts, served_models, truncation
-from silvertune.llms.answer_store import AnswerStore, Outcome
+from silvertune.llms.answer_store import AnswerStore
 from silvertune.llms.answers import Reading
 from silvertune.llms.answers import read as parsed
 from silvertune.llms.interface import LLM, Answer, Ask, Request, UnusableError
+from silvertune.llms.outcomes import Outcome
 from silvertune.llms.rate_limits import GaveUpError, RateLimiter
 
 GRACE_S = 5.0
@@ -183,12 +184,9 @@ class _Asking:
                     await self.claimed.put(key)
                 pending.extend([*claim.busy, *claim.too_dear])
                 if claim.too_dear and not self.under_way and not claim.busy:
-                    spent = await self._in_thread(self.store.spent_usd)
-                    raise BudgetError(
-                        f"labeler.budget_usd={self.store.budget_usd:g}: ${spent:.4f} of it is spent, and another "
-                        f"request may cost ${self._reserve(claim.too_dear[0]):.4f}; what was answered is kept: raise "
-                        "the budget and run the same command to go on"
-                    )
+                    aside, aside_now = await self._in_thread(self.store.set_aside_usd)
+                    if not aside_now:  # else what others ask now may cost less than they have set aside
+                        raise await self._no_room(claim.too_dear[0], aside)
                 pause = _LOOK_AGAIN_S if claim.mine or claim.known else min(2 * pause, _LONGEST_LOOK_AGAIN_S)
                 if not claim.mine and not claim.known:
                     with suppress(TimeoutError):
@@ -197,6 +195,15 @@ class _Asking:
                 await self.claimed.put(None)
         except Exception as error:
             self._stop(error)
+
+    async def _no_room(self, key: str, aside: float) -> BudgetError:
+        spent = await self._in_thread(self.store.spent_usd)
+        for_others = f", ${aside:.4f} is set aside for requests of others that may still be paid for" if aside else ""
+        return BudgetError(
+            f"labeler.budget_usd={self.store.budget_usd:g}: ${spent:.4f} of it is spent{for_others}, and another "
+            f"request may cost ${self._reserve(key):.4f}; what was answered is kept: raise the budget and run the same "
+            "command to go on"
+        )
 
     async def _work(self, ask: Ask) -> None:
         while (key := await self.claimed.get()) is not None and not self.stopping.is_set():

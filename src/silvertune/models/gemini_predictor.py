@@ -15,9 +15,9 @@ import pandas as pd
 from silvertune import progress_bar
 from silvertune.errors import UserError
 from silvertune.llms import asking
-from silvertune.llms.answer_store import Outcome, Outcomes
 from silvertune.llms.gemini import Gemini
 from silvertune.llms.interface import Limits, Price
+from silvertune.llms.outcomes import Outcome, Outcomes
 from silvertune.llms.prompts import Example, Prompt
 from silvertune.llms.questions import Round, StorePlace
 from silvertune.models import saved
