@@ -258,3 +258,18 @@ def test_a_word_is_read_in_whatever_unicode_form() -> None:
     for form in ("NFC", "NFD"):
         text = json.dumps({"label": unicodedata.normalize(form, "réclamation")})
         assert answers.read(said(text), asked).word == "réclamation"
+
+
+@pytest.mark.parametrize(
+    ("label", "words", "word"),
+    [
+        ("1.10", ("1.1", "1.10"), "1.10"), ("1.1", ("1.1", "1.10"), "1.1"), ("1.100", ("1.1", "1.10"), None),
+        ("40E4", ("4E5", "40E4"), "40E4"), ("1", ("1", "1.0"), "1"), ("1.0", ("0", "1"), "1"), ("2", ("0", "1"), None),
+        ("NaN", ("nan", "1"), None), ("9" * 400, ("0", "1"), None),
+    ],
+)  # fmt: skip
+def test_a_number_is_the_word_that_is_spelt_like_it_or_the_only_one_of_its_value(
+    label: str, words: tuple[str, ...], word: str | None
+) -> None:
+    request = Request((Message("user", "?"),), words, ("label",))
+    assert answers.read(said(f'{{"label": {label}}}'), request).word == word

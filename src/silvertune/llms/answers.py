@@ -108,10 +108,19 @@ def _object(text: str) -> dict[str, object] | None:
     text = wrapped[2].strip() if wrapped else text
     fenced = _FENCE.match(text) if text.startswith("```") else None
     try:
-        content = json.loads(fenced[1] if fenced else text, object_pairs_hook=_without_duplicates)
+        content = json.loads(
+            fenced[1] if fenced else text, object_pairs_hook=_without_duplicates, parse_int=_Number, parse_float=_Number
+        )
     except (ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
+
+
+class _Number(float):
+    """A number of JSON that knows how it is written: 1.10 and 1.1 may be two classes."""
+
+    def __init__(self, spelling: str) -> None:
+        self.spelling = spelling
 
 
 def _word(label: object, words: Sequence[str]) -> str | None:
@@ -120,10 +129,8 @@ def _word(label: object, words: Sequence[str]) -> str | None:
         same = [word for word in words if _nfc(word) == _nfc(label)]
     elif isinstance(label, bool):
         same = [word for word in words if word.lower() == str(label).lower()]
-    elif isinstance(label, int | float):
-        same = [word for word in words if word == json.dumps(label)] or [
-            word for word in words if _number(word) == label
-        ]
+    elif isinstance(label, _Number):
+        same = [word for word in words if word == label.spelling] or [word for word in words if _number(word) == label]
     else:
         return None
     exact = [word for word in same if word == label]
