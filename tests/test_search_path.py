@@ -205,6 +205,19 @@ def test_a_config_that_was_edited_is_read_again(tmp_path: Path, monkeypatch: pyt
     assert composed_here("filter=mine", "dataset.path=x").filter.agreement.at_least.a == 1
 
 
+def test_codes_that_yaml_reads_as_other_numbers_are_as_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = ["010", "007", "0x1F", "0b11", "1:30", "08", "-012"]
+    text = "# 010\nname: codes\nclasses: [" + ", ".join([*codes, "'020'", "10", "+1", "a:010"]) + "]\n"
+    write(tmp_path / "conf" / "task" / "codes.yaml", text + "positive: 010\nanswers: {010: 1:30}\n")
+    monkeypatch.chdir(tmp_path)
+    task = composed_here("task=codes", "dataset.path=x").task
+    assert list(task.classes) == [*codes, "020", 10, 1, "a:010"]
+    assert task.positive == "010"
+    assert dict(task.answers) == {"010": "1:30"}
+
+
 def test_a_default_that_names_another_choice_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "conf" / "dataset" / "mine.yaml", "defaults: [tables_jsonl, {/filter@also: '${filter}'}]\n")
     monkeypatch.chdir(tmp_path)

@@ -9,6 +9,7 @@ which takes it a third of the time.
 """
 
 import pickle
+import re
 from functools import cache
 from pathlib import Path
 
@@ -147,6 +148,9 @@ def _files(provider: str, path: str) -> ConfigSource:
     return FileConfigSource(provider=provider, path=f"file://{path}")
 
 
+_OTHER_NUMBER = re.compile(r"(?<![\w.])[-+]?(?:0[0-7_]+|0b[01_]+|0x[0-9a-fA-F_]+|[1-9][0-9_]*(?::[0-5]?[0-9])+)")
+"""Codes such as 010 and 1:30, which yaml reads to base 8 and 60, as 8 and 90: they are names as they are written."""
+
 _pickled: dict[tuple[str, str, int, int], bytes] = {}
 """What Hydra makes of a file, by who provides it, its path, its time and its size; each composition changes a copy."""
 
@@ -158,9 +162,30 @@ def _loaded(files: ConfigSource, config_path: str) -> ConfigResult:
     state = file.stat()
     key = files.provider, str(file), state.st_mtime_ns, state.st_size
     if key not in _pickled:
-        _pickled[key] = pickle.dumps(files.load_config(config_path))
+        loaded = files.load_config(config_path)
+        text = file.read_text(encoding="utf-8")
+        if (as_written := _as_written(text)) != text:
+            from omegaconf import OmegaConf
+
+            loaded.config = OmegaConf.create(as_written)
+        _pickled[key] = pickle.dumps(loaded)
     result: ConfigResult = pickle.loads(_pickled[key])
     return result
+
+
+def _as_written(text: str) -> str:
+    """A yaml whose numbers stand in quotes where yaml would read the number that nobody wrote (`_OTHER_NUMBER`)."""
+    if not _OTHER_NUMBER.search(text):
+        return text
+    import yaml
+
+    parts, start = [], 0
+    for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        if isinstance(token, yaml.ScalarToken) and token.plain and _OTHER_NUMBER.fullmatch(token.value):
+            begin, end = token.start_mark.index, token.end_mark.index
+            parts += [text[start:begin], f'"{text[begin:end]}"']
+            start = end
+    return "".join([*parts, text[start:]])
 
 
 @cache
