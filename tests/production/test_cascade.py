@@ -146,6 +146,18 @@ def test_bad_input_is_one_line(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_that_is_read_is_not_written_over(folder: Path, labelled: Path, tmp_path: Path) -> None:
+    rows = pd.read_csv(labelled, keep_default_na=False)
+    mine, votes = tmp_path / "mine.csv", tmp_path / "votes.csv"
+    rows.to_csv(mine, index=False)
+    rows[["id", "llm"]].set_axis(["item_id", "label"], axis=1).assign(annotator="llm").to_csv(votes, index=False)
+    before = {file: file.read_bytes() for file in (mine, votes)}
+    for labels, out in ((("--labels-in", "llm"), "mine.json"), (("--votes", votes), "votes.json")):
+        said = str(status_of(folder, mine, *labels, "--out", tmp_path / out))
+        assert f"{tmp_path / out}: {(tmp_path / out).with_suffix('.csv')} would be written over" in said
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
 def test_items_that_the_model_was_tuned_on_do_not_count(
     folder: Path, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

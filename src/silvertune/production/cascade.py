@@ -106,6 +106,10 @@ def _cascade(options: argparse.Namespace) -> int:
     out = Path(options.out)
     if out.suffix != ".json" or not out.absolute().parent.is_dir():
         raise UserError(f"--out={out}: want a .json file in a folder that is there")
+    for written in (out, out.with_suffix(".csv"), out.with_suffix(".png")):
+        for file in map(Path, (*options.inputs, options.votes or "")):
+            if written.exists() and file.exists() and written.samefile(file):
+                raise UserError(f"--out={out}: {written} would be written over, and it is read here; name another one")
     with command_line.model_of(options) as (model, folder):
         return _chosen(options, model, out, folder)
 
