@@ -366,7 +366,9 @@ def test_an_answer_dearer_than_what_was_set_aside_is_not_repaired(task: Task, tm
     assert len(asked) == 1
 
 
-def test_a_budget_that_others_have_set_aside_for_now_is_waited_for(task: Task, tmp_path: Path) -> None:
+def test_a_budget_that_others_have_set_aside_for_now_is_waited_for(
+    task: Task, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Another process asks something else: what it has set aside is more than what it pays in the end."""
     other = StorePlace(None, 60.0, 3600.0).open(tmp_path, 3.5)
     assert other.claim(["theirs"], [3.0]).mine == ["theirs"]
@@ -379,6 +381,7 @@ def test_a_budget_that_others_have_set_aside_for_now_is_waited_for(task: Task, t
         assert labeler.label(made.items(1))["status"].tolist() == ["ok"]
     other.close()
     assert len(requests) == 1
+    assert capsys.readouterr().err.count("waiting for requests of others, for which $3.0000 is set aside") == 1
 
 
 def test_a_question_of_ours_that_is_answered_is_paid_for(task: Task, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Requests to outcomes: each asked once, whoever else works from the same store, and nothing lost on the way."""
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -170,6 +171,7 @@ class _Asking:
     async def _claim(self) -> None:
         """Hand leased keys to the workers, a few ahead of them, until every question has an outcome or is handed on."""
         pause, pending, size = _LOOK_AGAIN_S, deque(self.questions), max(self.llm.limits.concurrency, 16)
+        is_told = False
         try:
             while pending:
                 some = [pending.popleft() for _ in range(min(size, len(pending)))]
@@ -187,6 +189,10 @@ class _Asking:
                     aside, aside_now = await self._in_thread(self.store.set_aside_usd)
                     if not aside_now:  # else what others ask now may cost less than they have set aside
                         raise await self._no_room(claim.too_dear[0], aside)
+                    if not is_told:
+                        print(f"silvertune: labeler.budget_usd={self.store.budget_usd:g}: waiting for requests of "
+                              f"others, for which ${aside_now:.4f} is set aside", file=sys.stderr)  # fmt: skip
+                    is_told = True
                 pause = _LOOK_AGAIN_S if claim.mine or claim.known else min(2 * pause, _LONGEST_LOOK_AGAIN_S)
                 if not claim.mine and not claim.known:
                     with suppress(TimeoutError):
