@@ -496,6 +496,25 @@ def test_an_annotator_in_two_unicode_forms_is_one_annotator(tmp_path: Path) -> N
     assert data.annotations["annotator"].to_list() == ["crowd/Ren\u00e9"] * 2
 
 
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"id": 5}, "dataset.id=5: want the name of a column, in quotes"),
+        ({"group": False}, "dataset.group=False: want the name of a column"),
+        ({"annotations": ["llm"]}, "dataset.annotations=['llm']: want {annotator: {column: ...}}"),
+        ({"annotations": {"a": {"column": 2019}}}, "dataset.annotations.a.column=2019: want the name of a column"),
+        ({"annotations": {"a": {"column": "id", "values": ["x"]}}}, "dataset.annotations.a.values=['x']: want {value"),
+        (
+            {"annotations": {"a": {"column": "id", "threshold": "0,5"}}},
+            "annotations.a.threshold=0,5: want a number, such as 0.5",
+        ),
+    ],
+    ids=str,
+)
+def test_a_setting_of_another_type_is_told_in_one_line(tmp_path: Path, changed: dict[str, Any], told: str) -> None:
+    assert told in refused(TEXTS, write(tmp_path, [{"id": 1, "text": "x"}]), **changed)
+
+
 def test_the_name_of_annotations_is_a_text_or_a_whole_number(tmp_path: Path) -> None:
     path = write(tmp_path, [{"id": 1, "text": "x", "said": "cat"}])
     assert read(TEXTS, path, annotations={7: {"column": "said"}}).annotations["annotator"].to_list() == ["7"]

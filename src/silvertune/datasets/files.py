@@ -77,6 +77,8 @@ def load(
     Raises:
         UserError: Something is not as the configuration says, with the file and the row.
     """
+    if not isinstance(annotations, Mapping):
+        raise UserError(f"dataset.annotations={annotations}: want {{annotator: {{column: ...}}}}")
     rows = read(path, files, TextFormat(encoding, separator))
     parts = dict(zip(PARTS_OF_TABLES, (cells, page_text, caption, footnotes), strict=True))
     for key, column in {"id": id, "group": group, **parts}.items():

@@ -1,5 +1,6 @@
 """Columns that hold labels: whose, and what their values mean."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -65,6 +66,15 @@ def specified(spec: Mapping[str, Any], key: str, task: Task) -> Labels:
             if unknown
             else f"{key}.column: say which column holds the labels"
         ) from None
+    if labels.values is not None and not isinstance(labels.values, Mapping):
+        raise UserError(f"{key}.values={labels.values}: want {{value: class}}")
+    is_number = isinstance(labels.threshold, int | float) and not isinstance(labels.threshold, bool)
+    if labels.threshold is not None and not (is_number and math.isfinite(labels.threshold)):
+        raise UserError(f"{key}.threshold={labels.threshold}: want a number, such as 0.5")
+    names = {name: getattr(labels, name) for name in ("column", "confidence", "annotator")}
+    for name, column in names.items():
+        if column is not None and not isinstance(column, str):
+            raise UserError(f"{key}.{name}={column}: want the name of a column, in quotes")
     if labels.threshold is not None and (labels.values is not None or task.positive is None or len(task.classes) != 2):
         raise UserError(
             f"{key}.threshold={labels.threshold}: needs a task of two classes with task.positive, and no values"

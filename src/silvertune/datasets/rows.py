@@ -122,6 +122,8 @@ class Rows:
         Raises:
             UserError: There is none. The message names the nearest column and all that there are.
         """
+        if column is not None and not isinstance(column, str):
+            raise UserError(f"{key}={column}: want the name of a column, in quotes")
         if column is None or self.has(column):
             return
         first = column.split(".")[0]
