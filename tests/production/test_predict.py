@@ -343,6 +343,19 @@ def test_an_id_keeps_every_character(folder: Path, tmp_path: Path, form: str) ->
     assert [row["id"] for row in written] == ids
 
 
+def test_a_folder_of_the_users_own_is_not_taken_for_that_of_the_parts(folder: Path, tmp_path: Path) -> None:
+    rows, kept = write_rows(tmp_path / "in.csv", 3), tmp_path / "out.csv.parts" / "mine.json"
+    kept.parent.mkdir()
+    kept.write_text("{}")
+    said = status_of(folder, rows, "--out", tmp_path / "out.csv")
+    assert "out.csv.parts, where parts are kept, holds files of another kind" in str(said)
+    assert kept.read_text() == "{}"
+    assert [path.name for path in kept.parent.iterdir()] == ["mine.json"]
+    kept.unlink()
+    assert status_of(folder, rows, "--out", tmp_path / "out.csv") == 0
+    assert not kept.parent.exists()
+
+
 def test_two_commands_do_not_write_one_output(folder: Path, undisturbed: bytes, tmp_path: Path) -> None:
     (tmp_path / "out.csv.parts").mkdir()
     with FileLock(tmp_path / "out.csv.parts" / "lock"):

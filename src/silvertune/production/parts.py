@@ -16,6 +16,7 @@ from silvertune.errors import UserError
 from silvertune.production import output
 
 FINISHED = "finished.json"
+LOCK = "lock"
 IS_THERE = "is there already; name another file, or remove it"
 
 
@@ -64,11 +65,18 @@ class Parts:
         """Keep other commands from this output while the block runs.
 
         Raises:
-            UserError: Another command is writing it, or nothing can be written there.
+            UserError: Another command is writing it, the folder is not of such a command, or nothing can be written
+                there.
         """
         try:
             self.folder.mkdir(exist_ok=True)
-            lock = FileLock(self.folder / "lock", timeout=0)
+            names = {entry.name for entry in self.folder.iterdir()}
+            if names and not names & {LOCK, FINISHED}:  # it is removed in the end
+                raise UserError(
+                    f"--out={self.out}: {self.folder}, where parts are kept, holds files of another kind; name another "
+                    "file, or move them"
+                )
+            lock = FileLock(self.folder / LOCK, timeout=0)
             lock.acquire()
         except Timeout:
             raise UserError(f"--out={self.out}: another silvertune-predict is writing it") from None
@@ -78,7 +86,7 @@ class Parts:
             yield
         finally:
             lock.release()
-            if not any(entry.name != "lock" for entry in self.folder.glob("*")):
+            if not any(entry.name != LOCK for entry in self.folder.glob("*")):
                 shutil.rmtree(self.folder, ignore_errors=True)
 
     def counts(self, name: str) -> Counts | None:
@@ -124,9 +132,10 @@ class Parts:
             return None
 
     def remove(self) -> None:
-        """Remove the parts; what says that the output is written goes last."""
-        for path in self.folder.glob("*.part"):
-            path.unlink(missing_ok=True)
+        """Remove the parts; what says that the output is written, and that the folder is ours, goes last."""
+        for path in self.folder.iterdir():
+            if path.is_file() and path.name not in (LOCK, FINISHED):
+                path.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _file(self, name: str) -> Path:
