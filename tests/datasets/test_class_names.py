@@ -97,3 +97,9 @@ def test_what_yaml_has_lost_is_told_in_one_line(content: str, key: str) -> None:
 def test_two_spellings_of_one_class_are_one_class() -> None:
     with made.refused("task.classes=", "at least two different classes"):
         task_of(written('{name: t, classes: ["\\u00e9", "e\\u0301"]}'))
+
+
+@pytest.mark.parametrize("other", ["a ", " a", "a\\u00a0", "a\\u200b"], ids=ascii)
+def test_classes_that_differ_only_by_blanks_are_refused(other: str) -> None:
+    with made.refused("task.classes: 'a' and ", "differ only by blanks around them"):
+        task_of(written(f'{{name: t, classes: ["a", "{other}"]}}'))

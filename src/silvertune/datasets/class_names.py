@@ -1,9 +1,9 @@
 """The names of classes, and the words that stand for them, as a configuration writes them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from silvertune.datasets.values import normal_form, text_of
+from silvertune.datasets.values import normal_form, text_of, without_blanks_around
 from silvertune.errors import UserError
 
 
@@ -49,11 +49,12 @@ def of_task(content: Mapping[str, Any]) -> dict[str, Any]:
         The same keys, with every class and word as a text.
 
     Raises:
-        UserError: Yaml has lost how one of them was written.
+        UserError: Yaml has lost how one of them was written, or two classes differ only by blanks around them.
     """
     names: dict[str, Any] = {
         "classes": [class_name(value, f"task.classes[{i}]") for i, value in enumerate(content["classes"])]
     }
+    _refuse_alike(names["classes"])
     if content.get("positive") is not None:
         names["positive"] = class_name(content["positive"], "task.positive")
     if content.get("descriptions"):
@@ -75,3 +76,14 @@ def of_task(content: Mapping[str, Any]) -> dict[str, Any]:
             for i, example in enumerate(content["examples"])
         ]
     return names
+
+
+def _refuse_alike(classes: Sequence[str]) -> None:
+    """Raises UserError for two classes that look the same: no message, table or answer would tell them apart."""
+    names: dict[str, str] = {}
+    for name in classes:
+        if (other := names.setdefault(without_blanks_around(name), name)) != name:
+            raise UserError(
+                f"task.classes: {other!a} and {name!a} differ only by blanks around them; want names that "
+                "can be told apart"
+            )
