@@ -129,6 +129,14 @@ def test_a_value_whose_spelling_yaml_has_lost_has_to_be_quoted(value: object) ->
         LabelValues({value: "a", "b": "b"}, "gold")
     with made.refused("gold=", "yaml reads", "quote it"):
         LabelValues({"a": "a", "b": "b"}, "gold", ignore=[value])
+    settings: dict[str, Any]
+    for key, classes, settings in (
+        ("values", {value: "a", "b": "b"}, {}),
+        ("abstain", {"a": "a"}, {"abstain": [value]}),
+        ("ignore", {"a": "a"}, {"ignore": [value]}),
+    ):
+        with made.refused(f"dataset.gold.{key}=", "yaml reads", "quote it"):
+            LabelValues(classes, "dataset.gold.column=label", settings="dataset.gold", **settings)
 
 
 @pytest.mark.parametrize("value", ["NO", "no", "off"])

@@ -227,7 +227,7 @@ def _meanings(values: Sequence[Any], places: Sequence[str], labels: Labels, key:
     """What each value of the column means."""
     where = f"{key}.column={labels.column}"
     if labels.threshold is not None:
-        reader = LabelValues({}, where, abstain=labels.abstain, ignore=labels.ignore)
+        reader = LabelValues({}, where, abstain=labels.abstain, ignore=labels.ignore, settings=key)
         return [
             _by_threshold(value, labels, task, reader, Where(places, number, where))
             for number, value in enumerate(values)
@@ -239,7 +239,8 @@ def _meanings(values: Sequence[Any], places: Sequence[str], labels: Labels, key:
     if wrong := [name for name in classes.values() if name not in task.classes]:
         raise UserError(f"{key}.values: {wrong[0]!r} is no class of task {task.name!r}; want {either(task.classes)}")
     remedy = f", or values, abstain or ignore of {key} that say what it means"
-    return LabelValues(classes, where, abstain=labels.abstain, ignore=labels.ignore, remedy=remedy).read(values, places)
+    reader = LabelValues(classes, where, abstain=labels.abstain, ignore=labels.ignore, remedy=remedy, settings=key)
+    return reader.read(values, places)
 
 
 def _by_threshold(value: Any, labels: Labels, task: Task, no_label: LabelValues, where: object) -> Meaning:

@@ -37,9 +37,10 @@ class LabelValues:
         abstain: Values that mean "do not know", whatever `classes` says of them.
         ignore: Values that count as null, whatever `classes` and `abstain` say of them.
         remedy: What else to do about a value that means nothing, for the message.
+        settings: The configuration's key under which `values`, `abstain` and `ignore` stand; "": `key` has them.
 
     Raises:
-        UserError: Two values of different classes have one spelling.
+        UserError: Two values of different classes have one spelling, or yaml has lost how one is written.
     """
 
     def __init__(
@@ -50,16 +51,20 @@ class LabelValues:
         abstain: Iterable[Any] = (),
         ignore: Iterable[Any] = (),
         remedy: str = "",
+        settings: str = "",
     ) -> None:
         self.key, self.remedy = key, remedy
+        keys = {name: f"{settings}.{name}" if settings else key for name in ("values", "abstain", "ignore")}
         self.spellings: dict[str, tuple[Any, Meaning]] = {}
         for value, name in classes.items():
-            spelling = _spelling(value, key)
+            spelling = _spelling(value, keys["values"])
             if self.spellings.setdefault(spelling, (value, name))[1] != name:
                 first = self.spellings[spelling][1]
-                raise UserError(f"{key}: {spelling!r} stands for {first!r} and for {name!r}; want one of them")
-        self.spellings |= {_spelling(value, key): (value, NoLabel.ABSTAINED) for value in abstain}
-        self.spellings |= {_spelling(value, key): (value, NoLabel.NOTHING) for value in ignore}
+                raise UserError(
+                    f"{keys['values']}: {spelling!r} stands for {first!r} and for {name!r}; want one of them"
+                )
+        self.spellings |= {_spelling(value, keys["abstain"]): (value, NoLabel.ABSTAINED) for value in abstain}
+        self.spellings |= {_spelling(value, keys["ignore"]): (value, NoLabel.NOTHING) for value in ignore}
         self.stripped: dict[str, list[tuple[Any, Meaning]]] = {}
         self.numbers: dict[Decimal, list[tuple[Any, Meaning]]] = {}
         for spelling, (value, meaning) in self.spellings.items():
