@@ -191,3 +191,27 @@ def test_a_parquet_file_is_read_in_the_columns_that_are_needed(tmp_path: Path) -
     assert set(batch.columns()[0].values) == {"id", "a", "b"}
     deep = ColumnMapping(id=None, views={"text": "{deep.a}"})
     assert [text for _, text in texts(file, deep)] == ["1"] * 23
+
+
+@pytest.mark.parametrize("written", ["t\u00e9xt", "te\u0301xt"], ids=ascii)
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
+def test_a_column_is_found_in_any_unicode_form(name: str, written: str, tmp_path: Path) -> None:
+    for column in ("t\u00e9xt", "te\u0301xt"):
+        path = tmp_path / name
+        if name == "a.parquet":
+            pd.DataFrame({column: ["x"]}).to_parquet(path)
+        else:
+            row = f"{column}\nx\n" if name == "a.csv" else json.dumps({column: "x"})
+            path.write_text(row, encoding="utf-8")
+        mapping = ColumnMapping(id=written, views={"text": f"<{{{written}}}>"})
+        (batch,) = batches.read(str(path), name.split(".")[1], mapping)
+        columns, _ = batch.columns()
+        texts = mapping.texts(columns, batch.fields)
+        assert (texts.ids, texts.views, texts.bad_rows) == (["x"], {"text": ["<x>"]}, {})
+
+
+def test_a_key_that_stands_twice_makes_a_bad_row(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"id": "1", "text": "x"}\n{"id": "2", "text": "x", "text": "y"}\n')
+    mapping = ColumnMapping(id="id", views={"text": "{text}"})
+    (batch,) = batches.read(str(tmp_path / "a.jsonl"), "jsonl", mapping)
+    assert batch.columns()[1] == {1: f"{tmp_path}/a.jsonl:2: the key 'text' stands twice in one object"}

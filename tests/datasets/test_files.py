@@ -227,6 +227,14 @@ def test_captions_false_takes_the_caption_out_of_views_of_the_raw_columns_too(tm
     assert "Table 1" not in items.at["t1", "text"]
 
 
+@pytest.mark.parametrize("template", ["{t\u00e9xt}", "{te\u0301xt}", '{"te\u0301xt"}'], ids=ascii)
+def test_a_caption_is_taken_out_whatever_the_unicode_form_of_its_column(tmp_path: Path, template: str) -> None:
+    rows = [{"te\u0301xt" if key == "title" else key: value for key, value in row.items()} for row in SPREADSHEET]
+    for caption in ("t\u00e9xt", "te\u0301xt"):
+        columns = {"caption": caption, "captions": False, "views": {"text": f"{template}\n{{cells_text}}"}}
+        assert "Table 1" not in read(TABLES, write(tmp_path, rows), **columns).items.at["t1", "text"]
+
+
 @pytest.mark.parametrize(
     ("name", "template", "told"),
     [

@@ -5,9 +5,10 @@ import csv
 import gzip
 import io
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -125,6 +126,10 @@ def test_compression_and_encoding_do_not_change_the_digest_of_the_same_bytes(tmp
         ("a.json", b'[{"id": 1}, 2]', ["a.json: entry 2", "got int"]),
         ("a.json", b'[{"id": 1}', ["a.json", "not JSON"]),
         ("a.json", b"[]", ["no rows in it"]),
+        ("a.jsonl", b'{"id": 1}\n{"id": 2, "id": 2}', ["a.jsonl:2: ", "the key 'id' stands twice in one object"]),
+        ("a.json", b'[{"id": "[,"} ,\n{"id": {"b": 1, "b": 2}}]', ["a.json: entry 2: ", "the key 'b' stands twice"]),
+        ("a.jsonl", '{"\u00e9": 1, "e\u0301": 2}'.encode(), ["a.jsonl:1", r"keys '\xe9' and 'e\u0301' are the same"]),
+        ("a.csv", "\u00e9,e\u0301\n1,2\n".encode(), ["a.csv:1", r"columns '\xe9' and 'e\u0301' are the same letters"]),
         ("a.csv.gz", b"no gzip", ["not a whole .gz file"]),
         ("a.csv.gz", FILES["a.csv.gz"][:-9], ["not a whole .gz file"]),
         ("a.jsonl.zst", b"no zstd", ["not a whole .zst file"]),
@@ -168,6 +173,32 @@ def test_a_column_that_stands_twice_in_a_parquet_file_is_told(tmp_path: Path) ->
     pq.write_table(twice, tmp_path / "a.parquet")
     with made.refused("dataset.path", "the column 'id' stands twice"):
         read(tmp_path / "a.parquet")
+
+
+def test_columns_of_a_parquet_file_that_are_the_same_letters_are_told(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"\u00e9": [1], "e\u0301": [2]}), tmp_path / "a.parquet")
+    with made.refused("dataset.path", r"the columns '\xe9' and 'e\u0301' are the same letters"):
+        read(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.parquet"])
+def test_a_column_is_found_in_any_unicode_form(tmp_path: Path, name: str, form: Literal["NFC", "NFD"]) -> None:
+    column = unicodedata.normalize(form, "t\u00e9xt")
+    row = {column: "x", "more": {column: {column: "y"}}}
+    if name.endswith(".parquet"):
+        pq.write_table(pa.Table.from_pylist([row]), tmp_path / name)
+    elif name.endswith(".csv"):
+        (tmp_path / name).write_text(f"{column},more\nx,\n", encoding="utf-8")
+    else:
+        text = json.dumps([row] if name == "a.json" else row, ensure_ascii=False)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    content = rows.read(str(tmp_path / name), {})
+    for written in ("t\u00e9xt", "te\u0301xt"):
+        content.require(written, "dataset.id")
+        assert content.values(written) == ["x"]
+        if not name.endswith(".csv"):
+            assert content.values(f"more.{written}.{written}") == ["y"]
 
 
 def test_a_column_may_hold_separators_where_the_separator_is_said(tmp_path: Path) -> None:

@@ -361,6 +361,41 @@ def test_probabilities_of_a_class_in_another_unicode_form_are_read(tmp_path: Pat
     assert table[["prob:x", "prob:\u00e9"]].to_numpy().tolist() == [[0.75, 0.25]]
 
 
+def test_probabilities_that_contradict_their_label_are_counted_and_said(
+    task: Task, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = task.classes
+    rows: list[dict[str, object]] = [
+        {"item_id": "a", "annotator": "gpt", "label": first, f"prob:{first}": 0.5, f"prob:{second}": 0.5},
+        {"item_id": "no item", "annotator": "gpt", "label": first, f"prob:{first}": 0.5, f"prob:{second}": 0.5},
+        {"item_id": "b", "annotator": "gpt", "label": None, f"prob:{first}": 0.1, f"prob:{second}": 0.9},
+        {"item_id": "c", "annotator": "gpt", "label": first, f"prob:{first}": 0.125, f"prob:{second}": 0.875},
+        {"item_id": "d", "annotator": "gpt", "label": second, f"prob:{first}": None, f"prob:{second}": None},
+    ]
+    table = of_file(save(rows, tmp_path / "v.csv"), task, ["a", "b", "c", "d"]).votes
+    assert table["label"].to_list() == [first, None, first, second]
+    said = capsys.readouterr().err
+    assert "1 of 4 vote(s) have a label that is not the most probable class by their own prob: columns" in said
+    assert f"v.csv:5: label {first!r} has 0.125, {second!r} 0.875" in said
+
+
+def test_probabilities_that_agree_with_their_label_are_not_spoken_of(
+    task: Task, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = task.classes
+    rows: list[dict[str, object]] = [
+        {"item_id": "a", "annotator": "gpt", "label": first, f"prob:{first}": 0.5, f"prob:{second}": 0.5}
+    ]
+    of_file(save(rows, tmp_path / "v.csv"), task, ["a"])
+    assert capsys.readouterr().err == ""
+
+
+def test_a_key_that_stands_twice_in_a_vote_is_told_with_its_row(task: Task, tmp_path: Path) -> None:
+    (tmp_path / "v.jsonl").write_text('{"item_id": "a", "annotator": "gpt", "label": "soe", "label": "other"}\n')
+    with made.refused("v.jsonl:1: labeler.path: the key 'label' stands twice"):
+        of_file(tmp_path / "v.jsonl", task, ["a"])
+
+
 def test_a_byte_order_mark_is_no_part_of_a_votes_file(task: Task, tmp_path: Path) -> None:
     (tmp_path / "v.csv").write_bytes(b"\xef\xbb\xbfitem_id,annotator,label\na,gpt,soe\n")
     (tmp_path / "v.jsonl").write_bytes(b'\xef\xbb\xbf{"item_id": "a", "annotator": "gpt", "label": "soe"}\n')

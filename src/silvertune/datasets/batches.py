@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from silvertune.datasets import formats
-from silvertune.datasets.formats import SEPARATORS, Columns, Row, TextFormat, endings_of, json_constant
+from silvertune.datasets.formats import SEPARATORS, Columns, Row, TextFormat, endings_of
+from silvertune.datasets.json_text import NotReadError, decoded, names_of_columns
 from silvertune.datasets.mapping import ColumnMapping
+from silvertune.datasets.values import normal_form
 from silvertune.errors import UserError, either
 
 ROWS = 10_000
@@ -28,7 +30,6 @@ LOOK = 8
 """After every so many rows the characters are counted."""
 HEAD = 100
 """Rows of a Parquet file that are looked at first, to see which columns are needed."""
-_DECODER = json.JSONDecoder(parse_constant=json_constant)
 KINDS = ("jsonl", "csv", "tsv", "parquet")
 _KIND_OF_ENDING = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".tsv": "tsv"} | {
     ".parquet": "parquet"
@@ -62,7 +63,7 @@ class Batch:
     def columns(self) -> tuple[Columns, dict[int, str]]:
         """The columns of the rows, and what is wrong with those that can't be read, by their number from 0."""
         if self.kind == "parquet":
-            names = self.content.schema.names
+            names = names_of_columns(self.content.schema.names, self.place.removesuffix(": row "))
             return Columns(dict(zip(names, self.content.columns, strict=True)), self.numbers, self.place), {}
         bad_rows: dict[int, str] = {}
         count = len(self.header)
@@ -92,9 +93,9 @@ class Batch:
 def _json_row(line: str) -> Row | str:
     """The object of a line, or what is wrong with it."""
     try:
-        row = _DECODER.decode(line)
-    except (ValueError, RecursionError) as error:
-        return f"not JSON ({error})"
+        row = decoded(line)
+    except NotReadError as error:
+        return str(error)
     return row if isinstance(row, dict) else f"want one JSON object a line, got {type(row).__name__}"
 
 
@@ -284,8 +285,7 @@ def _csv(lines: _Lines, text_format: TextFormat, usual: str) -> Iterator[Batch]:
     try:
         names = next(reader, [])
         header = names[: max((number for number, name in enumerate(names, start=1) if name), default=0)]
-        if twice := {name for name in header if header.count(name) > 1}:
-            raise UserError(f"{lines.file}:1: the column {sorted(twice)[0]!r} stands twice in the header")
+        header = names_of_columns(header, f"{lines.file}:1")
         if len(header) == 1 and not is_said:
             _refuse_other_separator(header[0], separator, f"{lines.file}:1")
         for values in _rows(reader):
@@ -339,9 +339,11 @@ def _parquet(file: str, mapping: ColumnMapping, also: Collection[str]) -> Iterat
         if head is None:
             return
         fields = mapping.fields_in(Batch("parquet", head, range(1, len(head) + 1), place).columns()[0], file)
-        wanted = [*fields, *also]
+        wanted = [*fields, *map(normal_form, also)]
         needed = [
-            name for name in source.schema_arrow.names if any(f"{text}.".startswith(f"{name}.") for text in wanted)
+            name
+            for name in source.schema_arrow.names
+            if any(f"{text}.".startswith(f"{normal_form(name)}.") for text in wanted)
         ]
         start = 0
         for rows in source.iter_batches(ROWS, columns=needed):

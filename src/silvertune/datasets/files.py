@@ -14,7 +14,7 @@ from silvertune.datasets.formats import TextFormat
 from silvertune.datasets.label_columns import annotations_of, gold_of
 from silvertune.datasets.notices import say
 from silvertune.datasets.rows import Rows, read
-from silvertune.datasets.values import names_of, shared_names_of, texts_of
+from silvertune.datasets.values import names_of, normal_form, shared_names_of, texts_of
 from silvertune.datasets.views import rendered
 from silvertune.errors import UserError
 from silvertune.items import Data, groups_with_copies_together
@@ -235,7 +235,7 @@ def _table_fields(rows: Rows, parts: Mapping[str, str | None], captions: bool) -
         of_row = {name: column[number] for name, column in texts.items()}
         for name, text in tables.fields(grid, **of_row, captions=captions).items():
             fields[name].append(text)
-    return {column: fields[name] for name, column in parts.items() if column and name != "cells"} | fields
+    return {normal_form(column): fields[name] for name, column in parts.items() if column and name != "cells"} | fields
 
 
 def _grid(cells: Any, where: str) -> list[list[str]]:

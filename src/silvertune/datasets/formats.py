@@ -3,7 +3,6 @@
 import codecs
 import csv
 import io
-import json
 import re
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from silvertune.datasets.json_text import NotReadError, decoded, entry_with_key_twice, names_of_columns
 from silvertune.datasets.values import without_nulls
 from silvertune.errors import UserError
 
@@ -229,13 +229,12 @@ def _parquet(file: Path, content: bytes, key: str, text_format: TextFormat) -> C
 
     try:
         names = pyarrow.parquet.read_schema(io.BytesIO(content)).names
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise UserError(f"{key}={file}: the column {sorted(twice)[0]!r} stands twice in it")
+        columns_of_file = names_of_columns(names, f"{key}={file}")
         # Not through pandas, where a whole number beside a null becomes a float.
         table = pyarrow.parquet.read_table(io.BytesIO(content))
     except (pyarrow.ArrowException, ValueError, OSError) as error:
         raise UserError(f"{key}={file}: not a Parquet file ({str(error).splitlines()[0]})") from None
-    columns = {name: table.column(name) for name in table.column_names}
+    columns = dict(zip(columns_of_file, table.columns, strict=True))
     return Columns(columns, range(1, table.num_rows + 1), f"{file}:")
 
 
@@ -270,9 +269,7 @@ def _csv_rows(file: Path, content: bytes, key: str, text_format: TextFormat) -> 
     try:
         header = next(reader, [])
         columns = max((number for number, name in enumerate(header, start=1) if name), default=0)
-        names = header[:columns]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise UserError(f"{file}:1: {key}: the column {sorted(twice)[0]!r} stands twice in the header")
+        names = names_of_columns(header[:columns], f"{file}:1: {key}")
         if columns == 1 and not is_said:
             _refuse_other_separator(names[0], separator, f"{file}:1: {key}", text_format)
         for values in reader:
@@ -310,9 +307,10 @@ def _json(file: Path, content: bytes, key: str, text_format: TextFormat) -> Colu
 
 def _json_entries(file: Path, text: str, key: str) -> Iterator[tuple[int, Row]]:
     try:
-        entries = json.loads(text, parse_constant=json_constant)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}: {key}: not JSON ({error})") from None
+        entries = decoded(text)
+    except NotReadError as error:
+        number = entry_with_key_twice(text)
+        raise UserError(f"{file}: {f'entry {number}: ' if number else ''}{key}: {error}") from None
     for number, entry in enumerate(entries, start=1):
         if not isinstance(entry, dict):
             raise UserError(
@@ -328,10 +326,10 @@ def _json_lines(file: Path, text: str, key: str) -> Iterator[tuple[int, Row]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line.removesuffix("\n"), parse_constant=json_constant)
-        except (ValueError, RecursionError) as error:
+            row = decoded(line.removesuffix("\n"))
+        except NotReadError as error:
             hint = "; want a list of objects, or one object a line" if endings_of(file)[0] == ".json" else ""
-            raise UserError(f"{file}:{number}: {key}: not JSON ({error}){hint}") from None
+            raise UserError(f"{file}:{number}: {key}: {error}{hint}") from None
         if not isinstance(row, dict):
             raise UserError(f"{file}:{number}: {key}: want one JSON object a line, got {type(row).__name__}")
         yield number, row
@@ -345,11 +343,6 @@ def _lines(text: str, end: re.Pattern[str]) -> Iterator[str]:
         start = match.end()
     if start < len(text):
         yield text[start:]
-
-
-def json_constant(name: str) -> float | None:
-    """NaN is null; JSON has no infinity, but Python writes it."""
-    return None if name == "NaN" else float(name)
 
 
 _READERS: dict[str, Callable[[Path, bytes, str, TextFormat], Columns]] = {

@@ -7,7 +7,7 @@ from typing import Any, Self
 from silvertune.datasets.files import PARTS_OF_TABLES, views_of_rows
 from silvertune.datasets.formats import Columns
 from silvertune.datasets.rows import Rows
-from silvertune.datasets.values import names_of
+from silvertune.datasets.values import names_of, normal_form
 from silvertune.errors import UserError
 
 TARGET = "silvertune.datasets.load_files"
@@ -89,7 +89,7 @@ class ColumnMapping:
         for key, column in {"--id": self.id, **self._parts()}.items():
             if column is not None:
                 rows.require(column, key)
-                fields.add(column)
+                fields.add(normal_form(column))
 
         def has(name: str) -> bool:
             if is_there := rows.has(name):

@@ -13,6 +13,7 @@ from typing import Any
 from silvertune.datasets import formats
 from silvertune.datasets.formats import ABSENT, Columns, Row, TextFormat
 from silvertune.datasets.notices import say
+from silvertune.datasets.values import normal_form
 from silvertune.errors import UserError, either
 
 PARTITIONS = ("train", "validation", "test")
@@ -94,7 +95,11 @@ class Rows:
         ]
 
     def values(self, column: str) -> list[Any]:
-        """The values of a column, or at a path into one (see `value_at`), of all rows; None where a row has none."""
+        """The values of a column, or at a path into one (see `value_at`), of all rows; None where a row has none.
+
+        Columns and keys are named in Unicode's composed form; a name in another form is the same name.
+        """
+        column = normal_form(column)
         prefixes = [column[:at] for at, letter in enumerate(column) if letter == "." and column[:at] in self.columns]
         if not prefixes:
             return [None if value is ABSENT else value for value in self._column(column)]
@@ -110,7 +115,7 @@ class Rows:
 
     def has(self, column: str) -> bool:
         """Whether there is such a column, or some row has a value at that path into one."""
-        return column in self.columns or any(value is not None for value in self.values(column))
+        return normal_form(column) in self.columns or any(value is not None for value in self.values(column))
 
     def require(self, column: str | None, key: str) -> None:
         """Check that the files have a column, or some row a value at a path into one (see `value_at`).
@@ -126,6 +131,7 @@ class Rows:
             raise UserError(f"{key}={column}: want the name of a column, in quotes")
         if column is None or self.has(column):
             return
+        column = normal_form(column)
         first = column.split(".")[0]
         if first in self.columns:
             if column.endswith(".*") and (column[:-2] in self.columns or self.has(column[:-2])):

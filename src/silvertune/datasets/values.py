@@ -29,9 +29,12 @@ def is_null(value: Any) -> bool:
 
 
 def without_nulls(value: Any) -> Any:
-    """The same value with None in place of every other null, inside lists and objects as well."""
+    """The same value with None in place of every other null, inside lists and objects as well.
+
+    The keys of objects are in Unicode's composed form, as those of JSON are (`silvertune.datasets.json_text`).
+    """
     if isinstance(value, dict):
-        return {key: without_nulls(entry) for key, entry in value.items()}
+        return {normal_form(key): without_nulls(entry) for key, entry in value.items()}
     if isinstance(value, list):
         return [without_nulls(entry) for entry in value]
     return None if is_null(value) else value
@@ -78,8 +81,10 @@ def name_of(value: Any, where: object) -> str:
         The name without blanks around it, its leading zeros kept; "" for null.
 
     Raises:
-        UserError: As `text_of` does.
+        UserError: As `text_of` does, or the value is an infinite number: JSON's 1e400 has become one, as has 1e500.
     """
+    if isinstance(value, float | Decimal) and not (is_null(value) or math.isfinite(value)):
+        raise UserError(f"{where}: holds an infinite number, or one too large to be told from others; write it as text")
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():

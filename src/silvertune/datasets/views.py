@@ -6,7 +6,7 @@ from itertools import repeat
 from typing import Any
 
 from silvertune.datasets.class_names import class_name
-from silvertune.datasets.values import texts_of
+from silvertune.datasets.values import normal_form, texts_of
 from silvertune.errors import UserError
 from silvertune.items import RESERVED
 
@@ -76,17 +76,17 @@ def _template(view: str, text: Any, fields: Sequence[str], has: Callable[[str], 
 def _field(text: str, start: int, key: str, fields: Sequence[str], has: Callable[[str], bool]) -> tuple[str, int]:
     """The field whose braces open at `start`, and the position behind them."""
     if quoted := _QUOTED.match(text, start):
-        name, end = quoted[1] or quoted[2] or "", quoted.end()
+        name, end = normal_form(quoted[1] or quoted[2] or ""), quoted.end()
     else:
         end = text.find("}", start) + 1
         if not end:
             raise UserError(f"{key}={text!r}: not a template (a '{{' that does not end); write braces that mean "
                             "themselves twice")  # fmt: skip
-        name = text[start + 1 : end - 1]
+        name = normal_form(text[start + 1 : end - 1])
         # Braces that are written twice may be part of the name of a column.
         longer = re.compile(r"\{((?:[^{}]|\{\{|\}\})+)\}").match(text, start)
         if not has(name) and longer:
-            full = longer[1].replace("{{", "{").replace("}}", "}")
+            full = normal_form(longer[1]).replace("{{", "{").replace("}}", "}")
             name, end = (full, longer.end()) if has(full) else (name, end)
     if has(name):
         return name, end

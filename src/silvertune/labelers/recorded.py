@@ -104,16 +104,13 @@ def _read(path: str, task: Task, item_ids: pd.Index | None) -> pd.DataFrame:
 
     views, statuses = (names_of(values(name), places, f"{key}, column {name}") for name in ("view", "status"))
     probs = votes.prob_columns(task.classes)
-    # A class may be written in another Unicode form here too.
-    written_probs = {normal_form(name): name for name in sorted(rows.columns) if name.startswith("prob:")}
+    written_probs = sorted(name for name in rows.columns if name.startswith("prob:"))
     if written_probs and (missing := [name for name in probs if name not in written_probs]):
         raise UserError(
-            f"{key}: has {', '.join(written_probs.values())} and no {missing[0]}; want a column for each of "
+            f"{key}: has {', '.join(written_probs)} and no {missing[0]}; want a column for each of "
             f"{', '.join(task.classes)}, spelled like them, or none"
         )
-    numbers: dict[str, str] = {name: name for name in ("confidence", "cost_usd") if name in rows.columns}
-    if written_probs:
-        numbers |= {name: written_probs[name] for name in probs}
+    numbers = [name for name in ("confidence", "cost_usd") if name in rows.columns] + (probs if written_probs else [])
     columns = {
         "item_id": [items[row] for row in chosen],
         "annotator": [annotators[row] for row in chosen],
@@ -121,11 +118,36 @@ def _read(path: str, task: Task, item_ids: pd.Index | None) -> pd.DataFrame:
         "repeat": _repeats(values("repeat"), places, f"{key}, column repeat"),
         "label": [meaning if isinstance(meaning := meanings[row], str) else None for row in chosen],
         "status": [status or None for status in statuses],
-        **{name: _numbers(values(column), places, f"{key}, column {column}") for name, column in numbers.items()},
+        **{name: _numbers(values(name), places, f"{key}, column {name}") for name in numbers},
     }
     written = pd.DataFrame({name: pd.Series(content, dtype=object) for name, content in columns.items()})
     table = votes.from_columns(written, task.classes, probs=bool(written_probs))
-    return votes.check(table, task.classes, pd.Index(table["item_id"].unique()), key, places)
+    votes.check(table, task.classes, pd.Index(table["item_id"].unique()), key, places)
+    _say_contradictions(table, task, key, places)
+    return table
+
+
+def _say_contradictions(table: pd.DataFrame, task: Task, key: str, places: Sequence[str]) -> None:
+    """Say how many votes have a label that is less probable than another class by their own distribution.
+
+    An answer that was drawn at random may be so, and a column that names the wrong class makes many so. Both count as
+    they are: an aggregation of labels reads the label, one of distributions the distribution.
+    """
+    columns = votes.prob_columns(task.classes)
+    if not set(columns) <= set(table.columns):
+        return
+    labelled = table[table["label"].notna() & table[columns].notna().all(axis=1)]
+    distributions = labelled[columns].set_axis(list(task.classes), axis=1)
+    of_label = votes.score_of_label(distributions, labelled["label"])
+    contradicting = distributions.index[of_label < distributions.max(axis=1)]
+    if len(contradicting):
+        first = contradicting[0]
+        say(
+            f"{key}: {len(contradicting)} of {len(table)} vote(s) have a label that is not the most probable class by "
+            f"their own prob: columns; first at {places[first]}: label {labelled.loc[first, 'label']!r} has "
+            f"{of_label[first]:g}, {distributions.loc[first].idxmax()!r} {distributions.loc[first].max():g}. "
+            "What counts votes reads the label; aggregation=mean_distribution and filters by score read probabilities"
+        )
 
 
 def _names(rows: Rows, column: str, key: str, read: Callable[..., list[str]]) -> list[str]:
