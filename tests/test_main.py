@@ -225,3 +225,25 @@ def test_help_and_cfg_import_nothing_heavy_and_copy_no_store_of_configs(folder: 
         ).stdout
         assert "labeler" in out
         assert out.splitlines()[-2:] == ["copied: False", "[]"], flags
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["__main__", "mode=plan"],
+        ["study.compare", "silvertune"],
+        ["study.tuning_jobs", "list", "sqlite:///jobs.db"],
+        ["production.predict", "models:/m/1", "a.csv", "--out", "b.csv"],
+    ],
+    ids=lambda command: str(command[0]),
+)
+def test_a_working_directory_that_is_gone_is_one_line(tmp_path: Path, command: list[str]) -> None:
+    module, *arguments = command
+    code = (
+        f"import os, sys; os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone'); "
+        f"from silvertune.{module} import main; sys.argv[1:] = {arguments!r}; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "the working directory is gone: it was deleted or moved" in done.stderr

@@ -52,7 +52,10 @@ def libraries_first() -> None:
     Otherwise a script of the user's called `statistics.py` or `mlflow.py` would be imported in a library's place, here
     and in the processes that are started from here.
     """
-    here = os.getcwd()
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:
+        return  # it is gone: nothing can be imported from it, and the command says so
     sys.path[:] = [place for place in sys.path if place not in ("", ".", here)] + [here]
     os.environ["PYTHONSAFEPATH"] = "1"
 

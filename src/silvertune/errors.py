@@ -1,6 +1,7 @@
 """The exception that a user sees as a single line, the checks of settings that raise it, and how others become one."""
 
 import math
+import os
 import re
 import sysconfig
 import traceback
@@ -36,6 +37,18 @@ class WaitingForAnswersError(UserError):
     def __init__(self, message: str, place: str = "", item_ids: Iterable[str] = ()) -> None:
         super().__init__(message)
         self.place, self.item_ids, self.part = place, list(item_ids), ""
+
+
+def working_directory() -> str:
+    """The working directory, where a user's configuration and functions stand.
+
+    Raises:
+        UserError: It is gone.
+    """
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise UserError("the working directory is gone: it was deleted or moved; cd to one that is there") from None
 
 
 def either(names: list[str] | tuple[str, ...]) -> str:

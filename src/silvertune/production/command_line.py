@@ -1,7 +1,6 @@
 """What the command lines that apply a tuned model have in common: how the model and its columns are named."""
 
 import argparse
-import os
 import signal
 import sys
 import tempfile
@@ -12,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from silvertune.errors import WAITS_FOR_PEOPLE, UserError, WaitingForAnswersError, in_one_line
+from silvertune.errors import WAITS_FOR_PEOPLE, UserError, WaitingForAnswersError, in_one_line, working_directory
 
 if TYPE_CHECKING:
     from silvertune.datasets.mapping import ColumnMapping
@@ -118,11 +117,11 @@ def run(
         options: The command line's options.
         interrupted: What to say when it is interrupted (exit status 130), by SIGTERM as well.
     """
-    if os.getcwd() not in sys.path:  # a model of the user's own class stands in the working directory
-        sys.path.append(os.getcwd())
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)
     try:
+        if (here := working_directory()) not in sys.path:  # a model of the user's own class stands there
+            sys.path.append(here)
         status = do(options)
     except WaitingForAnswersError as waiting:
         print(f"{name}: {in_one_line(waiting)}", file=sys.stderr)

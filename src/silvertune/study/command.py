@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from silvertune.errors import UserError, in_one_line
+from silvertune.errors import UserError, in_one_line, working_directory
 from silvertune.schema import SHIPPED
 from silvertune.study import overrides as command_line_overrides
 from silvertune.study.result import SweepResult
@@ -75,8 +75,8 @@ def run(overrides: Sequence[str]) -> SweepResult:
     """
     if isinstance(overrides, str):
         raise UserError(f"overrides={overrides!r}: want a list of them: [{overrides!r}]")
-    if os.getcwd() not in sys.path:  # the user's own functions stand in the working directory
-        sys.path.append(os.getcwd())
+    if (here := working_directory()) not in sys.path:  # the user's own functions stand there
+        sys.path.append(here)
     with _one_at_a_time, _hydra_restored(), mistakes_in_one_line():
         setbase(VERSION_BASE)
         loader = ConfigLoaderImpl(config_search_path=create_config_search_path(CONFIG_FOLDER))
@@ -145,8 +145,8 @@ def label_source_of(overrides: Sequence[str], task: "Task") -> "tuple[LabelSourc
 
 def _config_of(overrides: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
     """Some members of the configuration that a command line composes."""
-    if os.getcwd() not in sys.path:  # the user's own classes stand in the working directory
-        sys.path.append(os.getcwd())
+    if (here := working_directory()) not in sys.path:  # the user's own classes stand there
+        sys.path.append(here)
     with _one_at_a_time, _hydra_restored(), mistakes_in_one_line():
         setbase(VERSION_BASE)
         loader = ConfigLoaderImpl(config_search_path=create_config_search_path(CONFIG_FOLDER))
@@ -163,6 +163,7 @@ def from_command_line() -> None:
         SweepWaitsError: No run failed, and some wait for people.
         SystemExit: Hydra was asked for help, or its own options are wrong.
     """
+    working_directory()
     # Hydra prints a traceback for what is not its own; with this it hands every exception on to us.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     with mistakes_in_one_line(), _modes_not_asked():

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from silvertune.errors import UserError, check_whole_number, either
+from silvertune.errors import UserError, check_whole_number, either, working_directory
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,6 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     options = _parser().parse_args(arguments)
     try:
+        working_directory()
         _compare(options)
     except UserError as error:
         sys.exit(f"silvertune-compare: {error}")

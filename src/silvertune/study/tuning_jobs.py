@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from silvertune.errors import UserError, in_one_line
+from silvertune.errors import UserError, in_one_line, working_directory
 
 if TYPE_CHECKING:
     from silvertune.backends.ledger import Entry, Ledger
@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     options = _parser().parse_args(arguments)
     try:
+        working_directory()
         options.do(options)
     except UserError as error:
         sys.exit(f"silvertune-jobs: {in_one_line(error)}")
