@@ -68,7 +68,7 @@ def test_a_run_asks_once_and_shows_no_part_of_its_key(folder: Path, double: Doub
     double.fixed = None
     refused = cli.silvertune(folder, *llm(double), PLANTED_KEY=SECRET[:-1], HYDRA_FULL_ERROR="1")
     assert refused.returncode == 1
-    assert "the server refused the key (401)" in refused.stderr
+    assert "the server refused the key (401" in refused.stderr
 
     before = double.received
     done = cli.silvertune(folder, *llm(double), PLANTED_KEY=SECRET)

@@ -14,6 +14,7 @@ from tests.backends.vertex_double import Double
 
 import silvertune
 from silvertune.backends.ledger import Ledger
+from silvertune.errors import UserError
 
 SMALL = ["dataset=synthetic_protocols", "dataset.protocols=4", "encoder.max_tokens=16", "study.seeds=1",
          "evaluation=holdout", "evaluation.replicates=20", "evidence.folds=2", "model.views=[text]"]  # fmt: skip
@@ -142,7 +143,7 @@ def test_bad_input_is_one_line_before_anything_is_paid(
         gone = f"{changed[0].partition('=')[0]}."
         command = [text for text in command if not text.startswith(gone)]
     kept = [text for text in command if text.partition("=")[0] not in groups]
-    with pytest.raises(Exception, match="") as caught:
+    with pytest.raises(UserError) as caught:
         silvertune.run([*kept, *changed])
     told = f"{caught.value} {capsys.readouterr().err}"
     assert words in " ".join(told.split())
@@ -159,7 +160,7 @@ def test_without_credentials_it_is_one_line(
     monkeypatch.setenv("HOME", "/nowhere")
     monkeypatch.setenv("CLOUDSDK_CONFIG", "/nowhere")
     without = [text for text in command if not text.startswith("backend.service.base_url=")]
-    with pytest.raises(Exception, match="no Google credentials on this machine"):
+    with pytest.raises(UserError, match="no Google credentials on this machine"):
         silvertune.run([*without, "backend.service.base_url=null"])
     assert double.did("made") == []
 
@@ -168,10 +169,10 @@ def test_a_quota_of_0_is_told_by_check_and_by_the_first_submission(
     double: Double, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     double.quota = 0
-    with pytest.raises(Exception, match=""):
+    with pytest.raises(UserError):
         silvertune.run([*command, "mode=check"])
     assert "quota: 0 tuning job(s) at a time" in " ".join(capsys.readouterr().out.split())
-    with pytest.raises(Exception, match="the quota is used up"):
+    with pytest.raises(UserError, match="the quota is used up"):
         silvertune.run(command)
     assert double.did("made") == []
 
