@@ -142,10 +142,10 @@ def compared(folder: Path) -> pd.DataFrame:
     from silvertune.evaluation.comparison import FinishedRun, compare
 
     runs = [
-        FinishedRun(name, name, "lora", "", 0, False, "", pd.read_parquet(folder / f"{name}.parquet"), {})
+        FinishedRun(name, name, "lora", "", 0, False, "", pd.read_parquet(folder / f"{name}.parquet"), {}, ["soe"])
         for name in VARIANTS
     ]
-    return compare(runs, ["plain"], ["soe"], replicates=REPLICATES).table.set_index("arm")
+    return compare(runs, ["plain"], replicates=REPLICATES).table.set_index("arm")
 
 
 def gpu_rates(arguments: argparse.Namespace) -> dict[str, float]:

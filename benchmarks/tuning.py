@@ -159,10 +159,10 @@ def compared(folder: Path, variants: list[str]) -> pd.DataFrame:
     from silvertune.evaluation.comparison import FinishedRun, compare
 
     runs = [
-        FinishedRun(name, name, "lora", "", 0, False, "", pd.read_parquet(folder / f"{name}.parquet"), {})
+        FinishedRun(name, name, "lora", "", 0, False, "", pd.read_parquet(folder / f"{name}.parquet"), {}, ["soe"])
         for name in variants
     ]
-    return compare(runs, ["trainer"], ["soe"], replicates=REPLICATES).table.set_index("arm")
+    return compare(runs, ["trainer"], replicates=REPLICATES).table.set_index("arm")
 
 
 def main() -> None:

@@ -53,11 +53,12 @@ def finished(
         data=data,
         predictions=predictions,
         metrics=metrics or {},
+        scored=["pos"],
     )
 
 
 def compared(runs: Sequence[FinishedRun], *references: str) -> Comparison:
-    return compare(runs, references, ["pos"], replicates=REPLICATES)
+    return compare(runs, references, replicates=REPLICATES)
 
 
 def f1(run: FinishedRun, at: np.ndarray | None = None) -> float:
@@ -417,10 +418,17 @@ def test_an_arm_that_predicts_nothing_gives_no_warning() -> None:
 
 
 def test_several_classes_are_compared_by_macro_f1() -> None:
-    ours, theirs = finished("ours"), finished("theirs", right=0.6)
-    result = compare([ours, theirs], ["theirs"], ["neg", "pos"], replicates=50)
+    ours, theirs = (replace(finished(name, right=0.7), scored=["neg", "pos"]) for name in ("ours", "theirs"))
+    result = compare([ours, theirs], ["theirs"], replicates=50)
+    assert row(result, "ours")["delta/theirs/f1"] == pytest.approx(macro_f1(ours) - macro_f1(theirs))
 
-    def macro(run: FinishedRun) -> float:
-        return float(f1_score(run.predictions["gold"], run.predictions["label"], average="macro"))
 
-    assert row(result, "ours")["delta/theirs/f1"] == pytest.approx(macro(ours) - macro(theirs))
+def test_each_variant_is_measured_by_the_classes_of_its_own_task() -> None:
+    one = finished("ours", variant="task=one")
+    both = replace(finished("ours", variant="task=both"), scored=["neg", "pos"], task="no positive one")
+    found = compare([one, both], [], replicates=50).table.set_index("variant")["test/f1"]
+    assert found.to_dict() == pytest.approx({"task=one": f1(one), "task=both": macro_f1(both)})
+
+
+def macro_f1(run: FinishedRun) -> float:
+    return float(f1_score(run.predictions["gold"], run.predictions["label"], average="macro"))

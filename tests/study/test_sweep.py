@@ -210,6 +210,22 @@ def test_a_lora_student_is_tuned_measured_and_kept(folder: Path) -> None:
 
 
 @pytest.mark.soak
+def test_an_arm_that_a_swept_setting_does_not_touch_stands_in_each_variant_once(folder: Path) -> None:
+    command = (
+        "experiments=tiny",
+        "study.seeds=1",
+        "study.only=[base,expert]",
+        "evidence.folds=3,4",
+    )  # no filter reads it
+    done = cli.silvertune(folder, *command)
+    assert done.returncode == 0, done.stderr
+    (parent,) = cli.parents(folder, "tiny")
+    table = pd.read_csv(cli.client(folder).download_artifacts(parent.info.run_id, "comparison.csv", str(folder)))
+    rows = [(arm, f"evidence.folds={n}", 1) for n in (3, 4) for arm in ("base", "expert")]
+    assert sorted(table[["arm", "variant", "seeds"]].itertuples(index=False, name=None)) == sorted(rows)
+    assert "4 already finished, 0 to do" in cli.silvertune(folder, *command).stdout
+
+
 def test_captions_in_and_out_are_rows_of_their_own(folder: Path) -> None:
     done = cli.silvertune(folder, "experiments=tiny", "study.seeds=1", "dataset.captions=true,false")
     assert done.returncode == 0, done.stderr

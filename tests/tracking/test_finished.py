@@ -101,7 +101,7 @@ def test_a_setting_that_decides_makes_runs_of_one_arm_incomparable(
         for seed, value in (("0", "7"), ("1", "8"))  # a part's seed that is not the run's decides, too
     )
     with pytest.raises(UserError) as refused:
-        comparison.compare([one, other], [], ["cat"], replicates=20)
+        comparison.compare([one, other], [], replicates=20)
     assert f"differ in more: {key}=7 and 8" in str(refused.value)
 
 

@@ -40,6 +40,7 @@ class FinishedRun:
         data: The digest of its data.
         predictions: `label`, `gold`, `group_id`, `fold` and `prob:<class>` of the test items, indexed by item_id.
         metrics: Its logged metrics.
+        scored: The classes that its precision, recall and F1 are about: the positive one, or all.
         task: The task's classes and the positive one, as text.
         votes: The labeler's votes where the labeler itself is the arm; otherwise None.
         settings: Configuration key -> value of the settings that can change its result, without the seed and the data.
@@ -54,6 +55,7 @@ class FinishedRun:
     data: str
     predictions: pd.DataFrame
     metrics: Mapping[str, float]
+    scored: Sequence[str]
     task: str = ""
     votes: pd.DataFrame | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -76,9 +78,7 @@ class Comparison:
     ensembles: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
-def compare(
-    runs: Sequence[FinishedRun], references: Sequence[str], scored: Sequence[str], *, replicates: int
-) -> Comparison:
+def compare(runs: Sequence[FinishedRun], references: Sequence[str], *, replicates: int) -> Comparison:
     """Compare arms with each other and with the references.
 
     A row of the table is the mean over an arm's seeds, each metric with a 95% interval `_low`, `_high` for other groups
@@ -95,7 +95,6 @@ def compare(
     Args:
         runs: The finished runs; the table has their order.
         references: The names of the arms to compare with.
-        scored: The classes that the metrics are about: the positive one, or all.
         replicates: How many bootstrap resamples of the groups to draw.
 
     Returns:
@@ -112,6 +111,7 @@ def compare(
     for variant in dict.fromkeys(run.variant for run in runs):
         of_variant = [run for run in runs if run.variant == variant]
         _check_comparable(of_variant)
+        scored = of_variant[0].scored  # a sweep over tasks has variants with classes of their own
         table, deltas_of_variant = _compare_variant(of_variant, references, _Measure.of(of_variant, scored, replicates))
         tables.append(table)
         deltas |= deltas_of_variant
@@ -296,7 +296,7 @@ def _ensembles(runs: Sequence[FinishedRun], scored: Sequence[str], replicates: i
     for k in np.unique(np.linspace(1, n, min(n, ENSEMBLE_SIZES)).round().astype(int)):
         label = np.where(count >= k, scored[0], "")  # one name is enough for all other classes
         gold = items["gold"].where(items["gold"] == scored[0], "")
-        run = FinishedRun(str(k), "", "", "", 0, False, "", items.assign(label=label, gold=gold), {})
+        run = FinishedRun(str(k), "", "", "", 0, False, "", items.assign(label=label, gold=gold), {}, scored)
         measure = _Measure.of([run], scored, replicates)
         row: dict[str, object] = {"variant": runs[0].variant, "at_least": int(k), "of": n}
         for metric in bootstrap.METRICS:

@@ -79,8 +79,7 @@ def _compare(options: argparse.Namespace) -> None:
     wanted = list(dict.fromkeys([*_named("--arms", options.arms, newest), *references])) if options.arms else arms
     chosen = sorted((run for run in newest if run.data.tags["arm"] in wanted), key=lambda run: _place(run, wanted))
     finished_runs = [finished.read(client, run) for run in chosen]
-    scored = finished.classes(chosen[0])
-    result = comparison.compare(finished_runs, references, scored, replicates=options.replicates)
+    result = comparison.compare(finished_runs, references, replicates=options.replicates)
     folder = Path(options.out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -92,7 +91,7 @@ def _compare(options: argparse.Namespace) -> None:
     keys = {_key(run) for run in chosen}
     older = sum(_key(run) in keys for run in matching) - len(chosen)
     counts = f"{len(chosen)} runs" + f", {older} older ones of the same arms and seeds left out" * bool(older)
-    output.print(f"{counts}; written to {folder}/comparison.html", soft_wrap=True, highlight=False)
+    output.print(f"{counts}; written to {folder}/comparison.html", soft_wrap=True, highlight=False, markup=False)
 
 
 def _matching(client: "MlflowClient", experiment: str, query: str) -> "list[Run]":

@@ -10,8 +10,7 @@ import pandas as pd
 from omegaconf import DictConfig
 from rich.console import Console
 
-from silvertune import composition
-from silvertune.evaluation import comparison, metrics
+from silvertune.evaluation import comparison
 from silvertune.reports import figures, study_note, study_report
 from silvertune.study import production_command, registering
 from silvertune.study.job import Job
@@ -41,7 +40,6 @@ def compare(sweep: Sweep, config: DictConfig, output: Console) -> None:
     result = comparison.compare(
         [read(client, run) for _, run in finished],
         names,
-        metrics.scored_classes(composition.task_of(sweep.jobs[0].config["task"])),
         replicates=config.evaluation.replicates,
     )
     for run_id, deltas in result.deltas.items():

@@ -44,9 +44,12 @@ class Job:
         return run_name(self.config, self.names)
 
     @property
-    def key(self) -> tuple[str, str]:
-        """Arm and identity: by these an earlier run of the same job is found."""
-        return self.names["arm"], self.identity
+    def key(self) -> tuple[str, str, str]:
+        """Arm, variant and identity: by these an earlier run of the same job is found.
+
+        What a sweep varies may change no result of some arm, which then stands in the table once a variant.
+        """
+        return self.names["arm"], self.config["variant"] or "", self.identity
 
 
 _jobs_by_config: dict[str, Job] = {}

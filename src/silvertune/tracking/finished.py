@@ -40,6 +40,7 @@ def read(client: "MlflowClient", run: "Run") -> FinishedRun:
         data=tags["data"],
         predictions=table(client, run, "predictions").set_index("item_id"),
         metrics=run.data.metrics,
+        scored=classes(run),
         task=f"{run.data.params['task.classes']}, positive: {run.data.params['task.positive']}",
         votes=_labelers_votes(client, run) if tags["model"] == "none" else None,
         settings=_settings(run),

@@ -292,15 +292,15 @@ def say(line: str) -> None:
     print(f"silvertune: {line}", file=sys.stderr)
 
 
-Key = tuple[str, str]
-"""Arm and identity: by what a run is found again."""
+Key = tuple[str, str, str]
+"""Arm, variant and identity: by what a run is found again."""
 
 
 def latest(client: "MlflowClient", experiment: str) -> "dict[Key, Run]":
-    """The run that counts for each arm and identity: the newest FINISHED one, else the newest."""
+    """The run that counts for each arm, variant and identity: the newest FINISHED one, else the newest."""
     by_key: dict[Key, Run] = {}
     for run in runs(client, experiment, "tags.identity != ''"):
-        key = run.data.tags["arm"], run.data.tags["identity"]
+        key = run.data.tags["arm"], run.data.tags.get("variant", ""), run.data.tags["identity"]
         if key not in by_key or run.info.status == FINISHED or by_key[key].info.status != FINISHED:
             by_key[key] = run
     return by_key
