@@ -66,6 +66,11 @@ def test_a_plan_shows_what_tuning_costs_at_most(job: Job) -> None:
     assert folds == job.parts.evaluation.folds
 
 
+def test_a_plan_names_a_run_whose_variant_has_brackets(job: Job) -> None:
+    swept = replace(job, config={**job.config, "variant": "labeler.annotators=[a]"})
+    assert "/labeler.annotators=[a]" in shown(plan.show, [swept], {}, {})
+
+
 def test_a_plan_says_what_a_run_waits_for(job: Job) -> None:
     def planned(awaited: Awaited) -> str:
         return " ".join(shown(plan.show, [job], {}, {job.name: awaited}).split())

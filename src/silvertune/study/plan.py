@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from silvertune import composition, runner
@@ -41,7 +42,7 @@ def show(console: Console, jobs: list[Job], earlier: "Mapping[store.Key, Run]", 
         if not is_finished and job.name in waiting:
             would = _of_waiting(waiting[job.name])
         estimate = Estimate() if is_finished else _tuning(job)
-        table.add_row(job.name, *names, f"${estimate.dollars:.2f}" if estimate.calls else "", would)
+        table.add_row(escape(job.name), *names, f"${estimate.dollars:.2f}" if estimate.calls else "", would)
         if not is_finished:
             tuning.append(estimate)
             tuning_by_arm[job.names["arm"]] = tuning_by_arm.get(job.names["arm"], Estimate()) + estimate
@@ -55,7 +56,7 @@ def show(console: Console, jobs: list[Job], earlier: "Mapping[store.Key, Run]", 
         console.print(_tuning_of_arms(tuning_by_arm))
     notes = [note for by_name in labelling.values() for estimate in by_name.values() for note in estimate.notes]
     for note in dict.fromkeys([*notes, *(note for estimate in tuning for note in estimate.notes)]):
-        console.print(note, highlight=False)
+        console.print(note, highlight=False, markup=False)
     labels = sum((estimate for by_name in labelling.values() for estimate in by_name.values()), Estimate())
     tuned = sum(tuning, Estimate())
     runs = "run" if len(jobs) == 1 else "runs"
@@ -115,7 +116,7 @@ def _tuning_of_arms(by_arm: Mapping[str, Estimate]) -> Table:
     for column in ("arm", "jobs", "tokens", "dollars"):
         table.add_column(column, justify="left" if column == "arm" else "right")
     for arm, estimate in by_arm.items():
-        table.add_row(arm, f"{estimate.calls:.0f}", f"{estimate.tokens:.0f}", f"{estimate.dollars:.2f}")
+        table.add_row(escape(arm), f"{estimate.calls:.0f}", f"{estimate.tokens:.0f}", f"{estimate.dollars:.2f}")
     return table
 
 
@@ -127,7 +128,7 @@ def _asking(labelling: Mapping[str, Mapping[str, Estimate]]) -> Table:
         for name, estimate in by_name.items():
             minutes = estimate.seconds / 60
             table.add_row(
-                name, f"{estimate.calls:.0f}", f"{estimate.stored:.0f}", f"{estimate.tokens:.0f}",
+                escape(name), f"{estimate.calls:.0f}", f"{estimate.stored:.0f}", f"{estimate.tokens:.0f}",
                 f"{estimate.dollars:.2f}", f"{minutes:.1f} min" if minutes else "no limit set",
             )  # fmt: skip
     return table

@@ -91,7 +91,8 @@ def run(arguments: Sequence[str], *, config: DictConfig, loader: ConfigLoader, l
         study = OmegaConf.merge(config.study, {"references": comparing.references(config, jobs)})
         client.log_text(parent, OmegaConf.to_yaml(study, resolve=True), "study.yaml")
     sweep = Sweep(client, tracking, name, experiment, parent, jobs, todo, earlier)
-    output.print(f"{name}: {len(jobs)} run(s), {len(jobs) - len(todo)} already finished, {len(todo)} to do")
+    counts = f"{len(jobs)} run(s), {len(jobs) - len(todo)} already finished, {len(todo)} to do"
+    output.print(f"{name}: {counts}", markup=False)
     with processes.beating(client, parent):
         failures, waiting = _done(sweep, config, output, launch)
     result = sweep.result(failures, waiting)
