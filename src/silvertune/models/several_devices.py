@@ -8,13 +8,15 @@ import contextlib
 import dataclasses
 import io
 import os
+import pickle
+import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -31,8 +33,14 @@ T = TypeVar("T")
 
 PATIENCE = timedelta(days=7)
 """How long a process waits for the others: the first one validates alone, and computes the frozen layers' states."""
-TUNED, REFUSED, FAILED = "tuned.pt", "refused.txt", "failed.txt"
-"""Files that the processes leave: the first one's result, a UserError, another error's traceback."""
+WORK, TUNED, REFUSED, FAILED = "work.pickle", "tuned.pt", "refused.txt", "failed.txt"
+"""Files: what the processes do; what they leave: the first one's result, a UserError, another error's traceback."""
+PROGRAM = """
+import sys
+from pathlib import Path
+from silvertune.models import several_devices
+several_devices.fit_share(int(sys.argv[1]), Path(sys.argv[2]))
+"""
 
 
 class Student(Protocol):
@@ -51,6 +59,17 @@ class Student(Protocol):
     def fit(self, train: pd.DataFrame, validation: pd.DataFrame, seed: int) -> Any:
         """Tune; what is returned has a `network` and a `history`."""
         ...
+
+
+@dataclass(frozen=True)
+class Work:
+    """What each process does: a fit, with so many threads."""
+
+    student: Student
+    train: pd.DataFrame
+    validation: pd.DataFrame
+    seed: int
+    threads: int
 
 
 @dataclass(frozen=True)
@@ -157,61 +176,71 @@ def tune(
     """
     import torch
 
-    context = get_context("spawn")
     threads = max(torch.get_num_threads() // student.devices, 1)
     with TemporaryDirectory(prefix="silvertune-") as folder:
-        processes = [
-            context.Process(target=_fit, args=(rank, threads, student, train, validation, seed, Path(folder)))
-            for rank in range(student.devices)
-        ]
+        with open(Path(folder) / WORK, "wb") as file:
+            pickle.dump(Work(student, train, validation, seed, threads), file)
+        # No multiprocessing: it would run a user's script again, and a worker of joblib can't start it.
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        processes: list[subprocess.Popen[bytes]] = []
         try:
-            for process in processes:
-                process.start()
+            for rank in range(student.devices):
+                command = [sys.executable, "-c", PROGRAM, str(rank), folder]
+                processes.append(subprocess.Popen(command, stdin=subprocess.PIPE, env=environment))
             _wait(processes, Path(folder))
         finally:
             for process in processes:
-                if process.pid is not None:
-                    process.kill()
-                    process.join()
+                process.kill()
+                process.communicate()
         weights, history = torch.load(Path(folder) / TUNED, weights_only=True)
     return weights, history
 
 
-def _wait(processes: Sequence[Any], folder: Path) -> None:
+def _wait(processes: "Sequence[subprocess.Popen[bytes]]", folder: Path) -> None:
     """Wait for all, and for none where one fails: the others would wait for it."""
-    key, running = f"model.devices={len(processes)}", {process.sentinel: process for process in processes}
-    while running:
-        for sentinel in connection.wait(list(running)):
-            ended = running.pop(sentinel)
-            ended.join()
-            if not ended.exitcode:
-                continue
-            # Those that waited for a killed one fail too, perhaps before it is seen here.
-            for rank, process in enumerate(processes):
-                if process.exitcode is not None and process.exitcode < 0:
-                    raise UserError(
-                        f"{key}: process {rank} of tuning was killed by signal {-process.exitcode}; if memory ran out, "
-                        "want a smaller model.batch_size, or fewer devices"
-                    )
-            if (refusal := folder / REFUSED).exists():
-                raise UserError(refusal.read_text(encoding="utf-8"))
-            failure = folder / FAILED
-            told = failure.read_text(encoding="utf-8") if failure.exists() else f"exit code {ended.exitcode}"
-            raise RuntimeError(f"{key}: a process of tuning failed:\n{told}")
+    key = f"model.devices={len(processes)}"
+    while any(process.poll() is None for process in processes):
+        if any(process.returncode for process in processes):
+            break
+        time.sleep(0.05)
+    codes = [process.poll() for process in processes]
+    if not any(codes):
+        return
+    # Those that waited for a killed one fail too.
+    for rank, code in enumerate(codes):
+        if code is not None and code < 0:
+            raise UserError(
+                f"{key}: process {rank} of tuning was killed by signal {-code}; if memory ran out, want a smaller "
+                "model.batch_size, or fewer devices"
+            )
+    if (refusal := folder / REFUSED).exists():
+        raise UserError(refusal.read_text(encoding="utf-8"))
+    failure = folder / FAILED
+    told = failure.read_text(encoding="utf-8") if failure.exists() else f"exit code {next(filter(None, codes))}"
+    raise RuntimeError(f"{key}: a process of tuning failed:\n{told}")
 
 
-def _fit(
-    rank: int, threads: int, student: Student, train: pd.DataFrame, validation: pd.DataFrame, seed: int, folder: Path
-) -> None:
-    """What each process does."""
+def fit_share(rank: int, folder: Path) -> None:
+    """Fit in one of the processes, which `tune` starts.
+
+    Args:
+        rank: The process's number, from 0.
+        folder: Has the work, and gets the result of the first process.
+
+    Raises:
+        SystemExit: It failed; a file in the folder says why.
+    """
     import torch
 
-    torch.set_num_threads(threads)
+    with open(folder / WORK, "rb") as file:
+        work: Work = pickle.load(file)
+    torch.set_num_threads(work.threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     quiet = contextlib.redirect_stderr(io.StringIO()) if rank else contextlib.nullcontext()  # each message once
     # It is told before the group is left, since the others fail then.
-    with quiet, _told(folder), _joined(rank, student, folder), _told(folder):
-        predictor = dataclasses.replace(student, devices=1).fit(train, validation, seed)  # type: ignore[type-var]
+    with quiet, _told(folder), _joined(rank, work.student, folder), _told(folder):
+        student = dataclasses.replace(work.student, devices=1)  # type: ignore[type-var]
+        predictor = student.fit(work.train, work.validation, work.seed)
         if rank == 0:
             weights = [weight.detach().cpu() for weight in predictor.network.parameters() if weight.requires_grad]
             torch.save((weights, list(predictor.history)), folder / TUNED)
@@ -257,8 +286,6 @@ def _joined(rank: int, student: Student, folder: Path) -> Iterator[None]:
 
 
 def _end_with_parent() -> None:
-    """A killed run leaves no process behind."""
-    parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
+    """A killed run leaves no process behind: the pipe that it holds is closed."""
+    os.read(0, 1)  # not sys.stdin: Python could not end while a thread reads it
+    os._exit(1)
