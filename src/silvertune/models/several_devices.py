@@ -185,8 +185,11 @@ def tune(
         processes: list[subprocess.Popen[bytes]] = []
         try:
             for rank in range(student.devices):
-                command = [sys.executable, "-c", PROGRAM, str(rank), folder]
-                processes.append(subprocess.Popen(command, stdin=subprocess.PIPE, env=environment))
+                command = [sys.executable, "-P", "-c", PROGRAM, str(rank), folder]
+                # In a session of its own, so that Ctrl-C reaches this process alone, which ends the others.
+                processes.append(
+                    subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True)
+                )
             _wait(processes, Path(folder))
         finally:
             for process in processes:
