@@ -218,6 +218,24 @@ def test_codes_that_yaml_reads_as_other_numbers_are_as_they_are_written(
     assert dict(task.answers) == {"010": "1:30"}
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("name: t\nclasses: [été, soe]\n".encode("cp1252"), r"codes.yaml: line 2 is not UTF-8 \(byte 0xe9\); save"),
+        ("name: t\n".encode("utf-16"), r"codes.yaml: line 1 is not UTF-8 \(byte 0xff\); save"),
+    ],
+    ids=["cp1252", "utf-16"],
+)
+def test_a_config_that_is_not_utf_8_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, words: str
+) -> None:
+    write(tmp_path / "conf" / "task" / "codes.yaml", "")
+    (tmp_path / "conf" / "task" / "codes.yaml").write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=words):
+        composed_here("task=codes", "dataset.path=x")
+
+
 def test_a_default_that_names_another_choice_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "conf" / "dataset" / "mine.yaml", "defaults: [tables_jsonl, {/filter@also: '${filter}'}]\n")
     monkeypatch.chdir(tmp_path)
@@ -238,6 +256,16 @@ def test_in_another_application_nothing_of_ours_is_seen(
     loader = ConfigLoaderImpl(path)
     assert "silvertune" not in loader.get_group_options("hydra/sweeper")
     assert loader.load_configuration("config", [], RunMode.RUN).b == 2
+
+
+def test_a_launcher_of_another_application_is_one_line(tmp_path: Path) -> None:
+    write(tmp_path / "conf" / "hydra" / "launcher" / "theirs.yaml", "_target_: theirs.Launcher\n")
+    done = silvertune(tmp_path, "dataset.path=x", "hydra/launcher=theirs")
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "silvertune: hydra/launcher=theirs: no launcher that can be used here (Invalid plugin"
+    )
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_our_sweeper_refuses_to_work_for_another_application() -> None:

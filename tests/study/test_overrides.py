@@ -63,6 +63,15 @@ def test_a_tilde_is_told_with_the_home_folder(monkeypatch: pytest.MonkeyPatch) -
     assert str(overrides.unreadable(caught.value)).endswith("""want 'dataset.path="/home/ada/data.jsonl"'""")
 
 
+@pytest.mark.parametrize("name", ["~a.csv", "~$report.csv", "~lock"])
+def test_a_name_that_begins_with_a_tilde_and_is_in_nobodys_home_is_a_name(name: str) -> None:
+    with pytest.raises(OverrideParseException) as caught:
+        parsed(f"dataset.path={name}")
+    line = str(overrides.unreadable(caught.value))
+    (typed,) = shlex.split(line.partition("quote it: ")[2])
+    assert parsed(typed) == name
+
+
 def test_what_is_no_override_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OverrideParseException) as caught:
         parsed("data.jsonl")

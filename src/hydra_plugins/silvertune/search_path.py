@@ -162,8 +162,8 @@ def _loaded(files: ConfigSource, config_path: str) -> ConfigResult:
     state = file.stat()
     key = files.provider, str(file), state.st_mtime_ns, state.st_size
     if key not in _pickled:
+        text = _text_of(file)
         loaded = files.load_config(config_path)
-        text = file.read_text(encoding="utf-8")
         if (as_written := _as_written(text)) != text:
             from omegaconf import OmegaConf
 
@@ -171,6 +171,23 @@ def _loaded(files: ConfigSource, config_path: str) -> ConfigResult:
         _pickled[key] = pickle.dumps(loaded)
     result: ConfigResult = pickle.loads(_pickled[key])
     return result
+
+
+def _text_of(file: Path) -> str:
+    """The text of a yaml. Raises UserError where it can't be read."""
+    from silvertune.errors import UserError
+
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file}: can't be read ({error.strerror})") from None
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"{file}: line {line} is not UTF-8 (byte 0x{content[error.start]:02x}); save the file as UTF-8"
+        ) from None
 
 
 def _as_written(text: str) -> str:

@@ -18,8 +18,12 @@ class SilvertuneSweeper(BasicSweeper):
     """
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what Hydra hands to a sweeper. Raises UserError in an application that is not silvertune."""
-        from silvertune.errors import UserError
+        """Take what Hydra hands to a sweeper.
+
+        Raises:
+            UserError: The application is not silvertune, or the launcher is none.
+        """
+        from silvertune.errors import UserError, in_one_line
         from silvertune.study import command
         from silvertune.study.composing import Composer
 
@@ -28,7 +32,14 @@ class SilvertuneSweeper(BasicSweeper):
         # For the launcher as well: Hydra composes each job anew, which takes longer than all else around it.
         composer = cast(ConfigLoader, Composer(hydra_context.config_loader))
         context = HydraContext(config_loader=composer, callbacks=hydra_context.callbacks)
-        super().setup(hydra_context=context, task_function=task_function, config=config)
+        try:
+            super().setup(hydra_context=context, task_function=task_function, config=config)
+        except (ImportError, RuntimeError) as error:
+            choice = config.hydra.runtime.choices.get("hydra/launcher")
+            raise UserError(
+                f"hydra/launcher={choice}: no launcher that can be used here ({in_one_line(error)}); leave it out, or "
+                "mend conf/hydra/launcher"
+            ) from None
 
     def sweep(self, arguments: list[str]) -> Any:
         """Do the sweep.

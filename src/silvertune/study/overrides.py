@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -49,9 +50,10 @@ def unreadable(error: OverrideParseException) -> UserError:
     lines = [line.strip() for line in str(error).splitlines()]
     words = next((line for line in lines if line and not line.startswith(("See ", "Error parsing"))), "")
     words = "it holds a mark that has a meaning of its own" if words.startswith("LexerNoViableAlt") else words
-    if re.search(r"~[/\w]*", value) and value.startswith("~"):
-        home = shlex.quote(f"{key}={_in_quotes(str(Path(value).expanduser()))}")
-        return UserError(f"{text}: the shell does not replace ~ in the middle of a word; want {home}")
+    if value.startswith("~"):
+        with suppress(RuntimeError):  # ~$report.csv is in nobody's home: it is a name
+            home = shlex.quote(f"{key}={_in_quotes(str(Path(value).expanduser()))}")
+            return UserError(f"{text}: the shell does not replace ~ in the middle of a word; want {home}")
     return UserError(f"{text}: can't be read ({words}); if this is a name, quote it: {quoted(text)}")
 
 
