@@ -29,6 +29,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     asked: list[str] = []
 
     class Tokenizer:
+        unk_token_id = None
+
         def __call__(self, texts: Sequence[str], **settings: Any) -> dict[str, list[list[int]]]:
             asked.extend(texts)
             return {"input_ids": [list(hashlib.sha256(text.encode()).digest()) for text in texts]}

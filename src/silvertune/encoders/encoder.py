@@ -18,7 +18,7 @@ import numpy as np
 from filelock import FileLock
 
 from silvertune import progress_bar
-from silvertune.encoders import checkpoint, hidden_states
+from silvertune.encoders import checkpoint, hidden_states, unknown_tokens
 from silvertune.encoders.hidden_states import key_of, rows_of
 from silvertune.errors import UserError, check_choice
 from silvertune.model_files import packaged
@@ -109,6 +109,7 @@ class Encoder:
         store = self._store(cache)
         if not texts and not queries:
             return np.empty((0, 0), dtype=np.float32)
+        self._tell_unknown(texts)
         read = [*self._as_read(texts), *(f"{self.query_prefix}{query}" for query in queries)]
         keys = [key_of(text) for text in read]
         cache.mkdir(parents=True, exist_ok=True)
@@ -138,6 +139,7 @@ class Encoder:
         """
         from silvertune.encoders.layers import hidden_states
 
+        self._tell_unknown(texts)
         read = self._as_read(texts)
         keys = [key_of(text) for text in read]
         tokenizer, model = self._loaded()
@@ -161,6 +163,7 @@ class Encoder:
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, at most `max_tokens`, special ones and the prefix included."""
+        self._tell_unknown(texts)
         return self._token_ids(self._as_read(texts))
 
     def tokenizer(self) -> Any:
@@ -200,6 +203,9 @@ class Encoder:
             f"encoder.name={self.name}: no weights on this machine (looked in the hub's cache{place}): "
             f"{advice}set encoder.path to a folder that has them"
         )
+
+    def _tell_unknown(self, texts: Sequence[str]) -> None:
+        unknown_tokens.tell(texts, self.tokenizer(), self.setting)
 
     def _as_read(self, texts: Sequence[str]) -> Sequence[str]:
         return [f"{self.text_prefix}{text}" for text in texts] if self.text_prefix else texts

@@ -1,0 +1,27 @@
+"""Texts that an encoder can't read."""
+
+import pytest
+from tests.encoders.test_encoder import SHIPPED
+
+from silvertune.encoders import unknown_tokens
+
+BURMESE, LAO = "ဝန်ဆောင်မှုညံ့တယ်", "ບໍລິການບໍ່ດີ"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unknown_tokens, "_TOLD", set())
+
+
+def test_a_script_that_the_tokenizer_does_not_know_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    SHIPPED.tokens([BURMESE, LAO, "Vital signs"] * 200)
+    SHIPPED.tokens([LAO])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"silvertune: {SHIPPED.setting}: ")
+    assert "of the tokens of these texts are unknown to it" in line
+
+
+def test_texts_that_it_knows_are_no_matter(capsys: pytest.CaptureFixture[str]) -> None:
+    SHIPPED.tokens(["Vital signs at week 4", "ECG", "naïve café"])
+    SHIPPED.tokens([])
+    assert capsys.readouterr().err == ""
