@@ -65,6 +65,33 @@ def test_an_answer_may_stand_in_another_field(message: dict[str, Any], content: 
     assert answer(body(content, message=message)).text == LABEL
 
 
+def events(*parts: Any) -> str:
+    return ": ping\n\n" + "".join(f"data: {json.dumps(part)}\n\n" for part in parts) + "data: [DONE]\n\n"
+
+
+def test_an_answer_that_is_streamed_unasked_is_put_together() -> None:
+    pieces = [{"role": "assistant", "content": ""}, {"content": LABEL[:5]}, {"content": LABEL[5:]}, {}]
+    parts = [{"model": "m", "choices": [{"delta": piece, "finish_reason": None}]} for piece in pieces]
+    parts[-1]["choices"][0]["finish_reason"] = "stop"  # type: ignore[index]
+    usage = {"model": "m", "choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3}}
+    said = answer(openai_answers.body_of(events(*parts, usage)))
+    assert (said.text, said.finish, said.model, said.tokens_in, said.tokens_out) == (LABEL, "stop", "m", 7, 3)
+    cut = answer(openai_answers.body_of(events({"choices": [{"delta": {"content": "{"}, "finish_reason": "length"}]})))
+    assert (cut.text, cut.finish) == ("{", "length")
+
+
+def test_an_error_within_a_stream_is_one() -> None:
+    told = openai_answers.body_of(events({"error": {"message": "no credit", "code": 402}}))
+    error = openai_answers.error_of(200, told)
+    assert error is not None
+    assert (error.status, error.message) == (402, "no credit")
+
+
+@pytest.mark.parametrize("choices", [{"0": body()["choices"][0]}, body()["choices"][0]])
+def test_choices_may_be_an_object(choices: Any) -> None:
+    assert answer(openai_answers.body_of(json.dumps(body() | {"choices": choices}))).text == LABEL
+
+
 def test_two_calls_are_no_answer() -> None:
     calls = [{"function": {"arguments": LABEL}}, {"function": {"arguments": '{"label": "NO"}'}}]
     assert answer(body(None, message={"tool_calls": calls})).text == ""

@@ -27,6 +27,8 @@ _TOO_LONG_WORDS = re.compile(
     re.IGNORECASE,
 )
 _LIMIT_OF_THE_ANSWER = re.compile("max_(?:completion_|output_|new_)?tokens is too (?:large|high)", re.IGNORECASE)
+_EVENTS = re.compile(r"\s*(?:data|event|id|retry)?:")
+"""The beginning of server-sent events; a line without a name is a comment."""
 _MOST_READ = 100_000
 """Characters of an error or a page: the rest of it says nothing."""
 
@@ -67,11 +69,42 @@ class ServerError:
 
 
 def body_of(text: str) -> Any:
-    """The JSON of an answer; where it is none, the beginning of its text without tags."""
+    """The JSON of an answer; where it is none, the beginning of its text without tags.
+
+    Some servers stream what was not asked for as a stream, or have an object in place of the list of choices.
+    """
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        body = _streamed(text) if _EVENTS.match(text) else json.loads(text)
+        if isinstance(body, Mapping) and isinstance(choices := body.get("choices"), Mapping):
+            return {
+                **body,
+                "choices": list(choices.values()) if all(str(name).isdigit() for name in choices) else [choices],
+            }
+        return body
+    except (ValueError, RecursionError, AttributeError, TypeError):
         return " ".join(re.sub(r"<[^<>]*>", " ", text[:_MOST_READ]).split())
+
+
+def _streamed(text: str) -> Any:
+    """The completion that server-sent events are the parts of; an error, where one of them is an error."""
+    lines = (line.strip().removeprefix("data:").strip() for line in text.splitlines() if line.startswith("data:"))
+    parts = [part for line in lines if line and line != "[DONE]" and isinstance(part := json.loads(line), Mapping)]
+    body: dict[str, Any] = {}
+    message: dict[str, str] = {}
+    choice: dict[str, Any] = {"message": message}
+    tokens: list[Any] = []
+    for part in parts:
+        if not part.get("choices") and _innermost(part):
+            return part
+        body |= {name: value for name, value in part.items() if name != "choices" and value is not None}
+        for piece in part.get("choices") or ():
+            said = piece.get("delta") or piece.get("message") or {"content": piece.get("text")}
+            for name in (*_SAID, "refusal"):
+                if isinstance(said.get(name), str):
+                    message[name] = message.get(name, "") + said[name]
+            choice["finish_reason"] = piece.get("finish_reason") or choice.get("finish_reason")
+            tokens += (piece.get("logprobs") or {}).get("content") or ()
+    return {**body, "choices": [{**choice, "logprobs": {"content": tokens}}] if message else []}
 
 
 def error_of(status: int, body: Any) -> ServerError | None:
