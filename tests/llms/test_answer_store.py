@@ -77,6 +77,30 @@ def test_outcomes_are_told_by_column(opened: Open) -> None:
     assert outcomes.statuses() == {"ok": 2, "refused": 1, "api_error": 1}
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [
+        ("probs", '{"YES": 0.9', "probs='"),
+        ("probs", "[1]", "want a JSON object of word and probability"),
+        ("word", "MAYBE", "has the label 'MAYBE'; want YES or NO"),
+        ("word", None, "has the label None; want YES or NO"),
+    ],
+)
+def test_an_answer_that_somebody_edited_is_told_with_its_key(
+    tmp_path: Path, column: str, value: object, told: str
+) -> None:
+    url = f"sqlite:///{tmp_path}/answers.db"
+    with closing(AnswerStore(url, lease_s=60, remember_s=60, budget_usd=None)) as store:
+        store.save({"good": OK, "edited": OK, "refused": REFUSED})
+    with closing(sqlite3.connect(tmp_path / "answers.db")) as database, database:
+        database.execute(f"UPDATE answers SET {column} = ? WHERE key = 'edited'", [value])
+    with closing(AnswerStore(url, lease_s=60, remember_s=60, budget_usd=None)) as store:
+        outcomes = store.read(["good", "edited", "refused"])
+        assert outcomes.columns(["good", "refused"], REFUSED, ("YES", "NO"))["word"] == ["YES", None]
+        with made.refused(told, "the stored answer edited has "):
+            outcomes.columns(["good", "edited"], REFUSED, ("YES", "NO"))
+
+
 def test_what_one_asks_is_asked_by_nobody_else(opened: Open) -> None:
     one, other = opened(), opened()
     assert claim(one, "a", "b") == ["a", "b"]

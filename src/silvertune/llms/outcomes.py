@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from silvertune.errors import UserError, either
+
 COLUMNS = (
     ("status", sa.String(12)),
     ("word", sa.Text),
@@ -106,11 +108,35 @@ class Outcomes(Mapping[str, Outcome]):
         Returns:
             The name of each field of `Outcome` but `probs` -> its values, and `prob:<word>` for each word -> its
             probabilities or None; one value a key.
+
+        Raises:
+            UserError: A row is as no labelling writes it: the store was edited or is damaged.
         """
+        words = list(words)
         blank = tuple(row_of("", absent).values())
         rows = [self._rows.get(key, blank) for key in keys]
+        for row in {id(row): row for row in rows if row[1] == "ok" and row[2] not in words}.values():
+            raise _damaged(row, f"the label {row[2]!r}; want {either(words)}")
         columns = {name: list(map(itemgetter(place), rows)) for place, (name, _) in enumerate(COLUMNS, start=1)}
-        return columns | _probs_by_word(columns.pop("probs"), words)
+        try:
+            return columns | _probs_by_word(columns.pop("probs"), words)
+        except (ValueError, AttributeError):
+            damaged = next(row for row in rows if not _is_object(row[3]))
+            raise _damaged(damaged, f"probs={damaged[3]!r}; want a JSON object of word and probability") from None
+
+
+def _is_object(text: str | None) -> bool:
+    try:
+        return text is None or isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
+
+
+def _damaged(row: Row, what: str) -> UserError:
+    return UserError(
+        f"labeler.store: the stored answer {row[0]} has {what}; delete its row (from answers, or from payments), and "
+        "it is asked again"
+    )
 
 
 def _probs_by_word(texts: Sequence[str | None], words: Iterable[str]) -> dict[str, list[float | None]]:
