@@ -1,5 +1,6 @@
 """A finished study as tables and figures: they are those that the sweep logged."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -69,6 +70,13 @@ def test_figures_and_the_study_show_themselves_in_a_notebook(loaded: LoadedStudy
     assert page.startswith("<h3>tiny: 8 runs</h3>")
     assert "confident" in page
     assert page.count("data:image/png;base64,") == 1
+
+
+def test_a_production_run_shows_itself_without_a_table(loaded: LoadedStudy) -> None:
+    production = replace(loaded, run_id=next(iter(loaded.run_ids.values())), name="<mine>")  # has no comparison
+    assert production._repr_html_().startswith("<p>&lt;mine&gt;: 8 runs, sweep ")
+    with made.refused("has no comparison.csv; its runs were not compared"):
+        _ = production.arms
 
 
 def test_a_study_is_found_by_its_run_its_folder_and_its_result(

@@ -153,6 +153,11 @@ class LoadedStudy:
     def _groups(self) -> pd.DataFrame:
         return self._csv("groups.csv")
 
+    @property
+    def _is_compared(self) -> bool:
+        """Whether there is a table: a production run has none."""
+        return "_arms" in vars(self) or bool(store.text(self._client, self._client.get_run(self.run_id), COMPARISON))
+
     def _csv(self, name: str) -> pd.DataFrame:
         text = store.text(self._client, self._client.get_run(self.run_id), name)
         if not text:
@@ -178,6 +183,8 @@ class LoadedStudy:
         return f"{self.name}: {len(self.run_ids)} runs, sweep {self.run_id}"
 
     def _repr_html_(self) -> str:
+        if not self._is_compared:
+            return f"<p>{html.escape(repr(self))}; its runs were not compared</p>"
         cells = tables.cells(self._arms, self.references)
         picture = html_page.picture(
             drawing.png(figures.arms(self._arms, self.references, self._styles())), "F1 of the arms"
