@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from silvertune import votes
+from silvertune.datasets import withdrawn
 from silvertune.datasets.class_names import class_name
 from silvertune.datasets.label_values import LabelValues, Meaning, NoLabel
 from silvertune.datasets.rows import Rows
@@ -105,7 +106,8 @@ def gold_of(spec: Mapping[str, Any] | None, rows: Rows, ids: Sequence[str], task
             raise UserError(f"dataset.gold.column={labels.column}: gold is one label an item; name one key of it")
         if labels.annotator is not None:
             raise UserError(f"dataset.gold.annotator={labels.annotator}: gold is one label an item, whoever gave it")
-        meanings = _meanings(rows.values(labels.column), rows.places, labels, "dataset.gold", task)
+        values = withdrawn.standing(labels.column, rows, f"dataset.gold.column={labels.column}")
+        meanings = _meanings(values, rows.places, labels, "dataset.gold", task)
         for item, meaning in zip(ids, meanings, strict=True):
             if isinstance(meaning, str) and gold.setdefault(item, meaning) != meaning:
                 _refuse_other_gold(ids, meanings, rows.places, labels.column)
@@ -206,7 +208,7 @@ def _cells(annotator: str, labels: Labels, rows: Rows, key: str) -> tuple[Sequen
         numbers = [number for number, _, _ in cells]
         names = shared_names_of([name for _, name, _ in cells], rows.places.of(numbers), where)
         return numbers, [f"{annotator}/{name}" for name in names], [value for _, _, value in cells]
-    values = rows.values(labels.column)
+    values = withdrawn.standing(labels.column, rows, where)
     if labels.annotator is None:
         return range(len(values)), [annotator] * len(values), values
     where = f"{key}.annotator={labels.annotator}"
