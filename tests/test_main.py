@@ -247,3 +247,30 @@ def test_a_working_directory_that_is_gone_is_one_line(tmp_path: Path, command: l
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert "the working directory is gone: it was deleted or moved" in done.stderr
+
+
+@pytest.mark.parametrize("reader", ["full disk", "closed pipe"])
+def test_a_sweep_goes_on_where_its_output_can_not_be_written(folder: Path, reader: str) -> None:
+    cli.write_tables(folder)
+    command = [
+        sys.executable,
+        "-m",
+        "silvertune",
+        "dataset.path=tables.jsonl",
+        "labeler=expert",
+        "filter=none",
+        "seed=0,1",
+    ]
+    command += ["model=tfidf_logreg", "tracking.save_models=false"]
+    if reader == "full disk":
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(command, cwd=folder, stdout=full, stderr=subprocess.PIPE, text=True)
+    else:
+        reading, writing = os.pipe()
+        os.close(reading)
+        done = subprocess.run(command, cwd=folder, stdout=writing, stderr=subprocess.PIPE, text=True)
+        os.close(writing)
+    assert cli.count(folder, "FINISHED") == 2
+    assert done.returncode == 1
+    assert "silvertune: the standard output could not be written (" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -29,7 +29,8 @@ def main() -> None:
         signal.signal(signal.SIGTERM, _interrupt)
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
     try:
-        command.from_command_line()
+        with console.lasting():
+            command.from_command_line()
     except SweepError:  # it has listed what failed
         sys.exit(1)
     except SweepWaitsError:  # it has listed what waits for what

@@ -1,9 +1,14 @@
 """Where a sweep prints: what the terminal can't show is replaced, whatever its encoding."""
 
 import codecs
+import os
 import sys
 import unicodedata
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+from silvertune.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,6 +39,58 @@ def make_printable() -> None:
     codecs.register_error("silvertune", _plain)
     if getattr(sys.stdout, "errors", None) == "strict" and hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="silvertune")
+
+
+@contextmanager
+def lasting() -> Iterator[None]:
+    """Let the block do its work to the end where nobody reads its output any more, or the disk of a log is full.
+
+    Raises:
+        UserError: Part of the standard output could not be written.
+    """
+    streams = sys.stdout, sys.stderr
+    output, errors = (None if stream is None else _Lasting(stream) for stream in streams)
+    sys.stdout, sys.stderr = cast(Any, output), cast(Any, errors)
+    try:
+        yield
+        if output is not None:
+            output.flush()
+    finally:
+        sys.stdout, sys.stderr = streams
+    if output is not None and output.error is not None:
+        raise UserError(
+            f"the standard output could not be written ({output.error.strerror}); the work itself was done to its end"
+        )
+
+
+class _Lasting:
+    """A stream whose first failure is kept and not raised; what is written later goes nowhere."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self.error: OSError | None = None
+
+    def write(self, text: str) -> int:
+        self._try(self.stream.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self.stream.flush)
+
+    def _try(self, do: Any, *arguments: Any) -> None:
+        try:
+            do(*arguments)
+        except OSError as error:
+            if self.error is not None:
+                return
+            self.error = error
+            # What is buffered, and what libraries and other processes write, must not fail again.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.stream.fileno())
+            os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
