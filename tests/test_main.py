@@ -32,6 +32,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     signal.signal(signal.SIGTERM, before)
 
 
+def test_multirun_may_stand_between_overrides(folder: Path) -> None:
+    done = cli.silvertune(folder, *EXPERT, "mode=plan", "-m", "filter=none,agreement")
+    assert done.returncode == 0, done.stderr
+    assert "2 runs: 0 finished, 2 to do" in done.stdout
+
+
 def told(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
     """The line that `silvertune ...` ends with; it must fail with one."""
     monkeypatch.setattr(sys, "argv", ["silvertune", *arguments])

@@ -166,6 +166,8 @@ def from_command_line() -> None:
     working_directory()
     # Hydra prints a traceback for what is not its own; with this it hands every exception on to us.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    # They change nothing, as every command is a sweep, and Hydra takes no override behind them if it has some before.
+    sys.argv[1:] = [word for word in sys.argv[1:] if word not in ("-m", "--multirun")]
     with mistakes_in_one_line(), _modes_not_asked():
         hydra.main(version_base=VERSION_BASE, config_path=CONFIG_FOLDER, config_name=CONFIG_NAME)(job)()
 
