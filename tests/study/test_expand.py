@@ -162,3 +162,10 @@ def test_a_misspelt_view_that_the_page_with_the_items_shall_leave_out_is_refused
             ["dataset=synthetic_protocols", "dataset.protocols=6", "labeler=expert", "filter=none", "mode=plan",
              "tracking.labels_browser.leave_out=[txt]"]
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", ["-1", "4294967296"])
+def test_a_seed_that_no_generator_takes_is_told(composed: Callable[..., list[expand._Composed]], seed: str) -> None:
+    for text in (f"seed={seed}", f"seed=0,{seed}"):
+        with made.refused(f"seed={seed}: want a whole number from 0 to 4294967295"):
+            composed(text)

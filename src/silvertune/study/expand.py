@@ -21,6 +21,9 @@ from silvertune.runner import Parts
 from silvertune.study.composing import Composer
 from silvertune.study.job import Job, names_of_parts, run_name
 
+LARGEST_SEED = 2**32 - 1
+"""The generators of NumPy and scikit-learn take none beyond."""
+
 
 class _Composed(NamedTuple):
     """A job before its parts are built."""
@@ -90,6 +93,8 @@ def _composed(
         cfg = _compose(composer, config, texts)
         choices, sources = cfg.hydra.runtime.choices, cfg.hydra.runtime.config_sources
         for seed in seeds_of_point or seeds:
+            if not 0 <= seed <= LARGEST_SEED:
+                raise UserError(f"seed={seed}: want a whole number from 0 to {LARGEST_SEED}")
             with open_dict(cfg):
                 cfg.seed = seed
             resolved = composition.plain(cfg, sources)
