@@ -34,7 +34,8 @@ def test_a_full_disk_is_told_before_a_run_starts(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10, 10, 0 if str(path) == str(folder) else 1 << 30))
     with pytest.raises(UserError) as caught:
         disk.check(tracking)
-    assert str(caught.value) == f"{full}={folder}: the disk is full (0 bytes are free); make room"
+    words = "the disk is full (0 bytes are free, and a run needs 1,048,576 to start); make room"
+    assert str(caught.value) == f"{full}={folder}: {words}"
 
 
 def test_a_full_disk_is_recognised_behind_other_errors(tracking: dict[str, object]) -> None:

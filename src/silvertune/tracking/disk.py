@@ -21,7 +21,10 @@ def check(tracking: Mapping[str, Any]) -> None:
     """
     for setting, folder in _places(tracking):
         if (free := shutil.disk_usage(folder).free) < LEAST_FREE:
-            raise UserError(f"{setting}={folder}: the disk is full ({free} bytes are free); make room")
+            raise UserError(
+                f"{setting}={folder}: the disk is full ({free:,} bytes are free, and a run needs {LEAST_FREE:,} to "
+                "start); make room"
+            )
 
 
 def full_place(error: BaseException, tracking: Mapping[str, Any]) -> str | None:
