@@ -11,10 +11,11 @@ BURMESE, LAO = "ဝန်ဆောင်မှုညံ့တယ်", "ບໍລ
 @pytest.fixture(autouse=True)
 def _nothing_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unknown_tokens, "_TOLD", set())
+    monkeypatch.setattr(unknown_tokens, "_UNKNOWN_AND_ALL", {})
 
 
 def test_a_script_that_the_tokenizer_does_not_know_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
-    SHIPPED.tokens([BURMESE, LAO, "Vital signs"] * 200)
+    SHIPPED.tokens([f"{text} {number}" for number in range(100) for text in (BURMESE, LAO, "Vital signs")])
     SHIPPED.tokens([LAO])
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"silvertune: {SHIPPED.setting}: ")
@@ -24,4 +25,11 @@ def test_a_script_that_the_tokenizer_does_not_know_is_told_once(capsys: pytest.C
 def test_texts_that_it_knows_are_no_matter(capsys: pytest.CaptureFixture[str]) -> None:
     SHIPPED.tokens(["Vital signs at week 4", "ECG", "naïve café"])
     SHIPPED.tokens([])
+    assert capsys.readouterr().err == ""
+
+
+def test_a_few_odd_texts_in_a_batch_of_their_own_say_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    SHIPPED.tokens([BURMESE, LAO])
+    SHIPPED.tokens([BURMESE, LAO] * 50)
+    SHIPPED.tokens([f"Vital signs at week {number}" for number in range(40)])
     assert capsys.readouterr().err == ""

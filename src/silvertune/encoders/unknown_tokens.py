@@ -1,13 +1,16 @@
 """Texts that an encoder can't read: to its tokenizer they are unknown tokens, and so one like the other."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 MOST = 0.2
 """With a larger share of unknown tokens, what is left says too little."""
-TEXTS = 200
-"""So many of the texts are looked at."""
+FEWEST_TEXTS, TEXTS = 20, 200
+"""So many texts are looked at before anything is said, and at most: a batch may be a few odd ones."""
+_UNKNOWN_AND_ALL: dict[str, dict[str, tuple[int, int]]] = {}
+"""The encoder's setting -> text -> its number of unknown tokens, and of all."""
 _TOLD: set[str] = set()
 
 
@@ -19,20 +22,21 @@ def tell(texts: Sequence[str], tokenizer: Any, setting: str) -> None:
         tokenizer: The encoder's. One of bytes has no unknown token.
         setting: The config key that chooses the encoder, with its value.
     """
-    if setting in _TOLD or not texts or tokenizer.unk_token_id is None:
+    counts = _UNKNOWN_AND_ALL.setdefault(setting, {})
+    if setting in _TOLD or len(counts) >= TEXTS or not texts or tokenizer.unk_token_id is None:
         return
-    some = list(texts[:: -(-len(texts) // TEXTS)])
-    unknown = share(tokenizer(some, add_special_tokens=False, truncation=True, max_length=512)["input_ids"], tokenizer)
-    if unknown > MOST:
+    spread = texts[:: -(-len(texts) // TEXTS)]
+    new_texts = list(islice((text for text in dict.fromkeys(spread) if text not in counts), TEXTS - len(counts)))
+    if not new_texts:
+        return
+    ids_by_text = tokenizer(new_texts, add_special_tokens=False, truncation=True, max_length=512)["input_ids"]
+    for text, ids in zip(new_texts, ids_by_text, strict=True):
+        counts[text] = (ids.count(tokenizer.unk_token_id), len(ids))
+    unknown, total = (sum(numbers) for numbers in zip(*counts.values(), strict=True))
+    if len(counts) >= FEWEST_TEXTS and unknown > MOST * total:
         _TOLD.add(setting)
         print(
-            f"silvertune: {setting}: {unknown:.0%} of the tokens of these texts are unknown to it, so that it can't "
-            "tell them apart; want an encoder of their language or script",
+            f"silvertune: {setting}: {unknown / total:.0%} of the tokens of these texts are unknown to it, so that it "
+            "can't tell them apart; want an encoder of their language or script",
             file=sys.stderr,
         )
-
-
-def share(ids_by_text: Iterable[Sequence[int]], tokenizer: Any) -> float:
-    """The share of unknown tokens, 0-1; 0 where there are none at all."""
-    ids = [number for text in ids_by_text for number in text]
-    return ids.count(tokenizer.unk_token_id) / len(ids) if ids else 0.0
