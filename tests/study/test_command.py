@@ -76,6 +76,16 @@ def test_it_gives_back_the_runs_and_does_nothing_a_second_time(folder: Path) -> 
     assert (plan.parent_run_id, plan.run_ids) == (None, {})
 
 
+def test_of_runs_on_different_data_none_is_the_best(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = (folder / "tables.jsonl").read_text().splitlines(keepends=True)
+    (folder / "fewer.jsonl").write_text("".join(lines[:-1]))
+    silvertune.run([*arm(folder), "dataset.path=tables.jsonl,fewer.jsonl"])
+    assert "no arm is called the best: the runs are measured on different gold labels" in capsys.readouterr().out
+    assert "best_arm" not in cli.parents(folder, "silvertune")[0].data.tags
+    silvertune.run([*arm(folder), "seed=0,1"])
+    assert "the best arm, expert/none: " in capsys.readouterr().out
+
+
 def test_it_works_in_a_thread_inside_another_application_of_hydras(folder: Path) -> None:
     outcome: list[Any] = []
 

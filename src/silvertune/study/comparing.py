@@ -64,7 +64,7 @@ def _describe(
 ) -> "pd.Series[Any] | None":
     """Log the best arm and the table with the sweep's own run, have the UI sort its runs; the best arm's row."""
     with_gold = {run.data.tags["arm"] for run in finished if run.data.tags.get("uses_gold") == "true"}
-    best = study_note.best_arm(table, not_best, with_gold)
+    best = None if _measure_different_things(finished) else study_note.best_arm(table, not_best, with_gold)
     tags = {"mlflow.note.content": study_note.markdown(table, references, best)}
     if best is not None:
         tags |= {f"best_{name}": str(best[name]) for name in ("arm", "model", "variant")}
@@ -77,8 +77,18 @@ def _describe(
     return best
 
 
+def _measure_different_things(finished: "Sequence[Run]") -> bool:
+    """Whether runs are of several datasets or tasks, so that a higher F1 is no better one."""
+    measured = {
+        (run.data.tags["data"], run.data.params["task.classes"], run.data.params["task.positive"]) for run in finished
+    }
+    return len(measured) > 1
+
+
 def _of_best(sweep: Sweep, best: "pd.Series[Any] | None", finished: "Sequence[Run]", config: DictConfig) -> list[str]:
     """Lines that say where the labels of the best arm can be looked at, and how its model comes to use."""
+    if _measure_different_things(finished):
+        return ["no arm is called the best: the runs are measured on different gold labels"]
     if best is None:
         return []
     wanted = tuple(str(best[name]) for name in ("arm", "model", "variant"))
