@@ -364,6 +364,17 @@ def test_two_commands_do_not_write_one_output(folder: Path, undisturbed: bytes, 
     assert "another silvertune-predict is writing it" in said
 
 
+def test_rows_are_predicted_where_the_summary_can_not_be_written(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = write_rows(tmp_path / "in.csv", 3)
+    with open("/dev/full", "w") as full, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", full)
+        said = status_of(folder, rows, "--out", tmp_path / "out.csv")
+    assert str(said).startswith("silvertune-predict: the standard output could not be written (")
+    assert len(read(tmp_path / "out.csv")) == 3
+
+
 def _in_small_batches(arguments: list[str], file_size: int | None) -> None:
     batches.ROWS = 10
     if file_size is not None:
