@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -109,13 +109,14 @@ class Encoder:
         store = self._store(cache)
         if not texts and not queries:
             return np.empty((0, 0), dtype=np.float32)
-        self._tell_unknown(texts)
         read = [*self._as_read(texts), *(f"{self.query_prefix}{query}" for query in queries)]
         keys = [key_of(text) for text in read]
         cache.mkdir(parents=True, exist_ok=True)
         # One process computes what is missing; the others wait for it and then read.
         with FileLock(f"{store}.lock"), closing(sqlite3.connect(store)) as database:
             database.execute("CREATE TABLE IF NOT EXISTS embeddings (key TEXT PRIMARY KEY, vector BLOB NOT NULL)")
+            kept_counts = partial(unknown_tokens.kept_counts, tokenizer=self.tokenizer, database=database)
+            unknown_tokens.tell(texts, kept_counts, self.setting)
             vectors = dict(rows_of(database, "embeddings", keys))
             missing = {key: text for key, text in zip(keys, read, strict=True) if key not in vectors}
             if missing:
@@ -205,7 +206,7 @@ class Encoder:
         )
 
     def _tell_unknown(self, texts: Sequence[str]) -> None:
-        unknown_tokens.tell(texts, self.tokenizer(), self.setting)
+        unknown_tokens.tell(texts, lambda some: unknown_tokens.counts(some, self.tokenizer()), self.setting)
 
     def _as_read(self, texts: Sequence[str]) -> Sequence[str]:
         return [f"{self.text_prefix}{text}" for text in texts] if self.text_prefix else texts
