@@ -117,14 +117,14 @@ def run(
         options: The command line's options.
         interrupted: What to say when it is interrupted (exit status 130), by SIGTERM as well.
     """
+    from silvertune import import_path
     from silvertune.study import console
 
     console.make_printable()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)
     try:
-        if (here := working_directory()) not in sys.path:  # a model of the user's own class stands there
-            sys.path.append(here)
+        import_path.look_in(working_directory())
         with console.lasting():
             status = do(options)
     except WaitingForAnswersError as waiting:

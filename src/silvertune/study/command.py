@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from silvertune import import_path
 from silvertune.errors import UserError, in_one_line, working_directory
 from silvertune.schema import SHIPPED
 from silvertune.study import overrides as command_line_overrides
@@ -75,8 +76,7 @@ def run(overrides: Sequence[str]) -> SweepResult:
     """
     if isinstance(overrides, str):
         raise UserError(f"overrides={overrides!r}: want a list of them: [{overrides!r}]")
-    if (here := working_directory()) not in sys.path:  # the user's own functions stand there
-        sys.path.append(here)
+    import_path.look_in(working_directory())
     with _one_at_a_time, _hydra_restored(), mistakes_in_one_line():
         setbase(VERSION_BASE)
         loader = ConfigLoaderImpl(config_search_path=create_config_search_path(CONFIG_FOLDER))
@@ -145,8 +145,7 @@ def label_source_of(overrides: Sequence[str], task: "Task") -> "tuple[LabelSourc
 
 def _config_of(overrides: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
     """Some members of the configuration that a command line composes."""
-    if (here := working_directory()) not in sys.path:  # the user's own classes stand there
-        sys.path.append(here)
+    import_path.look_in(working_directory())
     with _one_at_a_time, _hydra_restored(), mistakes_in_one_line():
         setbase(VERSION_BASE)
         loader = ConfigLoaderImpl(config_search_path=create_config_search_path(CONFIG_FOLDER))
