@@ -5,7 +5,6 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests import made
 
 from silvertune.datasets import json_text
 from silvertune.datasets.values import normal_form
@@ -54,9 +53,3 @@ def test_what_is_wrong_is_told(text: str, words: str) -> None:
 
 def test_nan_is_null_and_keys_are_composed() -> None:
     assert json_text.decoded('{"e\u0301": NaN}') == {"\u00e9": None}
-
-
-def test_columns_that_are_the_same_letters_are_refused() -> None:
-    assert json_text.names_of_columns(["e\u0301", "a"], "a.csv:1") == ["\u00e9", "a"]
-    with made.refused("a.csv:1: the column 'a' stands twice"):
-        json_text.names_of_columns(["a", "b", "a"], "a.csv:1")

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from silvertune.datasets import formats
+from silvertune.datasets.column_names import names_of_columns
 from silvertune.datasets.formats import SEPARATORS, Columns, Row, TextFormat, endings_of
-from silvertune.datasets.json_text import NotReadError, decoded, names_of_columns
+from silvertune.datasets.json_text import NotReadError, decoded
 from silvertune.datasets.mapping import ColumnMapping
 from silvertune.datasets.values import normal_form
 from silvertune.errors import UserError, either

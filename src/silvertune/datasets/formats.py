@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from silvertune.datasets.json_text import NotReadError, decoded, entry_with_key_twice, names_of_columns
+from silvertune.datasets.column_names import names_of_columns
+from silvertune.datasets.json_text import NotReadError, decoded, entry_with_key_twice
 from silvertune.datasets.values import without_nulls
 from silvertune.errors import UserError
 

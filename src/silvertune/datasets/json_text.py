@@ -4,8 +4,8 @@ import json
 import re
 from typing import Any
 
+from silvertune.datasets.column_names import twice
 from silvertune.datasets.values import normal_form
-from silvertune.errors import UserError
 
 _BLANKS = re.compile(r"[ \t\n\r]*")
 
@@ -51,40 +51,15 @@ def entry_with_key_twice(text: str) -> int | None:
         position, number = _end_of_blanks(text, position) + 1, number + 1
 
 
-def names_of_columns(names: list[str], where: str) -> list[str]:
-    """The names of a file's columns in Unicode's composed form, in which the same letters are the same characters.
-
-    Args:
-        names: The names as the file has them.
-        where: The file, for the message.
-
-    Raises:
-        UserError: Two columns have one name.
-    """
-    written: dict[str, str] = {}
-    for name in names:
-        if (normal := normal_form(name)) in written:
-            raise UserError(f"{where}: {twice('column', written[normal], name)}")
-        written[normal] = name
-    return list(written)
-
-
-def twice(what: str, first: str, second: str) -> str:
-    """`the column 'a' stands twice`, with escapes where two names only look the same."""
-    if first == second:
-        return f"the {what} {first!r} stands twice"
-    return f"the {what}s {first!a} and {second!a} are the same letters; want one name for each {what}"
-
-
-def json_constant(name: str) -> float | None:
+def _constant(name: str) -> float | None:
     """NaN is null; JSON has no infinity, but Python writes it."""
     return None if name == "NaN" else float(name)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) == len(pairs) and "".join(made).isascii():
-        return made
+    content = dict(pairs)
+    if len(content) == len(pairs) and "".join(content).isascii():
+        return content
     keys: dict[str, str] = {}
     for key, _ in pairs:
         if (name := normal_form(key)) in keys:
@@ -98,4 +73,4 @@ def _end_of_blanks(text: str, position: int) -> int:
     return match.end() if match else position
 
 
-_DECODER = json.JSONDecoder(parse_constant=json_constant, object_pairs_hook=_object)
+_DECODER = json.JSONDecoder(parse_constant=_constant, object_pairs_hook=_object)
