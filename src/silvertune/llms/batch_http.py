@@ -23,8 +23,8 @@ def entries(text: str, batch: str) -> list[Mapping[str, Any]]:
         batch: The batch's name, for what is said.
     """
     lines = [line for line in text.split("\n") if line.strip()]
-    found = [entry for line in lines if isinstance(entry := openai_answers.body_of(line), Mapping)]
-    named = [entry for entry in found if isinstance(entry.get("custom_id"), str)]
+    objects = [entry for line in lines if isinstance(entry := openai_answers.body_of(line), Mapping)]
+    named = [entry for entry in objects if isinstance(entry.get("custom_id"), str)]
     if len(named) < len(lines):
         print(f"silvertune: {len(lines) - len(named)} of the {len(lines)} results of batch {batch} can't be read",
               file=sys.stderr)  # fmt: skip

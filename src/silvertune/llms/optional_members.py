@@ -63,6 +63,8 @@ class OptionalMembers:
             sent = frozenset(self.without)
             try:
                 answer = await self.post(request, sent)
+                if not self.probes:
+                    return answer
                 probes, self.probes = self.probes, []
                 return replace(
                     answer,

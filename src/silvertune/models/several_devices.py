@@ -94,9 +94,9 @@ class Group:
             return make()
         from accelerate.utils import broadcast_object_list
 
-        made = [make() if self.rank == 0 else None]
-        broadcast_object_list(made, from_process=0)
-        return made[0]  # type: ignore[return-value]
+        results = [make() if self.rank == 0 else None]
+        broadcast_object_list(results, from_process=0)
+        return results[0]  # type: ignore[return-value]
 
     def add_up(self, weights: "Sequence[torch.Tensor]", loss: float, share: float) -> float:
         """Make the gradients of shares those of the batch.
@@ -219,8 +219,8 @@ def _wait(processes: "Sequence[subprocess.Popen[bytes]]", folder: Path) -> None:
     if (refusal := folder / REFUSED).exists():
         raise UserError(refusal.read_text(encoding="utf-8"))
     failure = folder / FAILED
-    told = failure.read_text(encoding="utf-8") if failure.exists() else f"exit code {next(filter(None, codes))}"
-    raise RuntimeError(f"{key}: a process of tuning failed:\n{told}")
+    reason = failure.read_text(encoding="utf-8") if failure.exists() else f"exit code {next(filter(None, codes))}"
+    raise RuntimeError(f"{key}: a process of tuning failed:\n{reason}")
 
 
 def fit_share(rank: int, folder: Path) -> None:
@@ -272,9 +272,8 @@ def _joined(rank: int, student: Student, folder: Path) -> Iterator[None]:
     from accelerate.utils import check_cuda_p2p_ib_support
 
     count = student.devices
-    has_gpu = (
-        torch.cuda.is_available() and student.device != "cpu"
-    )  # asks no GPU for memory: this one's is chosen below
+    # No GPU is asked for memory before this process has chosen its own.
+    has_gpu = torch.cuda.is_available() and student.device != "cpu"
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
     os.environ |= {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # else accelerate chooses, and warns
     if has_gpu and not check_cuda_p2p_ib_support():  # as `accelerate launch` does for cards that can't

@@ -243,11 +243,13 @@ def _of_columns(
         reader = LabelValues(meant, f"--labels-in={options.labels_in}", ignore=options.ignore)
         meanings = reader.read(column("--labels-in"), places)
         labels = {name: meaning for name, meaning in zip(ids, meanings, strict=True) if isinstance(meaning, str)}
-    given = pd.Series(labels, dtype=object)
+    label_by_item = pd.Series(labels, dtype=object)
     if not options.group:
-        return given, None
+        return label_by_item, None
     groups = shared_names_of(column("--group"), places, f"--group={options.group}")
-    return given, Groups(options.group, dict(zip(ids, groups, strict=True)), dict(zip(ids, places, strict=True)))
+    return label_by_item, Groups(
+        options.group, dict(zip(ids, groups, strict=True)), dict(zip(ids, places, strict=True))
+    )
 
 
 def _of_votes(

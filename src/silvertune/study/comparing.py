@@ -87,10 +87,9 @@ def _measure_different_things(finished: "Sequence[Run]") -> bool:
 
 def _of_best(sweep: Sweep, best: "pd.Series[Any] | None", finished: "Sequence[Run]", config: DictConfig) -> list[str]:
     """Lines that say where the labels of the best arm can be looked at, and how its model comes to use."""
-    if _measure_different_things(finished):
-        return ["no arm is called the best: the runs are measured on different gold labels"]
     if best is None:
-        return []
+        why = "no arm is called the best: the runs are measured on different gold labels"
+        return [why] if _measure_different_things(finished) else []
     wanted = tuple(str(best[name]) for name in ("arm", "model", "variant"))
     named = [
         run for run in finished if tuple(run.data.tags.get(key, "") for key in ("arm", "model", "variant")) == wanted

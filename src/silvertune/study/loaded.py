@@ -133,9 +133,9 @@ class LoadedStudy:
             if (not arms or run.data.tags["arm"] in arms) and (seeds is None or int(run.data.tags["seed"]) in seeds)
         )
         if not runs:
-            there = sorted({run.data.tags["seed"] for run in self._runs}, key=int)
+            present_seeds = sorted({run.data.tags["seed"] for run in self._runs}, key=int)
             raise UserError(
-                f"seeds={list(seeds or ())}: no run of these arms has such a seed; there are {either(there)}"
+                f"seeds={list(seeds or ())}: no run of these arms has such a seed; there are {either(present_seeds)}"
             )
         narrowed = replace(self, _runs=runs, run_ids={str(run.info.run_name): run.info.run_id for run in runs})
         chosen = arms or tuple(names)
