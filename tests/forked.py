@@ -59,6 +59,7 @@ def run(
     environment: Mapping[str, str],
     timeout: float = 300,
     killed_when: Callable[[], bool] | None = None,
+    stdout: Path | None = None,
 ) -> "subprocess.CompletedProcess[str]":
     """`python -m module arguments` until it ends.
 
@@ -69,13 +70,14 @@ def run(
         environment: All of its environment.
         timeout: In seconds; a process that takes longer is killed.
         killed_when: Asked again and again while it works: where it is true, the process is killed.
+        stdout: Where it prints; None: into what is returned.
 
     Returns:
         Its exit status and what it printed.
     """
     with tempfile.TemporaryDirectory() as place:
         out, err = Path(place) / "out", Path(place) / "err"
-        work = (module, folder, arguments, dict(environment), out, err, stores.made())
+        work = (module, folder, arguments, dict(environment), stdout or out, err, stores.made())
         process = CONTEXT.Process(target=_main, args=work)
         process.start()
         while killed_when and process.exitcode is None:
@@ -88,7 +90,7 @@ def run(
             process.join()
             raise subprocess.TimeoutExpired([module, *arguments], timeout, out.read_text(), err.read_text())
         return subprocess.CompletedProcess(
-            [module, *arguments], process.exitcode, out.read_text("utf-8"), err.read_text("utf-8")
+            [module, *arguments], process.exitcode, "" if stdout else out.read_text("utf-8"), err.read_text("utf-8")
         )
 
 

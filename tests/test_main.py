@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests import cli
+from tests import cli, forked, stores
 
 from silvertune import __main__ as command_line
 
@@ -257,23 +257,16 @@ def test_a_working_directory_that_is_gone_is_one_line(tmp_path: Path, command: l
 
 @pytest.mark.parametrize("reader", ["full disk", "closed pipe"])
 def test_a_sweep_goes_on_where_its_output_can_not_be_written(folder: Path, reader: str) -> None:
-    cli.write_tables(folder)
-    command = [
-        sys.executable,
-        "-m",
-        "silvertune",
-        "dataset.path=tables.jsonl",
-        "labeler=expert",
-        "filter=none",
-        "seed=0,1",
-    ]
-    command += ["model=tfidf_logreg", "tracking.save_models=false"]
+    cli.write_tables(folder, groups=4)
+    arguments = ("dataset.path=tables.jsonl", "labeler=expert", "filter=none", "model=none", "evaluation.folds=2",
+                 "evaluation.replicates=20", "seed=0,1")  # fmt: skip
     if reader == "full disk":
-        with open("/dev/full", "w") as full:
-            done = subprocess.run(command, cwd=folder, stdout=full, stderr=subprocess.PIPE, text=True)
-    else:
+        done = forked.run("silvertune.__main__", folder, arguments, os.environ, stdout=Path("/dev/full"))
+    else:  # an interpreter of its own, which writes to its output once more when it ends
+        stores.write(folder)
         reading, writing = os.pipe()
         os.close(reading)
+        command = [sys.executable, "-m", "silvertune", *arguments]
         done = subprocess.run(command, cwd=folder, stdout=writing, stderr=subprocess.PIPE, text=True)
         os.close(writing)
     assert cli.count(folder, "FINISHED") == 2

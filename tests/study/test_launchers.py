@@ -8,7 +8,8 @@ import pytest
 from tests import cli
 
 from silvertune.errors import UserError
-from silvertune.study import launchers, sweep
+from silvertune.study import launchers
+from silvertune.study.state import Sweep
 from silvertune.tracking import store
 
 SLURM = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
@@ -118,11 +119,15 @@ def test_jobs_for_slurm_are_composed_and_refused_where_they_would_share_nothing(
 
 def test_a_run_that_is_another_where_it_ran_is_told(tmp_path: Path) -> None:
     client, experiment = store.prepare({"uri": None, "dir": str(tmp_path)}, "study")
-    of_sweep: Any = SimpleNamespace(client=client, experiment=experiment, parent="p")
+    jobs: Any = [SimpleNamespace(name=name) for name in ("elsewhere", "lost", "failed", "finished")]
+    of_sweep = Sweep(client, {}, "study", experiment, "p", jobs, jobs, {})
     for name, status in (("elsewhere", "FINISHED"), ("lost", "KILLED")):
         run = client.create_run(experiment, run_name=name, tags={store.PARENT: "p"})
         client.set_terminated(run.info.run_id, status)
-    words = [sweep._why_not(SimpleNamespace(name=name), of_sweep) for name in ("elsewhere", "lost")]  # type: ignore[arg-type]
+    finished: Any = [(jobs[3], None)]
+    told = of_sweep.lost(finished, {"failed"})
+    assert [failure.name for failure in told] == ["elsewhere", "lost"]
+    words = [failure.error for failure in told]
     assert "the code or the data differ where it ran" in words[0]
     assert words[1] == "did not finish"
 

@@ -16,6 +16,7 @@ import urllib.request
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -123,16 +124,18 @@ def test_a_base_in_a_package_is_required(lora: EncoderPredictor) -> None:
 
 
 LOADED_ELSEWHERE = """
-import importlib.metadata, json, sys
+import json, sys
 import mlflow.pyfunc, pandas
 earlier = set(sys.modules)
 model = mlflow.pyfunc.load_model(sys.argv[1])
 labels = model.predict(pandas.DataFrame([{"json": "green leaf", "text": "hot cup"}]))["label"].tolist()
 loaded = {name.partition(".")[0] for name in set(sys.modules) - earlier}
-packages = importlib.metadata.packages_distributions()
 import silvertune
-print(json.dumps([labels, silvertune.__file__, sorted({name for one in loaded for name in packages.get(one, [])})]))
+print(json.dumps([labels, silvertune.__file__, sorted(loaded)]))
 """
+
+
+packages_distributions = cache(importlib.metadata.packages_distributions)
 
 
 def with_what_they_require(names: set[str]) -> set[str]:
@@ -158,10 +161,11 @@ def test_a_saved_model_brings_its_code_and_names_what_it_needs(saved: tuple[Any,
         [sys.executable, "-c", LOADED_ELSEWHERE, str(saved[1])], capture_output=True, text=True, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    labels, source, distributions = json.loads(done.stdout.splitlines()[-1])
+    labels, source, modules = json.loads(done.stdout.splitlines()[-1])
     assert labels == ["tea"]
     assert Path(source).is_relative_to(saved[1])
     required = {line.partition("==")[0] for line in (saved[1] / "requirements.txt").read_text().split()}
+    distributions = {name for module in modules for name in packages_distributions().get(module, [])}
     needed = {name.lower().replace("_", "-") for name in distributions} - {"silvertune"}  # which came with the model
     assert needed <= with_what_they_require(required)
 

@@ -14,7 +14,7 @@ from silvertune.evaluation import comparison
 from silvertune.reports import figures, study_note, study_report
 from silvertune.study import production_command, registering
 from silvertune.study.job import Job
-from silvertune.study.state import Sweep
+from silvertune.study.state import FinishedJob, Sweep
 from silvertune.tracking import lock, runs, saved_view, store
 from silvertune.tracking.finished import read
 
@@ -22,23 +22,24 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 
-def compare(sweep: Sweep, config: DictConfig, output: Console) -> None:
+def compare(sweep: Sweep, finished: Sequence[FinishedJob], config: DictConfig, output: Console) -> None:
     """Write the differences back to the runs and the tables to the sweep's own run; print them, and where they are.
 
     Args:
         sweep: The sweep.
+        finished: What of it is finished.
         config: Its configuration.
         output: Where it prints.
 
     Raises:
         UserError: Its runs are not comparable.
     """
-    finished = [(job, run) for job, run in sweep.finished() if job.config["evaluation"]["split"] != "none"]
-    if not finished:
+    finished_runs = [run for job, run in finished if job.config["evaluation"]["split"] != "none"]
+    if not finished_runs:
         return
     client, names = sweep.client, references(config, sweep.jobs)
     result = comparison.compare(
-        [read(client, run) for _, run in finished],
+        [read(client, run) for run in finished_runs],
         names,
         replicates=config.evaluation.replicates,
     )
@@ -50,7 +51,6 @@ def compare(sweep: Sweep, config: DictConfig, output: Console) -> None:
         study_report.write(Path(folder), result, names, sweep.name, styles)
         client.log_artifacts(sweep.parent, folder)
     study_report.show(output, result, names, sweep.name)
-    finished_runs = [run for _, run in finished]
     # The references of a sweep without a study are its own plain arms, which are as good to use as any other.
     best = _describe(sweep, result.table, names if config.study.references else [], names, finished_runs)
     logged = set().union(*(run.data.metrics for run in finished_runs), *result.deltas.values())

@@ -1,7 +1,7 @@
 """The end of a production run: what its model was tuned on is told, and the model is registered with its evidence."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from silvertune.errors import UserError, either
 from silvertune.models import licences
 from silvertune.reports import labels_browser
 from silvertune.study.job import Job
-from silvertune.study.state import Sweep
+from silvertune.study.state import FinishedJob, Sweep
 from silvertune.tracking import registry, store
 
 if TYPE_CHECKING:
@@ -120,27 +120,28 @@ def _evidence(run_id: str, runs: "list[Run]") -> Evidence:
     return Evidence(run_id, len(runs), f1, frozenset(run.data.tags.get("data", "") for run in runs))
 
 
-def finish(sweep: Sweep, output: Console) -> None:
+def finish(sweep: Sweep, finished: Sequence[FinishedJob], output: Console) -> None:
     """Tell what each model was tuned on and how it is used, and register the one that is to be registered.
 
     Args:
         sweep: The sweep.
+        finished: What of it is finished.
         output: Where it prints.
 
     Raises:
         UserError: The registry refuses.
     """
-    finished = [(job, run) for job, run in sweep.finished() if job.config["evaluation"]["split"] == "none"]
-    if not finished:
+    untested = [(job, run) for job, run in finished if job.config["evaluation"]["split"] == "none"]
+    if not untested:
         return
     table = Table(title=f"{sweep.name}: tuned on all labels, tested on none", title_justify="left")
     for column in ("run", "items", "kept", "tuned on", "agreement", "alarms"):
         table.add_column(column, justify="left" if column in ("run", "alarms") else "right", overflow="fold")
-    for job, run in finished:
+    for job, run in untested:
         table.add_row(job.name, *_row(run))
     output.print(table, markup=False)
     lines = []
-    for job, run in finished:
+    for job, run in untested:
         address = f"runs:/{run.info.run_id}/{registry.MODEL}"
         if job.config["tracking"]["register"] is not None:
             address, said = _registered(sweep, job, run)

@@ -1,16 +1,19 @@
 """What a sweep consists of while it is going on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from silvertune.study.job import Job
-from silvertune.study.result import Failure, SweepResult, Waiting
+from silvertune.study.result import Failure
 from silvertune.tracking import store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+FinishedJob: TypeAlias = "tuple[Job, Run]"
+"""A job that is finished, and the run that has its result."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Sweep:
     todo: list[Job]
     earlier: "Mapping[store.Key, Run]"
 
-    def finished(self) -> "list[tuple[Job, Run]]":
+    def finished(self) -> list[FinishedJob]:
         """The jobs that are finished, with their runs; one that was to be done again counts only if it was."""
         latest = store.latest(self.client, self.experiment)
         replaced = {self.earlier[job.key].info.run_id for job in self.todo if job.key in self.earlier}
@@ -48,8 +51,18 @@ class Sweep:
             if run.info.status == store.FINISHED and run.info.run_id not in replaced
         ]
 
-    def result(self, failures: Sequence[Failure], waiting: Sequence[Waiting] = ()) -> SweepResult:
-        """What is given back to Python."""
-        run_ids = {job.name: run.info.run_id for job, run in self.finished()}
-        address = store.printable(store.uri(self.tracking))
-        return SweepResult(address, self.name, self.parent, run_ids, tuple(failures), tuple(waiting))
+    def lost(self, finished: Sequence[FinishedJob], told_of: Set[str]) -> list[Failure]:
+        """The jobs that were to be done, are not finished, and of which nobody has said why.
+
+        Args:
+            finished: What is finished.
+            told_of: Names of the jobs that are known to have failed, or to wait.
+        """
+        with_outcome = told_of | {job.name for job, _ in finished}
+        return [Failure(job.name, self._why_lost(job)) for job in self.todo if job.name not in with_outcome]
+
+    def _why_lost(self, job: Job) -> str:
+        query = f"attributes.status = 'FINISHED' and tags.`{store.PARENT}` = '{self.parent}'"
+        if any(run.info.run_name == job.name for run in store.runs(self.client, self.experiment, query)):
+            return "is finished, but the code or the data differ where it ran, or were edited since the sweep began"
+        return "did not finish"

@@ -30,7 +30,7 @@ from silvertune.study import awaited, check, comparing, expand, launchers, overr
 from silvertune.study.console import open_console
 from silvertune.study.job import Job, handed_over
 from silvertune.study.result import Failure, SweepError, SweepResult, SweepWaitsError, Waiting, in_few_lines
-from silvertune.study.state import Sweep
+from silvertune.study.state import FinishedJob, Sweep
 from silvertune.tracking import disk, lock, processes, runs, store, unlogged
 
 if TYPE_CHECKING:
@@ -94,8 +94,9 @@ def run(arguments: Sequence[str], *, config: DictConfig, loader: ConfigLoader, l
     counts = f"{len(jobs)} run(s), {len(jobs) - len(todo)} already finished, {len(todo)} to do"
     output.print(f"{name}: {counts}", markup=False)
     with processes.beating(client, parent):
-        failures, waiting = _done(sweep, config, output, launch)
-    result = sweep.result(failures, waiting)
+        finished, failures, waiting = _done(sweep, config, output, launch)
+    run_ids = {job.name: run.info.run_id for job, run in finished}
+    result = SweepResult(store.printable(store.uri(tracking)), name, parent, run_ids, tuple(failures), tuple(waiting))
     if failures:
         raise SweepError(result)
     if waiting:
@@ -112,9 +113,12 @@ def _plan(output: Console, jobs: list[Job], tracking: Mapping[str, Any], name: s
         plan.show(output, jobs, store.latest(*place), awaited.by_run(*place, jobs))
 
 
-def _done(sweep: Sweep, config: DictConfig, output: Console, launch: Launch) -> tuple[list[Failure], list[Waiting]]:
-    """Launch, compare, and give every run its final state, whatever happens; what failed, and what waits for people."""
+def _done(
+    sweep: Sweep, config: DictConfig, output: Console, launch: Launch
+) -> tuple[list[FinishedJob], list[Failure], list[Waiting]]:
+    """Launch, compare, and give every run its final state; what is finished, what failed, what waits for people."""
     status, failures = store.KILLED, list[Failure]()
+    finished: list[FinishedJob] = []
     waiting: list[Waiting] = []
     try:
         try:
@@ -123,9 +127,14 @@ def _done(sweep: Sweep, config: DictConfig, output: Console, launch: Launch) -> 
             status = store.FINISHED
         finally:  # an interrupt comes through here too: what is finished is still compared
             _check_store(sweep)
-            _settle(sweep)
-            failures += _compared(sweep, config, output)
-            failures += _put_to_use(sweep, output)
+            with _store_failures_explained(sweep):
+                _settle(sweep)
+                finished = sweep.finished()
+                if status == store.FINISHED:
+                    told_of = {failure.name for failure in failures} | {one.name for one in waiting}
+                    failures += sweep.lost(finished, told_of)
+            failures += _compared(sweep, finished, config, output)
+            failures += _put_to_use(sweep, finished, output)
     except BaseException:
         status = store.KILLED
         raise
@@ -139,7 +148,7 @@ def _done(sweep: Sweep, config: DictConfig, output: Console, launch: Launch) -> 
                 else:
                     final = store.FAILED if failures and status == store.FINISHED else status
                     sweep.client.set_terminated(sweep.parent, final)
-    return failures, waiting
+    return finished, failures, waiting
 
 
 # ----------------------------------------------------------------------------------------------------- before
@@ -283,20 +292,7 @@ def _launched(sweep: Sweep, launch: Launch) -> tuple[list[Failure], list[Waiting
                 waiting.append(Waiting(job.name, cause_and_place(answer._return_value)))
             else:
                 failures.append(Failure(job.name, cause_and_place(answer._return_value)))
-    _check_store(sweep)
-    _settle(sweep)
-    with_outcome = {failure.name for failure in failures} | {one.name for one in waiting}
-    with_outcome |= {job.name for job, _ in sweep.finished()}
-    failures += [Failure(job.name, _why_not(job, sweep)) for job in sweep.todo if job.name not in with_outcome]
     return failures, waiting
-
-
-def _why_not(job: Job, sweep: Sweep) -> str:
-    """Why a job that nothing is said of counts as failed."""
-    query = f"attributes.status = 'FINISHED' and tags.`{store.PARENT}` = '{sweep.parent}'"
-    if any(run.info.run_name == job.name for run in store.runs(sweep.client, sweep.experiment, query)):
-        return "is finished, but the code or the data differ where it ran, or were edited since the sweep began"
-    return "did not finish"
 
 
 def _check_store(sweep: Sweep) -> None:
@@ -330,25 +326,23 @@ def _what_is_kept(sweep: Sweep) -> str:
 
 def _settle(sweep: Sweep) -> None:
     """No run of the sweep stays RUNNING: its launcher has returned, so whoever worked on it is gone."""
-    query = f"attributes.status = 'RUNNING' and tags.`{store.PARENT}` = '{sweep.parent}'"
-    with _store_failures_explained(sweep):
-        for run in store.runs(sweep.client, sweep.experiment, query):
+    started = store.runs(sweep.client, sweep.experiment, f"tags.`{store.PARENT}` = '{sweep.parent}'")
+    latest = {run.info.run_name: run.info.run_id for run in started}
+    for run in started:
+        if run.info.status == store.RUNNING:
             processes.kill(sweep.client, run)
         # A run that waited and was started again has nothing that the later one lacks; MLflow can restore it.
-        started = store.runs(sweep.client, sweep.experiment, f"tags.`{store.PARENT}` = '{sweep.parent}'")
-        latest = {run.info.run_name: run.info.run_id for run in started}
-        for run in started:
-            if run.info.status == store.WAITING and run.info.run_id != latest[run.info.run_name]:
-                sweep.client.delete_run(run.info.run_id)
+        elif run.info.status == store.WAITING and run.info.run_id != latest[run.info.run_name]:
+            sweep.client.delete_run(run.info.run_id)
 
 
 # ------------------------------------------------------------------------------------------------------ after
 
 
-def _compared(sweep: Sweep, config: DictConfig, output: Console) -> list[Failure]:
+def _compared(sweep: Sweep, finished: "Sequence[FinishedJob]", config: DictConfig, output: Console) -> list[Failure]:
     """Compare what is finished; why it could not be, if so."""
     try:
-        comparing.compare(sweep, config, output)
+        comparing.compare(sweep, finished, config, output)
     except Exception as error:
         with _store_failures_explained(sweep):
             sweep.client.log_text(sweep.parent, traceback.format_exc(), "traceback.txt")
@@ -357,10 +351,10 @@ def _compared(sweep: Sweep, config: DictConfig, output: Console) -> list[Failure
     return []
 
 
-def _put_to_use(sweep: Sweep, output: Console) -> list[Failure]:
+def _put_to_use(sweep: Sweep, finished: "Sequence[FinishedJob]", output: Console) -> list[Failure]:
     """Tell of models that were tuned on all labels, and register the one that is to be; why it could not be, if so."""
     try:
-        registering.finish(sweep, output)
+        registering.finish(sweep, finished, output)
     except Exception as error:
         with _store_failures_explained(sweep):
             sweep.client.log_text(sweep.parent, traceback.format_exc(), "traceback.txt")
