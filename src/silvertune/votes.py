@@ -73,10 +73,7 @@ def from_columns(
 
 def none_if_null(labels: pd.Series) -> pd.Series:
     """The same labels, as objects, with None for every kind of null."""
-    # Half of the time of `Series.where`: each table of a run is read with it.
-    values = labels.to_numpy(dtype=object, copy=True)
-    values[labels.isna().to_numpy()] = None
-    return pd.Series(values, labels.index, dtype=object, name=labels.name)
+    return labels.astype(object).where(labels.notna(), None)
 
 
 def prob_columns(classes: Sequence[str]) -> list[str]:
