@@ -13,7 +13,9 @@ The clock covers everything from labels to test predictions but imports: reading
 states, tuning, and predicting a test set a third as large as the training set. F1 is that of all test protocols, most
 of them predicted after the clock has stopped, and its difference to the Trainer's is paired over protocols. The labels
 are the made-up corpus's own gold; training and test are apart by protocol. Seconds are wall seconds, and CPU seconds
-stand beside them: on a machine that does something else, compare those. The last line is one JSON object.
+stand beside them: on a machine that does something else, compare those. Just before its clock each variant measures
+how fast matrices are multiplied: where these figures differ, the machine has changed meanwhile. The last line is one
+JSON object.
 """
 
 import argparse
@@ -30,6 +32,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from demo import gflops
 
 MODELS = {
     "all_layers": "minilm_lora_all_layers",
@@ -132,6 +135,7 @@ def tune_by_trainer(train: pd.DataFrame, arguments: argparse.Namespace) -> Predi
 def measure(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Time one variant in this process, and write its test predictions to `arguments.predictions`."""
     import peft  # noqa: F401  (imports are not what is measured)
+    import torch
     import transformers  # noqa: F401
 
     from silvertune.evaluation import predictions
@@ -140,6 +144,7 @@ def measure(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
     warnings.simplefilter("ignore")
     train, test, task = data(arguments.protocols, arguments.test_protocols)
     timed = test["group_id"].isin(test["group_id"].unique()[: max(arguments.protocols // 3, 1)])
+    float32_gflops = gflops(torch.get_num_threads())
     wall, cpu = time.perf_counter(), time.process_time()
     predict = tune_by_trainer(train, arguments) if variant == "trainer" else tune_ours(variant, train, arguments)
     tuned = time.perf_counter()
@@ -151,7 +156,8 @@ def measure(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
     decided.assign(group_id=test["group_id"], gold=test["label"], fold=0).to_parquet(arguments.predictions)
     texts = 2 * (arguments.epochs * len(train) + int(timed.sum()))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": wall, "tuning_s": tuning, "cpu_s": cpu, "texts_per_s": texts / wall, "peak_mb": peak}
+    measured = {"seconds": wall, "tuning_s": tuning, "cpu_s": cpu, "texts_per_s": texts / wall, "peak_mb": peak}
+    return measured | {"float32_gflops": float32_gflops}
 
 
 def compared(folder: Path, variants: list[str]) -> pd.DataFrame:
@@ -209,6 +215,7 @@ def main() -> None:
         "delta_f1_low_high": {name: table.loc[name, columns].astype(float).round(4).tolist() for name in variants[1:]},
         "f1_trainer": round(float(table.at["trainer", "test/f1"]), 4),
         "peak_mb": {name: round(row["peak_mb"]) for name, row in rows.items()},
+        "float32_gflops": {name: round(row["float32_gflops"]) for name, row in rows.items()},
     }
     print(json.dumps(result))
 

@@ -105,7 +105,11 @@ def _package(module: str) -> bytes:
 def _requirements(predictor: Predictor) -> list[str]:
     """Pins of what is installed, as registries have it: a build's local label, such as `+cpu`, is on none."""
     names = [*NEEDED, *PredictorTraits.of(predictor).packages]
-    return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in names]
+    return [f"{name}=={_version(name).partition('+')[0]}" for name in names]
+
+
+_version = cache(importlib.metadata.version)
+"""Of a distribution. To read one takes milliseconds, and a sweep saves hundreds of models."""
 
 
 @dataclass(frozen=True)
