@@ -3,6 +3,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import ConfigCompositionException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from tests import made
 
 from silvertune.errors import (
@@ -14,6 +19,7 @@ from silvertune.errors import (
     check_whole_number,
     in_one_line,
 )
+from silvertune.schema import Config
 
 
 def test_a_failure_is_placed_where_our_code_called_the_library() -> None:
@@ -21,7 +27,7 @@ def test_a_failure_is_placed_where_our_code_called_the_library() -> None:
         pd.Series([1, 2]) <= "abc"  # noqa: B015
     told = cause_and_place(caught.value)
     assert told.startswith("TypeError: Invalid comparison")
-    assert told.endswith("(test_errors.py:21)")
+    assert told.endswith("(test_errors.py:27)")
 
 
 def test_what_the_user_has_to_mend_has_no_place() -> None:
@@ -89,3 +95,39 @@ def test_a_cause_that_the_message_quotes_is_said_once() -> None:
     error = UserError("backend: the provider does not answer (ConnectionError: no route)")
     error.__cause__ = ConnectionError("no route\nto host")
     assert in_one_line(error) == "backend: the provider does not answer (ConnectionError: no route) to host"
+
+
+@pytest.mark.parametrize(
+    ("typed", "wanted"),
+    [
+        ("seed=one", "a whole number"),
+        ("seed=null", "something else than null"),
+        ("evaluation.folds=[1]", "a whole number"),
+        ("+evaluation.folds=[1]", "a whole number"),
+        ("resume=perhaps Value x is", "true or false"),
+        ("study.arms=3", "a mapping, such as {a: b}"),
+        ("study.references={a:1}", "a list, such as [a,b]"),
+        ("task.classes=x", "a list, such as [a,b]"),
+        ("task.name=[x]", "a text"),
+    ],
+)
+def test_a_setting_of_the_wrong_type_is_told_with_the_right_one(typed: str, wanted: str) -> None:
+    config = OmegaConf.structured(Config)
+    with pytest.raises(ConfigCompositionException) as failed:
+        ConfigLoaderImpl._apply_overrides_to_config(OverridesParser.create().parse_overrides([typed]), config)
+    assert in_one_line(failed.value) == f"{typed}: want {wanted}"
+
+
+@pytest.mark.parametrize(
+    ("yaml", "told"),
+    [
+        ("evaluation: {folds: many}", "evaluation.folds=many: want a whole number"),
+        ("study: {arms: {a: filter=none}}", "study.arms.a=filter=none: want a list, such as [a,b]"),
+        ("seed: null", "seed=null: want something else than null"),
+    ],
+)
+def test_a_setting_of_the_wrong_type_in_a_file_is_told_with_the_file(yaml: str, told: str) -> None:
+    with pytest.raises(OmegaConfBaseException) as failed:
+        OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(yaml))
+    words = f"In 'experiments/mine': {type(failed.value).__name__} raised while composing config:\n{failed.value}"
+    assert in_one_line(ConfigCompositionException(words)) == f"In 'experiments/mine': {told}"

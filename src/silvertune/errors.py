@@ -136,6 +136,18 @@ def check_choice(key: str, value: object, choices: Sequence[str]) -> None:
         raise UserError(f"{key}={value}: want {either(list(choices))}")
 
 
+_WANTED = {
+    r"could not be converted to Integer": "a whole number",
+    r"could not be converted to Float": "a number",
+    r"is not a valid bool": "true or false",
+    r"is not Optional|Incompatible value 'None'": "something else than null",
+    r"is not a ListConfig, list or tuple|with ListConfig|type hint 'typing.List": "a list, such as [a,b]",
+    r"to Dict\[|with DictConfig|type hint 'typing.Dict": "a mapping, such as {a: b}",
+    r"to string": "a text",
+}
+"""What OmegaConf says of a value of the wrong type -> what would be right."""
+
+
 def in_one_line(error: BaseException) -> str:
     """Join an exception's message and those of its causes, without line breaks.
 
@@ -143,7 +155,8 @@ def in_one_line(error: BaseException) -> str:
         error: The exception.
 
     Returns:
-        The line; the search path that Hydra lists under its messages is left out.
+        The line; the search path that Hydra lists under its messages is left out. Of a setting that is of the wrong
+        type it says which would be right.
     """
     if unknown := re.match(r"Could not override '([^']+)'\.\s+To append to your config", str(error)):
         # Hydra would have the user add the misspelt key.
@@ -155,7 +168,22 @@ def in_one_line(error: BaseException) -> str:
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         message += [line for line in lines if not any(line in other for other in message)]
         cause = cause.__cause__
-    return " ".join(message) or type(error).__name__
+    return _of_wrong_type(message) or " ".join(message) or type(error).__name__
+
+
+def _of_wrong_type(message: Sequence[str]) -> str | None:
+    """What to say in place of OmegaConf's lines on a value of the wrong type; None where they are on something else."""
+    line = " ".join(message)
+    key = re.search(r" full_key: (\S+)", line)
+    wanted = next((right for words, right in _WANTED.items() if re.search(words, line)), None)
+    if key is None or wanted is None:
+        return None
+    typed = re.match("Error merging override (.*)", message[0])
+    value = re.search(r"[Vv]alue '(.*?)'(?: of type| is not| for field| \()", line)
+    place = re.match(r"In '[^']+': ", line)
+    setting = f"{key[1]}={'null' if value[1] == 'None' else value[1]}" if value else key[1]
+    setting = typed[1] if typed else setting
+    return f"{place[0] if place else ''}{setting}: want {wanted}"
 
 
 def under_key(error: UserError, key: str) -> UserError:

@@ -224,6 +224,10 @@ def mistakes_in_one_line() -> Iterator[None]:
         raise command_line_overrides.unreadable(error) from None
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise UserError(in_one_line(error)) from None
+    except ValueError as error:
+        if not str(error).startswith("Config group override must be"):
+            raise
+        raise UserError(f"a group's config is chosen by its name, as filter=agreement is: {error}") from None
 
 
 @contextmanager

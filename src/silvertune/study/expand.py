@@ -60,6 +60,9 @@ def expand(arguments: Sequence[str], config: DictConfig, loader: ConfigLoader) -
     keys = {override.get_key_element(): override.input_line for override in overrides}
     if {"seed", "study.seeds"} <= set(keys):
         raise UserError(f"{keys['study.seeds']}: {keys['seed']} says which seeds already; give one of the two")
+    for override in overrides:
+        if override.is_sweep_override() and not any(True for _ in override.sweep_string_iterator()):
+            raise UserError(f"{override.input_line}: has no value in it; want at least one")
     # An arm without a student is the same whatever student the others have.
     composed = {(job.name, job.identity): job for job in _composed(overrides, config, loader, parser)}
     names = [name for name, _ in composed]
