@@ -155,6 +155,8 @@ def test_a_fallback_and_a_preselection_have_a_labeler_and_an_aggregation_of_thei
         ("labeler.first_only", "no", ["labeler.first_only=no: want true or false"]),
         ("dataset.captions", "off", ["dataset.captions=off: want true or false"]),
         ("dataset.keep_copies_together", None, ["dataset.keep_copies_together=null: want true or false"]),
+        ("model.min_df", 1.5, ["model.min_df=1.5: want a whole number"]),
+        ("model.C", "high", ["model.C=high: want a number"]),
         ("backend.region", "eu", ["backend.region:", "no such parameter"]),
         ("aggregation.view", "json", ["aggregation.view:", "no such parameter"]),
         ("filter.none.labels", 1, ["filter.none.labels: the run fills it", "task, cache, annotations"]),

@@ -1,3 +1,5 @@
+import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from silvertune.errors import (
     check_choice,
     check_number,
     check_truth_value,
+    check_type,
     check_whole_number,
     in_one_line,
 )
@@ -27,7 +30,7 @@ def test_a_failure_is_placed_where_our_code_called_the_library() -> None:
         pd.Series([1, 2]) <= "abc"  # noqa: B015
     told = cause_and_place(caught.value)
     assert told.startswith("TypeError: Invalid comparison")
-    assert told.endswith("(test_errors.py:27)")
+    assert told.endswith("(test_errors.py:30)")
 
 
 def test_what_the_user_has_to_mend_has_no_place() -> None:
@@ -83,6 +86,32 @@ def test_what_is_no_truth_value_is_refused(value: object) -> None:
     with made.refused("my.key=", "want true or false"):
         check_truth_value("my.key", value)
     check_truth_value("my.key", False)
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "wanted"),
+    [
+        ("a", int, "a whole number"),
+        (1.5, "int", "a whole number"),
+        (True, int | None, "a whole number"),
+        (None, int, "a whole number"),
+        ("a", float | None, "a number"),
+        (False, "float", "a number"),
+        ("no", bool, "true or false"),
+    ],
+)
+def test_what_is_of_another_type_than_its_parameter_is_refused(value: object, annotation: Any, wanted: str) -> None:
+    with made.refused("my.key=", f"want {wanted}"):
+        check_type("my.key", value, annotation)
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation"),
+    [(1, int), (1, float), (0.5, "float"), (None, int | None), (None, "float | None"), (True, bool),
+     ("a", str), (3, str), ("a", int | str), ([1], Sequence[int]), ("a", inspect.Parameter.empty)],
+)  # fmt: skip
+def test_what_an_annotation_allows_or_says_nothing_of_is_taken(value: object, annotation: Any) -> None:
+    check_type("my.key", value, annotation)
 
 
 def test_a_word_that_is_no_choice_is_refused() -> None:

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from silvertune import fallback_budget, identity, import_path, part_inputs, votes
 from silvertune.backends import checks
 from silvertune.datasets import class_names
-from silvertune.errors import UserError, check_truth_value, check_whole_number, either, in_one_line, under_key
+from silvertune.errors import UserError, check_type, check_whole_number, either, in_one_line, under_key
 from silvertune.evaluation import predictions
 from silvertune.evidence import computed, evidence, rehearsal
 from silvertune.filters import named
@@ -375,8 +375,8 @@ def _bind(node: Any, key: str, kind: str) -> tuple[Callable[..., Any], tuple[str
             raise UserError(f"{key}.{name}: the run fills it, and a yaml can't set it ({', '.join(may_ask)} are such)")
         if name not in parameters and not open_ended:
             raise UserError(f"{key}.{name}: {target} has no such parameter; it takes {', '.join(in_yaml) or 'none'}")
-        if name in parameters and parameters[name].annotation in (bool, "bool"):
-            check_truth_value(f"{key}.{name}", settings[name])
+        if name in parameters:
+            check_type(f"{key}.{name}", settings[name], parameters[name].annotation)
     asked_names = tuple(name for name in parameters if name in may_ask)
     for name, parameter in parameters.items():
         required = parameter.default is parameter.empty and parameter.kind in (

@@ -1,5 +1,6 @@
 """The exception that a user sees as a single line, the checks of settings that raise it, and how others become one."""
 
+import inspect
 import math
 import os
 import re
@@ -119,6 +120,31 @@ def check_truth_value(key: str, value: object) -> None:
     """
     if not isinstance(value, bool):
         raise UserError(f"{key}={'null' if value is None else value}: want true or false")
+
+
+def check_type(key: str, value: object, annotation: object) -> None:
+    """Refuse a setting that is no number or truth value where its parameter is annotated as one.
+
+    Args:
+        key: The configuration key, for the message.
+        value: The setting.
+        annotation: Of the parameter: `int`, `float` or `bool`, perhaps `| None`, as a type or its text; others say
+            nothing of a setting here.
+
+    Raises:
+        UserError: If `value` is of another type.
+    """
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    wanted, _, other = text.partition(" | ")
+    if other not in ("", "None") or (other and value is None):
+        return
+    if wanted == "bool":
+        check_truth_value(key, value)
+    if wanted in ("int", "float"):
+        is_right = isinstance(value, int if wanted == "int" else (int, float)) and not isinstance(value, bool)
+        if not is_right:
+            name = "a whole number" if wanted == "int" else "a number"
+            raise UserError(f"{key}={'null' if value is None else value}: want {name}")
 
 
 def check_choice(key: str, value: object, choices: Sequence[str]) -> None:

@@ -257,7 +257,7 @@ def test_a_job_that_is_gone_is_told(place: Place) -> None:
 
 
 def test_why_a_container_failed_is_told_in_its_own_words(place: Place, tmp_path: Path) -> None:
-    model = {**TFIDF, "min_df": 99, "max_features": 0}
+    model = {**TFIDF, "token_pattern": "no such word"}
     with made.refused("failed (model: view 'json' can't be learned from: ", "exited with a non-zero status of 1"):
         list(place.backend(model).tune(model_of(TFIDF, tmp_path), training_sets()))
 

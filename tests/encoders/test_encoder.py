@@ -213,6 +213,25 @@ def test_the_batch_size_makes_no_other_embeddings(counted: list[str], folder: Pa
     assert len(counted) == 3
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "want"),
+    [
+        ("batch_size", 0, "a whole number from 1"),
+        ("max_tokens", 0, "a whole number from 1"),
+        ("cache_gb", -1, "a number"),
+    ],
+)
+def test_settings_out_of_range_are_refused(folder: Path, key: str, value: object, want: str) -> None:
+    with made.refused(f"encoder.{key}={value}: want {want}"):
+        local(folder, **{key: value})
+
+
+def test_a_text_must_have_room_for_a_word(bert: Path) -> None:
+    with made.refused("encoder.max_tokens=2: ", "puts 2 marks of its own", "want a whole number from 3"):
+        tiny.encoder(bert, max_tokens=2).check()
+    tiny.encoder(bert, max_tokens=3).check()
+
+
 def test_no_texts_are_no_rows(counted: list[str], folder: Path, tmp_path: Path) -> None:
     assert local(folder).embed([], tmp_path).shape[0] == 0
 

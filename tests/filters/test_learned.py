@@ -104,5 +104,5 @@ def test_an_item_that_could_not_be_read_has_no_neighbours_and_is_none() -> None:
 
 @pytest.mark.parametrize("k", [0, 2.5, True])
 def test_knn_agreement_wants_neighbours(task: Task, k: Any) -> None:
-    with made.refused(f"filter.knn_agreement.k={k}", "from 1"):
+    with made.refused(f".k={k}: want a whole number"):
         ask(CASES["knn_agreement"] | {"k": k}, made.usual_evidence(task))

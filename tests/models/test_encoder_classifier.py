@@ -42,6 +42,9 @@ def weights(predictor: EncoderPredictor) -> dict[str, Any]:
         ("rank", -1, "a whole number from 1"),
         ("validation_fraction", 1.0, "a number from 0, below 1"),
         ("validation_fraction", -0.1, "a number from 0, below 1"),
+        ("dropout", 2, "a number from 0, below 1"),
+        ("learning_rate", -1e-3, "a number from 0"),
+        ("weight_decay", -1, "a number from 0"),
     ],
 )
 def test_settings_out_of_range_are_refused_before_anything_is_labelled(

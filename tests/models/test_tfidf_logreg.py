@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 from sklearn.base import clone
+from tests import made
 from tests.models.tea_and_oil import ITEMS, NOTHING, training
 
 from silvertune.errors import UserError
@@ -25,6 +26,30 @@ MODEL = TfidfLogreg(
     class_weight=None,
     max_iter=500,
 )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "want"),
+    [
+        ("token_pattern", "[a", "is no regular expression"),
+        ("ngram_max", 0, "want a whole number from 1"),
+        ("min_df", 0, "want a whole number from 1"),
+        ("max_features", 0, "want a whole number from 1"),
+        ("C", 0, "want a number above 0"),
+        ("class_weight", "even", "want balanced or null"),
+        ("max_iter", 0, "want a whole number from 1"),
+        ("validation_fraction", 1.0, "want a number from 0, below 1"),
+    ],
+)
+def test_settings_out_of_range_are_refused_before_anything_is_labelled(key: str, value: object, want: str) -> None:
+    with made.refused(f"model.{key}={value}", want):
+        replace(MODEL, **{key: value})
+
+
+def test_without_a_limit_all_features_are_kept() -> None:
+    few, all_of_them = (replace(MODEL, max_features=most).fit(training(), NOTHING, 0) for most in (3, None))
+    assert {view: len(features.columns) for view, features in few.features.items()} == {"json": 3, "text": 3}
+    assert all(len(features.columns) > 3 for features in all_of_them.features.values())
 
 
 def test_a_view_without_words_is_refused_by_name() -> None:

@@ -19,7 +19,7 @@ from filelock import FileLock
 from silvertune import progress_bar
 from silvertune.encoders import checkpoint, hidden_states, unknown_tokens
 from silvertune.encoders.hidden_states import key_of, rows_of
-from silvertune.errors import UserError, check_choice
+from silvertune.errors import UserError, check_choice, check_number, check_whole_number
 from silvertune.model_files import packaged
 
 T = TypeVar("T")
@@ -71,6 +71,9 @@ class Encoder:
 
     def __post_init__(self) -> None:
         check_choice("encoder.pooling", self.pooling, POOLINGS)
+        check_whole_number("encoder.max_tokens", self.max_tokens, 1)
+        check_whole_number("encoder.batch_size", self.batch_size, 1)
+        check_number("encoder.cache_gb", self.cache_gb)
 
     @staticmethod
     def files_in_identity(folder: Path) -> list[Path]:
@@ -342,6 +345,12 @@ def _check(encoder: Encoder, content_key: str) -> None:
         raise UserError(
             f"encoder.max_tokens={encoder.max_tokens}: {encoder.setting} reads at most {limit} tokens; "
             f"want a whole number up to {limit}"
+        )
+    marks: int = tokenizer.num_special_tokens_to_add()
+    if marks >= encoder.max_tokens:
+        raise UserError(
+            f"encoder.max_tokens={encoder.max_tokens}: {encoder.setting} puts {marks} marks of its own around each "
+            f"text, so it would read no word; want a whole number from {marks + 1}"
         )
     inputs = _padded(tokenizer, encoder.tokens(["a " * encoder.max_tokens, "a"]))
     try:

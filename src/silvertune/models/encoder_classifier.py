@@ -90,6 +90,9 @@ class EncoderClassifier:
         for key, number in (("epochs", self.epochs), ("batch_size", self.batch_size), ("rank", self.rank)):
             check_whole_number(f"model.{key}", number, 1)
         check_number("model.validation_fraction", self.validation_fraction, most=1, below=True)
+        check_number("model.dropout", self.dropout, most=1, below=True)
+        check_number("model.learning_rate", self.learning_rate)
+        check_number("model.weight_decay", self.weight_decay)
         self.encoder.check(embeds=False)
         hardware.device(self.device)
         self._check_network()

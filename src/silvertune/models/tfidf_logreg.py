@@ -1,5 +1,6 @@
 """The light student: TF-IDF and logistic regression, one pair a view."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from silvertune.datasets.notices import say
-from silvertune.errors import UserError
+from silvertune.errors import UserError, check_number, check_whole_number
 from silvertune.items import chosen_views
 from silvertune.models import saved
 from silvertune.models.term_counts import TEXTS_AT_ONCE, UNSPACED_NGRAM, TermCounts, counted, unspaced
@@ -39,7 +40,7 @@ class TfidfLogreg:
         token_pattern: What counts as a word (the default keeps one-letter words and the marks of schedule tables).
         ngram_max: The longest run of words that is a feature.
         min_df: A feature must be in this many texts.
-        max_features: So many of the most frequent features are kept.
+        max_features: So many of the most frequent features are kept; None: all.
         C: Inverse strength of the L2 penalty.
         class_weight: `balanced` or None.
         max_iter: Of the solver.
@@ -51,11 +52,24 @@ class TfidfLogreg:
     token_pattern: str
     ngram_max: int
     min_df: int
-    max_features: int
+    max_features: int | None
     C: float
     class_weight: str | None
     max_iter: int
     validation_fraction: float = 0.0
+
+    def __post_init__(self) -> None:
+        for key in ("ngram_max", "min_df", "max_features", "max_iter"):
+            if (number := getattr(self, key)) is not None or key != "max_features":
+                check_whole_number(f"model.{key}", number, 1)
+        check_number("model.C", self.C, above=True)
+        check_number("model.validation_fraction", self.validation_fraction, most=1, below=True)
+        if self.class_weight not in (None, "balanced"):
+            raise UserError(f"model.class_weight={self.class_weight}: want balanced or null")
+        try:
+            re.compile(self.token_pattern)
+        except re.error as error:
+            raise UserError(f"model.token_pattern={self.token_pattern}: is no regular expression ({error})") from None
 
     def prepare(self, items: pd.DataFrame) -> None:
         """Read the texts of items once, for all students that will be fitted on them or asked about them.
