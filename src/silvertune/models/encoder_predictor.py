@@ -40,7 +40,7 @@ class EncoderPredictor:
         frozen: How many of the lowest layers' output is read from `cache`; 0 runs the whole network.
         cache: Folder of hidden states, or None.
         bfloat16: Whether matrices are multiplied in bfloat16.
-        batch_size: Examples a step; prediction takes four times as many.
+        batch_size: Examples a step; prediction takes up to four times as many.
         ran_on: What it was tuned on: `device`, `precision`, `bfloat16_units`, `threads`.
         history: One dict an epoch: `loss`, and with a validation set `validation_loss` and `validation_auprc`.
         sample: Some texts, on which a saved predictor is compared with this one.

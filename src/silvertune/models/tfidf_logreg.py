@@ -59,9 +59,11 @@ class TfidfLogreg:
     validation_fraction: float = 0.0
 
     def __post_init__(self) -> None:
-        for key in ("ngram_max", "min_df", "max_features", "max_iter"):
-            if (number := getattr(self, key)) is not None or key != "max_features":
-                check_whole_number(f"model.{key}", number, 1)
+        counts = {"ngram_max": self.ngram_max, "min_df": self.min_df, "max_iter": self.max_iter}
+        if self.max_features is not None:
+            counts["max_features"] = self.max_features
+        for key, count in counts.items():
+            check_whole_number(f"model.{key}", count, 1)
         check_number("model.C", self.C, above=True)
         check_number("model.validation_fraction", self.validation_fraction, most=1, below=True)
         if self.class_weight not in (None, "balanced"):
