@@ -207,8 +207,12 @@ def _of_wrong_type(message: Sequence[str]) -> str | None:
     typed = re.match("Error merging override (.*)", message[0])
     value = re.search(r"[Vv]alue '(.*?)'(?: of type| is not| for field| \()", line)
     place = re.match(r"In '[^']+': ", line)
-    setting = f"{key[1]}={'null' if value[1] == 'None' else value[1]}" if value else key[1]
-    setting = typed[1] if typed else setting
+    if typed:
+        setting = typed[1]
+    elif value:
+        setting = f"{key[1]}={'null' if value[1] == 'None' else value[1]}"
+    else:
+        setting = key[1]
     return f"{place[0] if place else ''}{setting}: want {wanted}"
 
 

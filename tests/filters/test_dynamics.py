@@ -77,7 +77,7 @@ def test_without_per_class_the_harder_class_may_be_crowded_out() -> None:
         ("small_loss", {"last_epoch": -1}, "filter.small_loss.last_epoch=-1"),
         ("aum", {"drop": -0.1}, "filter.aum.drop=-0.1"),
         ("cartography easy", {"region": "hard"}, "filter.cartography.region=hard: want easy or ambiguous"),
-        ("cartography easy", {"fraction": None}, ".fraction=null: want a number"),
+        ("cartography easy", {"fraction": None}, "filter.it.fraction=null: want a number"),
     ],
 )
 def test_they_refuse_what_they_can_not_do(task: Task, name: str, change: dict[str, Any], told: str) -> None:

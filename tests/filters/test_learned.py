@@ -102,7 +102,14 @@ def test_an_item_that_could_not_be_read_has_no_neighbours_and_is_none() -> None:
     assert answer["score"].iloc[0] == pytest.approx(2 / 5)
 
 
-@pytest.mark.parametrize("k", [0, 2.5, True])
-def test_knn_agreement_wants_neighbours(task: Task, k: Any) -> None:
-    with made.refused(f".k={k}: want a whole number"):
+@pytest.mark.parametrize(
+    ("k", "told"),
+    [
+        (0, "filter.knn_agreement.k=0: want a whole number from 1"),
+        (2.5, "filter.it.k=2.5: want a whole number"),
+        (True, "filter.it.k=True: want a whole number"),
+    ],
+)
+def test_knn_agreement_wants_neighbours(task: Task, k: Any, told: str) -> None:
+    with made.refused(told):
         ask(CASES["knn_agreement"] | {"k": k}, made.usual_evidence(task))
