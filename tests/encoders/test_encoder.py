@@ -1,6 +1,4 @@
 import hashlib
-import itertools
-import math
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 from tests import made, tiny
 
 from silvertune.encoders import encoder as encoder_module
@@ -277,14 +273,9 @@ def test_states_are_those_of_the_layer_without_padding(bert: Path, tmp_path: Pat
         assert np.allclose(states, wanted, atol=0.01)
 
 
-@pytest.mark.parametrize("texts_in_memory", [2, 64])
-def test_texts_of_as_many_tokens_run_together(
-    texts_in_memory: int, bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Characters say little of tokens: a known word of ten letters is one, ten letters are ten."""
-    texts = [word for number in range(1, 9) for word in ("x" * number, " ".join(["price"] * number))]
-    encoder = local(bert, batch_size=2)
-    monkeypatch.setattr(encoder_module, "TOKENISED", texts_in_memory)
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Of each batch that an encoder runs: its tokens with padding, and without."""
     cells: list[tuple[int, int]] = []
     real = encoder_module._padded
 
@@ -294,45 +285,33 @@ def test_texts_of_as_many_tokens_run_together(
         return inputs
 
     monkeypatch.setattr(encoder_module, "_padded", padded)
+    return cells
+
+
+@pytest.mark.parametrize("texts_in_memory", [2, 64])
+def test_texts_of_as_many_tokens_run_together(
+    texts_in_memory: int, bert: Path, tmp_path: Path, run: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Characters say little of tokens: a known word of ten letters is one, ten letters are ten."""
+    texts = [word for number in range(1, 9) for word in ("x" * number, " ".join(["price"] * number))]
+    encoder = local(bert, batch_size=2)
+    monkeypatch.setattr(encoder_module, "TOKENISED", texts_in_memory)
     found = encoder.states(texts, 1, tmp_path)
     assert [len(rows) for rows in found] == [len(ids) for ids in encoder.tokens(texts)]
-    assert len(cells) == len(texts) / 2
-    padding = sum(every - filled for every, filled in cells)
+    assert len(run) == len(texts) / 2
+    padding = sum(every - filled for every, filled in run)
     assert (padding == 0) == (texts_in_memory == 64)
 
 
-@given(
-    lengths=st.lists(st.integers(1, 30), max_size=40).map(sorted),
-    size=st.integers(1, 9),
-    tokens=st.one_of(st.integers(1, 60), st.just(math.inf)),
-)
-def test_a_batch_has_as_many_texts_as_it_may(lengths: list[int], size: int, tokens: float) -> None:
-    batches = list(encoder_module.in_batches(range(len(lengths)), lengths, size, tokens))
-    assert [row for batch in batches for row in batch] == list(range(len(lengths)))
-    for batch in batches:
-        assert 1 <= len(batch) <= size
-        assert len(batch) == 1 or len(batch) * lengths[batch[-1]] <= tokens
-    for batch, following in itertools.pairwise(batches):
-        assert len(batch) == size or (len(batch) + 1) * lengths[following[0]] > tokens
-
-
 def test_long_texts_run_in_smaller_batches_and_give_the_same(
-    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bert: Path, tmp_path: Path, run: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_once = tiny.encoder(bert).embed(LONG_AND_SHORT, tmp_path / "one")
-    cells: list[int] = []
-    real = encoder_module._padded
-
-    def padded(tokenizer: Any, tokens: list[list[int]]) -> dict[str, Any]:
-        inputs = real(tokenizer, tokens)
-        cells.append(inputs["attention_mask"].numel())
-        return inputs
-
-    monkeypatch.setattr(encoder_module, "_padded", padded)
+    run.clear()
     monkeypatch.setattr(encoder_module, "TOKENS_AT_ONCE", 30)
     in_parts = tiny.encoder(bert).embed(LONG_AND_SHORT, tmp_path / "other")
-    assert len(cells) > 1
-    assert max(cells) <= 30
+    assert len(run) > 1
+    assert max(every for every, _ in run) <= 30
     np.testing.assert_allclose(in_parts, at_once, atol=1e-6)
 
 

@@ -6,32 +6,27 @@ ones. Nothing is fetched.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 from filelock import FileLock
 
 from silvertune import progress_bar
 from silvertune.encoders import checkpoint, hidden_states, unknown_tokens
+from silvertune.encoders.batches import TOKENS_AT_ONCE, in_batches
 from silvertune.encoders.hidden_states import key_of, rows_of
 from silvertune.errors import UserError, check_choice, check_number, check_whole_number
 from silvertune.model_files import packaged
-
-T = TypeVar("T")
 
 POOLINGS = ("mean", "cls")
 """How a text's vector is made of its tokens': their mean, or the first one's."""
 TOKENISED = 2048
 """Texts whose tokens are in memory at once."""
-TOKENS_AT_ONCE = 2048
-"""Tokens of a batch, padding included. What a layer makes of more has left a processor's cache when the next step reads
-it, and beyond 32 MB the C library has the system clear new memory for it each time: 8,192 tokens take a CPU up to 1.4
-times as long."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +40,7 @@ class Encoder:
         sha256: Of the file of weights, hex; null takes the weights that are there. Of weights in several files it is
             the digest of their names and digests (`silvertune.encoders.checkpoint.digest`).
         max_tokens: Texts are cut here. all-MiniLM-L6-v2 was published with 256.
-        batch_size: Texts at once, at most; of long ones as many as have `TOKENS_AT_ONCE` tokens.
+        batch_size: Texts at once, at most; of long ones as many as have `batches.TOKENS_AT_ONCE` tokens.
         kept_layer: While a text is embedded, the output of this layer is kept on disk (2 bytes a number), so that a
             student that is tuned above it never runs the layers below; null keeps none.
         cache_gb: Hidden states beyond this size on disk are not kept.
@@ -282,28 +277,6 @@ class Encoder:
                 for batch in in_batches(chunk, [len(tokens[key]) for key in chunk], self.batch_size, TOKENS_AT_ONCE):
                     yield batch, _padded(tokenizer, [tokens[key] for key in batch])
                     advance("", len(batch))
-
-
-def in_batches(rows: Iterable[T], lengths: Iterable[int], size: int, tokens: float) -> Iterator[list[T]]:
-    """Cut texts into batches, of which each row is padded to the longest.
-
-    Args:
-        rows: Any names of the texts, in order of their length.
-        lengths: The number of tokens of each, in the same order, rising.
-        size: Texts of a batch, at most.
-        tokens: Tokens of a batch with its padding, at most; a text that is longer is a batch.
-
-    Yields:
-        The rows of each batch.
-    """
-    batch: list[T] = []
-    for row, length in zip(rows, lengths, strict=True):
-        if batch and (len(batch) == size or (len(batch) + 1) * length > tokens):
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
 
 
 def _padded(tokenizer: Any, tokens: list[list[int]]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from silvertune.encoders.batches import of_like_length
 from silvertune.encoders.hidden_states import key_of
 from silvertune.errors import UserError
 from silvertune.llms import answer_scores
@@ -379,5 +380,4 @@ class Inputs:
 
     def batches(self, rows: np.ndarray, size: int) -> list[np.ndarray]:
         """`rows` in batches of like length, so that little is padded."""
-        order = rows[np.argsort([len(self.tokens[row]) for row in rows], kind="stable")]
-        return [order[start : start + size] for start in range(0, len(order), size)]
+        return of_like_length(rows, (len(self.tokens[row]) for row in rows), size)

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from silvertune.encoders import checkpoint
-from silvertune.encoders.encoder import TOKENS_AT_ONCE, Encoder, in_batches
+from silvertune.encoders.batches import TOKENS_AT_ONCE, of_like_length
+from silvertune.encoders.encoder import Encoder
 from silvertune.errors import UserError
 from silvertune.models import fast_path, saved
 
@@ -332,9 +333,7 @@ class Inputs:
 
     def batches(self, rows: np.ndarray, size: int, tokens: float = math.inf) -> list[np.ndarray]:
         """`rows` in batches of like length, so that little is padded; of at most `size` rows and so many tokens."""
-        lengths = np.array([len(self.rows[row]) for row in rows])
-        order = np.argsort(lengths, kind="stable")
-        return [np.array(batch) for batch in in_batches(rows[order], lengths[order], size, tokens)]
+        return of_like_length(rows, (len(self.rows[row]) for row in rows), size, tokens)
 
     def batch(self, rows: np.ndarray) -> dict[str, Any]:
         """What the network takes: the texts `rows`, padded to the longest of them."""

@@ -5,6 +5,7 @@ keys and values, and its states are not kept with each.
 """
 
 import itertools
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from silvertune import progress_bar
+from silvertune.encoders.batches import in_batches
 from silvertune.encoders.hidden_states import HALF, Store, key_of
 from silvertune.errors import UserError
 from silvertune.llms import answer_scores
@@ -145,13 +147,9 @@ class PromptStates:
         ordered = sorted(prompts, key=lambda prompt: (*alike(prompt), len(prompt), prompt))
         batches: list[list[Tokens]] = []
         for kind, group in itertools.groupby(ordered, alike):
-            batch: list[Tokens] = []
-            for prompt in group:
-                if batch and (len(batch) + 1) * (len(prompt) - len(kind[0])) > TOKENS:  # type: ignore[arg-type]
-                    batches.append(batch)
-                    batch = []
-                batch.append(prompt)
-            batches.append(batch)
+            of_kind = list(group)
+            lengths = [len(prompt) - len(kind[0]) for prompt in of_kind]  # type: ignore[arg-type]
+            batches += in_batches(of_kind, lengths, math.inf, TOKENS)
         return batches
 
     def _keep(self, prompts: Sequence[Tokens]) -> list[Tokens]:
